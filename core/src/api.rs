@@ -1,0 +1,310 @@
+//! What travels over HTTP (interfaces.md, section 7), for the coordinator, the worker and the commands alike.
+//!
+//! No file path is in any of these: a job names its data set and its backbone, and each machine's settings say where they
+//! lie.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::experiment::Experiment;
+use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, WorkerId};
+use crate::input::FieldError;
+use crate::names::Protocol;
+use crate::outcome::{Failure, Manifest, TestResult};
+use crate::scheduler::{AttemptEnd, Counts, JobStateName, WorkerDescription, WorkerState};
+use crate::spec::{JobSpec, SpecHash};
+use crate::tables::ResultTable;
+use crate::time::Timestamp;
+use crate::trainer_wire::{Outcome, Progress};
+
+/// Where the API begins.
+pub const PREFIX: &str = "/api/v1";
+
+/// What went wrong, as `application/problem+json` (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A stable identifier of the kind of problem, relative to the API: `/problems/invalid-input`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind of problem in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// This problem in a sentence.
+    pub detail: String,
+    /// For bad input: every field that is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+/// An experiment in a list, and the answer to its submission.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExperimentSummary {
+    /// Its identifier.
+    pub id: ExperimentId,
+    /// Its name.
+    pub name: String,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// Whether it was cancelled.
+    pub cancelled: bool,
+    /// Its jobs by state.
+    pub counts: Counts,
+}
+
+/// The answer to a submission.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubmitResponse {
+    /// Whether it's new; if not, the same one was submitted before, and nothing changed.
+    pub created: bool,
+    /// The experiment.
+    #[serde(flatten)]
+    pub experiment: ExperimentSummary,
+}
+
+/// An experiment with what was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExperimentDetail {
+    /// The experiment.
+    #[serde(flatten)]
+    pub summary: ExperimentSummary,
+    /// What was asked for.
+    pub experiment: Experiment,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// How many there are on all pages.
+    pub total: usize,
+    /// What to give as `cursor` for the next page; `null` on the last.
+    pub next: Option<String>,
+}
+
+/// A job in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobSummary {
+    /// Its identifier.
+    pub id: JobId,
+    /// A short name for people.
+    pub title: String,
+    /// Its data set.
+    pub dataset: String,
+    /// Its state.
+    pub state: JobStateName,
+    /// Failed attempts since it was last queued by a person.
+    pub failures: u32,
+    /// Who has it.
+    pub worker: Option<WorkerId>,
+    /// Where it stands, while a worker has it.
+    pub progress: Option<Progress>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// Its numbers.
+    pub result: Option<TestResult>,
+}
+
+/// A job with all that is known of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobDetail {
+    /// The job.
+    #[serde(flatten)]
+    pub summary: JobSummary,
+    /// What it computes.
+    pub spec: JobSpec,
+    /// Its identity.
+    pub hash: SpecHash,
+    /// The training job whose checkpoint it tests.
+    pub needs: Option<JobId>,
+    /// Its attempts, oldest first.
+    pub attempts: Vec<AttemptSummary>,
+    /// Where its numbers come from.
+    pub manifest: Option<Manifest>,
+}
+
+/// One try of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttemptSummary {
+    /// The attempt's lease.
+    pub lease: LeaseId,
+    /// Who ran it.
+    pub worker: WorkerId,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended.
+    pub end: Option<AttemptEnd>,
+    /// Why, for a failure.
+    pub failure: Option<Failure>,
+}
+
+/// How many jobs a cancellation or a retry changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Jobs that are in another state now.
+    pub changed: usize,
+}
+
+/// An experiment's results.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// The experiment.
+    pub experiment: ExperimentSummary,
+    /// The protocol's table.
+    pub table: ResultTable,
+}
+
+/// The answer to a worker's registration. The request is a [`WorkerDescription`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// The worker's identifier until it is started again.
+    pub worker: WorkerId,
+    /// How long a lease lasts without a word, in milliseconds; a worker reports three times as often.
+    pub lease_ttl_ms: i64,
+}
+
+/// A worker in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerSummary {
+    /// Its identifier.
+    pub id: WorkerId,
+    /// What it said of itself.
+    #[serde(flatten)]
+    pub description: WorkerDescription,
+    /// Whether it takes jobs.
+    pub state: WorkerState,
+    /// When it registered.
+    pub registered_at: Timestamp,
+    /// Its last word.
+    pub last_seen: Timestamp,
+    /// The jobs it holds.
+    pub jobs: Vec<JobId>,
+}
+
+/// A worker with free slots asks for jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseRequest {
+    /// How many jobs it can take.
+    pub slots: usize,
+    /// How long to wait for one, in milliseconds, when there is none.
+    pub wait_ms: u64,
+}
+
+/// The jobs that a worker got.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeaseResponse {
+    /// At most as many as it asked for; none if there were none in the time it would wait.
+    pub leases: Vec<LeaseGrant>,
+}
+
+/// A job in a worker's hands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeaseGrant {
+    /// The lease.
+    pub lease: LeaseId,
+    /// What every write under it must show.
+    pub token: FencingToken,
+    /// The job.
+    pub job: JobId,
+    /// What to compute.
+    pub spec: JobSpec,
+    /// Its identity.
+    pub hash: SpecHash,
+    /// For a test: where its checkpoint comes from.
+    pub checkpoint: Option<CheckpointSource>,
+    /// Milliseconds until the lease ends.
+    pub ttl_ms: i64,
+}
+
+/// The training job whose checkpoint a job tests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointSource {
+    /// The training job: its folder lies below the same output root if both machines share one.
+    pub spec: JobSpec,
+    /// The checkpoint's SHA-256, if the coordinator knows it: it can then be had as an artefact.
+    pub sha256: Option<String>,
+}
+
+/// A lease is alive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgressReport {
+    /// The lease's token.
+    pub token: FencingToken,
+    /// Where the job stands; `null` renews the lease only.
+    #[serde(default)]
+    pub progress: Option<Progress>,
+    /// Numbers of training steps since the last report.
+    #[serde(default)]
+    pub metrics: Vec<MetricPoint>,
+    /// Lines of the log since the last report.
+    #[serde(default)]
+    pub log: Option<LogChunk>,
+}
+
+/// Numbers of one training step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MetricPoint {
+    /// The step, counted from 0 over all epochs.
+    pub step: u64,
+    /// Values by name.
+    pub values: BTreeMap<String, f64>,
+}
+
+/// Consecutive lines of an attempt's log. Sending a chunk twice is harmless: lines are known by their number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogChunk {
+    /// The number of the first line, counted from 0.
+    pub first_line: u64,
+    /// The lines, without their ends.
+    pub lines: Vec<String>,
+}
+
+/// The answer to a progress report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewed {
+    /// Milliseconds until the lease ends.
+    pub ttl_ms: i64,
+}
+
+/// A job is complete.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompletionReport {
+    /// The lease's token.
+    pub token: FencingToken,
+    /// What it brought.
+    pub outcome: Outcome,
+}
+
+/// An attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailureReport {
+    /// The lease's token.
+    pub token: FencingToken,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// A worker gives a job back unharmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseReport {
+    /// The lease's token.
+    pub token: FencingToken,
+}
+
+/// The metric points of a job's latest attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// By step.
+    pub points: Vec<MetricPoint>,
+}

@@ -1,0 +1,359 @@
+//! Experiments: what a researcher asks for (interfaces.md, section 6).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::dataset::{ALL_ELEVEN, Catalogue};
+use crate::hyper::Overrides;
+use crate::input::{InvalidInput, Refusals, from_toml, from_value, one_of};
+use crate::method::Method;
+use crate::names::{Precision, Protocol};
+use crate::preset;
+use crate::spec::SpecHash;
+
+/// Methods × data sets × seeds × shots under one protocol.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Experiment {
+    /// A name for people; two experiments may share one.
+    pub name: String,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The methods, each once.
+    pub methods: Vec<Method>,
+    /// The data sets' keys, each once.
+    pub datasets: Vec<String>,
+    /// The seeds, each once.
+    pub seeds: Vec<u64>,
+    /// Training images per class, each once.
+    pub shots: Vec<u32>,
+    /// The backbone's name.
+    pub backbone: String,
+    /// The arithmetic.
+    pub precision: Precision,
+    /// Jobs of greater priority run first.
+    pub priority: i32,
+    /// Values that replace the presets'.
+    pub overrides: OverrideTable,
+    /// Keys with several values each; every combination multiplies the matrix.
+    pub sweep: BTreeMap<String, Vec<Value>>,
+}
+
+/// Overrides for every job, and for the jobs of single data sets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct OverrideTable {
+    /// For every job.
+    #[serde(flatten)]
+    pub all: Overrides,
+    /// For the jobs of one data set, by its key.
+    #[serde(flatten)]
+    pub datasets: BTreeMap<String, Overrides>,
+}
+
+/// The document as written: names unchecked, defaults not filled in.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    name: String,
+    protocol: Value,
+    methods: Vec<Value>,
+    datasets: Datasets,
+    #[serde(default = "default_seeds")]
+    seeds: Vec<u64>,
+    #[serde(default = "default_shots")]
+    shots: Vec<u32>,
+    backbone: String,
+    #[serde(default)]
+    precision: Option<Value>,
+    #[serde(default)]
+    priority: i32,
+    #[serde(default)]
+    overrides: serde_json::Map<String, Value>,
+    #[serde(default)]
+    sweep: BTreeMap<String, Vec<Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a list of data sets, or \"all\"")]
+enum Datasets {
+    Word(String),
+    List(Vec<String>),
+}
+
+fn default_seeds() -> Vec<u64> {
+    vec![1, 2, 3]
+}
+
+fn default_shots() -> Vec<u32> {
+    vec![16]
+}
+
+/// The names that an experiment may use on this coordinator.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Data sets.
+    pub datasets: Catalogue,
+    /// Backbones; empty if the coordinator doesn't know what its workers have.
+    pub backbones: Vec<String>,
+}
+
+impl Experiment {
+    /// Reads and checks an experiment file.
+    pub fn from_toml(text: &str, known: &Known) -> Result<Self, InvalidInput> {
+        Self::from_document(from_toml(text)?, known)
+    }
+
+    /// Reads and checks the same as JSON.
+    pub fn from_json(value: Value, known: &Known) -> Result<Self, InvalidInput> {
+        Self::from_document(from_value(value)?, known)
+    }
+
+    fn from_document(document: Document, known: &Known) -> Result<Self, InvalidInput> {
+        let mut refusals = Refusals::default();
+        if document.name.trim().is_empty() || document.name.len() > 200 {
+            refusals.add(InvalidInput::new("name", &document.name, "1 to 200 characters"));
+        }
+        let protocol = refusals.keep(named::<Protocol>(&document.protocol, "protocol"));
+        let methods: Vec<Method> = document
+            .methods
+            .iter()
+            .enumerate()
+            .filter_map(|(i, method)| refusals.keep(named::<Method>(method, &format!("methods[{i}]"))))
+            .collect();
+        if let Some(protocol) = protocol {
+            for (i, method) in methods.iter().enumerate() {
+                let mut protocols = preset::protocols(*method);
+                if !protocols.clone().any(|known| known == protocol) {
+                    let expected = format!("a method with a preset for `{protocol}`; `{method}` has presets for {}", {
+                        let names: Vec<_> = protocols.by_ref().map(|known| format!("`{known}`")).collect();
+                        names.join(", ")
+                    });
+                    refusals.add(InvalidInput::new(format!("methods[{i}]"), method, expected));
+                }
+            }
+        }
+        let datasets = match document.datasets {
+            Datasets::Word(word) if word == "all" => ALL_ELEVEN.map(str::to_owned).to_vec(),
+            Datasets::Word(word) => {
+                refusals.add(InvalidInput::new("datasets", word, "a list of data sets, or `all`"));
+                Vec::new()
+            }
+            Datasets::List(list) => {
+                for (i, key) in list.iter().enumerate() {
+                    refusals.keep(known.datasets.get(key).map_err(|error| renamed(error, &format!("datasets[{i}]"))));
+                }
+                list
+            }
+        };
+        if !known.backbones.is_empty() && !known.backbones.contains(&document.backbone) {
+            let allowed = one_of(&document.backbone, known.backbones.iter().map(String::as_str));
+            refusals.add(InvalidInput::new("backbone", &document.backbone, allowed));
+        }
+        if document.shots.contains(&0) {
+            refusals.add(InvalidInput::new("shots", 0, "whole numbers of at least 1"));
+        }
+        let precision = match &document.precision {
+            None => Some(Precision::Fp32),
+            Some(value) => refusals.keep(named::<Precision>(value, "precision")),
+        };
+        let overrides = refusals.keep(override_table(document.overrides, known)).unwrap_or_default();
+        for (key, values) in &document.sweep {
+            refusals.keep(check_sweep(key, values));
+        }
+        refusals.keep(each_once("methods", methods.iter().map(ToString::to_string)));
+        refusals.keep(each_once("datasets", &datasets));
+        refusals.keep(each_once("seeds", document.seeds.iter().map(ToString::to_string)));
+        refusals.keep(each_once("shots", document.shots.iter().map(ToString::to_string)));
+        let (Some(protocol), Some(precision)) = (protocol, precision) else {
+            return Err(refusals.finish(()).expect_err("a name that could not be read was noted"));
+        };
+        refusals.finish(Self {
+            name: document.name,
+            protocol,
+            methods,
+            datasets,
+            seeds: document.seeds,
+            shots: document.shots,
+            backbone: document.backbone,
+            precision,
+            priority: document.priority,
+            overrides,
+            sweep: document.sweep,
+        })
+    }
+
+    /// The experiment's identity: submitting the same one again changes nothing.
+    pub fn hash(&self) -> SpecHash {
+        SpecHash(Sha256::digest(serde_json::json!(self).to_string()).into())
+    }
+
+    /// The overrides of a data set's jobs, without the sweep's.
+    pub fn overrides_for(&self, dataset: &str) -> Overrides {
+        match self.overrides.datasets.get(dataset) {
+            Some(narrower) => self.overrides.all.merged(narrower),
+            None => self.overrides.all.clone(),
+        }
+    }
+
+    /// The combinations of the sweep: a label and the values, one entry with an empty label without a sweep.
+    pub fn variants(&self) -> Result<Vec<(String, Overrides)>, InvalidInput> {
+        let mut variants = vec![(Vec::new(), serde_json::Map::new())];
+        for (key, values) in &self.sweep {
+            variants = variants
+                .into_iter()
+                .flat_map(|(label, chosen)| {
+                    values.iter().map(move |value| {
+                        let (mut label, mut chosen) = (label.clone(), chosen.clone());
+                        label.push(format!("{key}={value}"));
+                        chosen.insert(key.clone(), value.clone());
+                        (label, chosen)
+                    })
+                })
+                .collect();
+        }
+        variants
+            .into_iter()
+            .map(|(label, chosen)| Ok((label.join(" "), from_value(chosen.into()).map_err(|e| e.under("sweep"))?)))
+            .collect()
+    }
+}
+
+fn named<T: std::str::FromStr<Err = InvalidInput>>(value: &Value, field: &str) -> Result<T, InvalidInput> {
+    let text = value.as_str().ok_or_else(|| InvalidInput::new(field, value, "a name"))?;
+    text.parse().map_err(|error| renamed(error, field))
+}
+
+fn renamed(mut error: InvalidInput, field: &str) -> InvalidInput {
+    for error in &mut error.errors {
+        field.clone_into(&mut error.field);
+    }
+    error
+}
+
+fn each_once<T: AsRef<str>>(field: &str, values: impl IntoIterator<Item = T>) -> Result<(), InvalidInput> {
+    let mut seen = std::collections::BTreeSet::new();
+    for value in values {
+        if !seen.insert(value.as_ref().to_owned()) {
+            return Err(InvalidInput::new(field, value.as_ref(), "each value once"));
+        }
+    }
+    if seen.is_empty() { Err(InvalidInput::new(field, "[]", "at least one value")) } else { Ok(()) }
+}
+
+fn override_table(table: serde_json::Map<String, Value>, known: &Known) -> Result<OverrideTable, InvalidInput> {
+    let (mut all, mut refusals) = (serde_json::Map::new(), Refusals::default());
+    let mut datasets = BTreeMap::new();
+    for (key, value) in table {
+        let parsed = |value: Value| -> Result<Overrides, InvalidInput> {
+            let overrides: Overrides = from_value(value)?;
+            overrides.check()?;
+            Ok(overrides)
+        };
+        if Overrides::KEYS.contains(&key.as_str()) {
+            all.insert(key, value);
+        } else if value.is_object() && known.datasets.get(&key).is_ok() {
+            if let Some(overrides) =
+                refusals.keep(parsed(value).map_err(|error| error.under(&format!("overrides.{key}"))))
+            {
+                datasets.insert(key, overrides);
+            }
+        } else if value.is_object() {
+            let allowed = one_of(&key, known.datasets.keys());
+            refusals.add(InvalidInput::new("overrides", key, format!("a data set: {allowed}")));
+        } else {
+            let allowed = one_of(&key, Overrides::KEYS.iter().copied());
+            refusals.add(InvalidInput::new("overrides", key, format!("a known key: {allowed}")));
+        }
+    }
+    let all = from_value::<Overrides>(all.into()).and_then(|all| all.check().map(|()| all));
+    let all = refusals.keep(all.map_err(|error| error.under("overrides"))).unwrap_or_default();
+    refusals.finish(OverrideTable { all, datasets })
+}
+
+fn check_sweep(key: &str, values: &[Value]) -> Result<(), InvalidInput> {
+    if !Overrides::KEYS.contains(&key) || key == "eval" {
+        let allowed = Overrides::KEYS.iter().copied().filter(|key| *key != "eval");
+        return Err(InvalidInput::new("sweep", key, format!("a known key: {}", one_of(key, allowed))));
+    }
+    each_once(&format!("sweep.{key}"), values.iter().map(ToString::to_string))?;
+    for (i, value) in values.iter().enumerate() {
+        let table = Value::from(serde_json::Map::from_iter([(key.to_owned(), value.clone())]));
+        from_value::<Overrides>(table)
+            .and_then(|overrides| overrides.check())
+            .map_err(|error| renamed(error, &format!("sweep.{key}[{i}]")))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn known() -> Known {
+        Known { datasets: Catalogue::built_in(), backbones: vec!["ViT-B/16".into()] }
+    }
+
+    const TEXT: &str = r#"
+        name = "b2n"
+        protocol = "base_to_new"
+        methods = ["alignednorm", "zero_shot"]
+        datasets = ["eurosat", "dtd"]
+        backbone = "ViT-B/16"
+        [overrides]
+        lr = 0.01
+        [overrides.eurosat]
+        beta = 0.3
+        [sweep]
+        alpha = [0.5, 0.7]
+        beta = [0.1, 0.2]
+    "#;
+
+    fn errors(from: &str, to: &str) -> Vec<String> {
+        let error = Experiment::from_toml(&TEXT.replace(from, to), &known()).unwrap_err();
+        error.errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn defaults_are_the_literature_s() {
+        let experiment = Experiment::from_toml(TEXT, &known()).unwrap();
+        assert_eq!((experiment.seeds.as_slice(), experiment.shots.as_slice()), (&[1, 2, 3][..], &[16][..]));
+        let eurosat = experiment.overrides_for("eurosat");
+        assert_eq!((eurosat.lr, eurosat.beta), (Some(0.01), Some(0.3)));
+        assert_eq!(experiment.overrides_for("dtd").beta, None);
+    }
+
+    #[test]
+    fn the_sweep_makes_every_combination() {
+        let variants = Experiment::from_toml(TEXT, &known()).unwrap().variants().unwrap();
+        let labels: Vec<_> = variants.iter().map(|(label, _)| label.as_str()).collect();
+        assert_eq!(labels, ["alpha=0.5 beta=0.1", "alpha=0.5 beta=0.2", "alpha=0.7 beta=0.1", "alpha=0.7 beta=0.2"]);
+        assert_eq!(variants[3].1.alpha, Some(0.7));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_would_be_right() {
+        assert!(errors("\"zero_shot\"", "\"zeroshot\"")[0].contains("`methods[1]`: `zeroshot`"));
+        assert!(errors("\"dtd\"", "\"dtdd\"")[0].contains("did you mean `dtd`?"));
+        assert!(errors("lr = 0.01", "learning_rate = 0.01")[0].starts_with("`overrides`: `learning_rate`"));
+        assert!(errors("beta = 0.3", "bata = 0.3")[0].contains("`overrides.eurosat`: `bata`"));
+        assert!(errors("[overrides.eurosat]", "[overrides.eurosta]")[0].contains("did you mean `eurosat`?"));
+        assert!(errors("alpha = [0.5", "alpha = [5.0")[0].starts_with("`sweep.alpha[0]`"));
+        assert!(errors("ViT-B/16", "ViT-B/32")[0].starts_with("`backbone`"));
+        assert!(errors("name =", "seeds = [1, 1]\nname =")[0].starts_with("`seeds`: `1`"));
+        assert!(errors("name =", "seeds = [\"x\"]\nname =")[0].starts_with("`seeds[0]`: `x`"));
+        assert!(errors("name =", "shots = [0]\nname =")[0].starts_with("`shots`: `0`"));
+        assert!(errors("base_to_new", "base_to_old")[0].contains("did you mean `base_to_new`?"));
+        assert!(errors("base_to_new", "few_shot")[0].contains("a method with a preset for `few_shot`"));
+        assert!(errors("[\"eurosat\", \"dtd\"]", "\"everything\"")[0].starts_with("`datasets`: `everything`"));
+    }
+
+    #[test]
+    fn the_hash_depends_on_what_is_asked_for() {
+        let one = Experiment::from_toml(TEXT, &known()).unwrap();
+        let other = Experiment::from_toml(&TEXT.replace("0.01", "0.02"), &known()).unwrap();
+        assert_eq!(one.hash(), one.clone().hash());
+        assert_ne!(one.hash(), other.hash());
+    }
+}

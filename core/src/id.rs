@@ -1,0 +1,43 @@
+//! Identifiers as types, so that a job can't be taken for a worker.
+
+/// Declares an integer identifier.
+macro_rules! id {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = std::num::ParseIntError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+    )+};
+}
+
+id! {
+    /// A submitted experiment.
+    ExperimentId,
+    /// A cell of the matrix.
+    JobId,
+    /// One try of a job on one worker; also the identifier of the lease under which it runs.
+    LeaseId,
+    /// A worker's registration. A worker process that starts again gets a new one.
+    WorkerId,
+    /// A position in the event log; later events have greater numbers.
+    Sequence,
+}
+
+/// What a write under a lease must show. Tokens only grow: of two leases of a job, the later has the greater token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct FencingToken(pub u64);

@@ -1,0 +1,72 @@
+//! Output folders (method.md, section 7), kept exactly so that existing tools find their runs.
+
+use crate::names::{ClassSubset, Protocol};
+use crate::outcome::TestResult;
+use crate::spec::JobSpec;
+
+/// The folder of the checkpoint inside a training folder.
+pub const CHECKPOINT_FOLDER: &str = "MultiModalRepresentationLearner";
+/// The checkpoint inside [`CHECKPOINT_FOLDER`].
+pub const CHECKPOINT_FILE: &str = "model.safetensors";
+/// The document that makes a folder complete.
+pub const MANIFEST_FILE: &str = "manifest.json";
+/// The log that people's parsers read.
+pub const LOG_FILE: &str = "log.txt";
+/// What a folder's name ends in while it is worked on.
+pub const PARTIAL_SUFFIX: &str = ".partial";
+
+/// The job's folder below the output root, parts separated by `/`.
+///
+/// The folder of the base classes' number is `train_base` for every method, since that's where parsers look for it.
+pub fn folder(spec: &JobSpec) -> String {
+    let JobSpec { dataset, shots, config, seed, .. } = spec;
+    let trainer = spec.method.folder();
+    let run = match spec.protocol {
+        Protocol::FewShot => return format!("few_shot/{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}"),
+        Protocol::BaseToNew if spec.classes() == ClassSubset::New => "test_new",
+        Protocol::CrossDataset if spec.trained_by.is_some() => "test_new",
+        Protocol::BaseToNew | Protocol::CrossDataset => "train_base",
+    };
+    format!("base2new/{run}/{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}")
+}
+
+/// The result that a `log.txt` ends with, written by this trainer or by another tool; `None` without a `=> result` block.
+pub fn parse_log_result(log: &str) -> Option<TestResult> {
+    let (_, block) = log.rsplit_once("=> result")?;
+    let number = |name: &str| -> Option<f64> {
+        let line =
+            block.lines().find_map(|line| line.trim().strip_prefix("* ")?.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().trim_end_matches('%').replace(',', "").parse().ok()
+    };
+    let (total, correct) = (number("total")?, number("correct")?);
+    if total < 1.0 || correct > total {
+        return None;
+    }
+    let accuracy = 100.0 * correct / total;
+    Some(TestResult {
+        total: total as u64,
+        correct: correct as u64,
+        accuracy,
+        error: 100.0 - accuracy,
+        macro_f1: number("macro_f1")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_other_tools_are_read() {
+        let log = "epoch [1/1]\n=> result\n* total: 4,200\n* correct: 4,036\n* accuracy: 96.1%\n* error: 3.9%\n* macro_f1: 96.0%\n";
+        let result = parse_log_result(log).unwrap();
+        assert_eq!((result.total, result.correct, result.macro_f1), (4200, 4036, 96.0));
+        assert!((result.accuracy - 96.095_238).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_log_without_a_result_is_not_complete() {
+        assert_eq!(parse_log_result("epoch [1/10] batch [20/20]\n"), None);
+        assert_eq!(parse_log_result("=> result\n* total: 0\n* correct: 0\n* macro_f1: 0%\n"), None);
+    }
+}

@@ -1,0 +1,32 @@
+//! The vocabulary of Promptfield and its decisions.
+//!
+//! Rule of this crate: no I/O, no clock, no randomness of its own. Time comes in as an argument, state changes go out as
+//! values; who calls it reads the files, owns the sockets and writes the database. So everything here runs under unit and
+//! property tests without a server.
+//!
+//! The way of the data: an [`experiment::Experiment`] is expanded by [`matrix::expand`] into [`spec::JobSpec`]s, the
+//! [`scheduler::Scheduler`] decides who runs which of them, a worker hands one to a trainer as a
+//! [`trainer_job::TrainerJob`], and the [`outcome::TestResult`]s that come back fill the [`tables`].
+
+pub mod api;
+pub mod dataset;
+pub mod experiment;
+pub mod hyper;
+pub mod id;
+pub mod input;
+pub mod layout;
+pub mod matrix;
+pub mod method;
+pub mod names;
+pub mod outcome;
+pub mod preset;
+pub mod scheduler;
+pub mod spec;
+pub mod stats;
+pub mod tables;
+pub mod time;
+pub mod trainer_job;
+pub mod trainer_wire;
+
+/// The version that manifests, workers and the coordinator report: the workspace's.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,161 @@
+//! The methods that can be named in an experiment.
+//!
+//! This table holds what the coordinator must know of a method without libtorch; the arithmetic lies in the trainer, in one
+//! file per method. A handle is a reference into the table, so a method that isn't registered can't be expressed.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::input::{InvalidInput, one_of};
+
+/// A registered method.
+#[derive(Clone, Copy)]
+pub struct Method(&'static Info);
+
+#[derive(Debug)]
+struct Info {
+    key: &'static str,
+    label: &'static str,
+    folder: &'static str,
+    /// The keys of [`crate::hyper::Overrides`] that mean something for the method, besides `test_batch`.
+    hyperparameters: &'static [&'static str],
+}
+
+/// What every method that trains representation tokens by gradient descent has.
+const TOKENS: &[&str] = &[
+    "epochs",
+    "lr",
+    "warmup_epochs",
+    "warmup_lr",
+    "weight_decay",
+    "train_batch",
+    "alpha",
+    "beta",
+    "reg_weight",
+    "rep_layers",
+    "rep_dim",
+    "n_rep_tokens",
+    "proj_lora_dim",
+    "res_lora_dim",
+    "eval",
+];
+const TOKENS_AND_NORMS: &[&str] = &[
+    "epochs",
+    "lr",
+    "warmup_epochs",
+    "warmup_lr",
+    "weight_decay",
+    "train_batch",
+    "alpha",
+    "beta",
+    "reg_weight",
+    "rep_layers",
+    "rep_dim",
+    "n_rep_tokens",
+    "proj_lora_dim",
+    "res_lora_dim",
+    "eval",
+    "final_norm",
+    "seq_norm",
+];
+
+static METHODS: &[Info] = &[
+    Info { key: "alignednorm", label: "AlignedNorm", folder: "ALIGNEDNORM", hyperparameters: TOKENS_AND_NORMS },
+    Info { key: "mmrlpp", label: "MMRL++", folder: "MMRLpp", hyperparameters: TOKENS },
+    Info { key: "zero_shot", label: "CLIP (zero-shot)", folder: "ZeroshotCLIP", hyperparameters: &[] },
+];
+
+impl Method {
+    /// Every registered method, in the order in which tables list them.
+    pub fn all() -> impl ExactSizeIterator<Item = Self> + Clone {
+        METHODS.iter().map(Self)
+    }
+
+    /// The name in experiments, jobs and the database: `alignednorm`.
+    pub const fn key(self) -> &'static str {
+        self.0.key
+    }
+
+    /// The name in tables: `AlignedNorm`.
+    pub const fn label(self) -> &'static str {
+        self.0.label
+    }
+
+    /// The trainer's name in output folders: `ALIGNEDNORM` (method.md, section 7).
+    pub const fn folder(self) -> &'static str {
+        self.0.folder
+    }
+
+    /// Whether the method learns anything: if not, its jobs have no seeds, no shots and no checkpoint.
+    pub const fn learns(self) -> bool {
+        !self.0.hyperparameters.is_empty()
+    }
+
+    /// Whether the hyper-parameter `key` changes what the method computes.
+    pub fn has(self, key: &str) -> bool {
+        key == "test_batch" || self.0.hyperparameters.contains(&key)
+    }
+}
+
+impl std::str::FromStr for Method {
+    type Err = InvalidInput;
+
+    fn from_str(text: &str) -> Result<Self, InvalidInput> {
+        Self::all()
+            .find(|method| method.key() == text)
+            .ok_or_else(|| InvalidInput::new("method", text, one_of(text, Self::all().map(Self::key))))
+    }
+}
+
+impl PartialEq for Method {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Method {}
+
+impl std::hash::Hash for Method {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl PartialOrd for Method {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Method {
+    /// The order of the registry, which is the order of rows in tables.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let rank = |method: &Self| METHODS.iter().position(|info| info.key == method.key());
+        rank(self).cmp(&rank(other))
+    }
+}
+
+impl std::fmt::Debug for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Method").field(&self.key()).finish()
+    }
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.key())
+    }
+}
+
+impl Serialize for Method {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.key())
+    }
+}
+
+impl<'de> Deserialize<'de> for Method {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map_err(|_| serde::de::Error::custom(format!("expected {}", one_of(&text, Self::all().map(Self::key)))))
+    }
+}

@@ -1,0 +1,138 @@
+//! The closed sets of names: protocols, stages, precisions.
+
+use crate::input::{InvalidInput, one_of};
+
+/// Declares an enum whose variants have one fixed text each, on the wire, in the database and on the command line.
+macro_rules! named {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident($what:literal) { $($(#[$doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        $vis enum $name { $($(#[$doc])* $variant),+ }
+
+        impl $name {
+            /// Every value, in the order in which lists name them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The fixed text of this value.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::input::InvalidInput;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == text).ok_or_else(|| {
+                    $crate::input::InvalidInput::new($what, text, $crate::input::one_of(text, Self::ALL.iter().map(|value| value.as_str())))
+                })
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(|_| {
+                    let allowed = $crate::input::one_of(&text, Self::ALL.iter().map(|value| value.as_str()));
+                    serde::de::Error::custom(format!("expected {allowed}"))
+                })
+            }
+        }
+    };
+}
+pub(crate) use named;
+
+named! {
+    /// What is measured (method.md, section 7).
+    pub enum Protocol("protocol") {
+        /// Train on the base half of the classes, test on base and on new.
+        BaseToNew = "base_to_new",
+        /// Train on a source data set, test on others.
+        CrossDataset = "cross_dataset",
+        /// Train and test on all classes with few images each.
+        FewShot = "few_shot",
+    }
+}
+
+named! {
+    /// The part of a protocol that one job does.
+    pub enum Stage("stage") {
+        /// Train, then test on the classes that were trained on. A method that learns nothing only tests.
+        Train = "train",
+        /// Test a trained checkpoint on other classes or another data set.
+        Test = "test",
+    }
+}
+
+named! {
+    /// Which classes of a data set a job sees (method.md, section 6).
+    pub enum ClassSubset("classes") {
+        /// All of them.
+        All = "all",
+        /// The first ⌈n/2⌉ labels.
+        Base = "base",
+        /// The other labels, relabelled from 0.
+        New = "new",
+    }
+}
+
+named! {
+    /// The arithmetic a job trains and evaluates in.
+    pub enum Precision("precision") {
+        /// 32-bit throughout.
+        Fp32 = "fp32",
+        /// Automatic mixed precision with bfloat16.
+        AmpBf16 = "amp_bf16",
+        /// Automatic mixed precision with float16 and loss scaling.
+        AmpFp16 = "amp_fp16",
+    }
+}
+
+impl ClassSubset {
+    /// The classes that a job of this protocol and stage is evaluated on.
+    pub const fn of(protocol: Protocol, stage: Stage) -> Self {
+        match (protocol, stage) {
+            (Protocol::BaseToNew, Stage::Train) => Self::Base,
+            (Protocol::BaseToNew, Stage::Test) => Self::New,
+            (Protocol::CrossDataset | Protocol::FewShot, _) => Self::All,
+        }
+    }
+}
+
+/// Checks a name that becomes one segment of an output path: letters, digits, `-`, `_`, `.`, not starting with a dot.
+pub fn path_segment(field: &str, name: &str) -> Result<(), InvalidInput> {
+    let fine = !name.is_empty()
+        && name.len() <= 100
+        && !name.starts_with('.')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if fine {
+        Ok(())
+    } else {
+        Err(InvalidInput::new(field, name, "1 to 100 letters, digits, `-`, `_` or `.`, not starting with a dot"))
+    }
+}
+
+/// Checks a name against a list that is open at run time (data sets, backbones).
+pub fn known_name<'a>(
+    field: &str,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str> + Clone,
+) -> Result<(), InvalidInput> {
+    if known.clone().into_iter().any(|candidate| candidate == name) {
+        Ok(())
+    } else {
+        Err(InvalidInput::new(field, name, one_of(name, known)))
+    }
+}

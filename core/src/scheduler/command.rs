@@ -1,0 +1,406 @@
+//! What can be asked of the scheduler, what it answers, and what it changes.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::state::{Counts, JobState, JobStateName};
+use crate::experiment::Experiment;
+use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
+use crate::matrix::PlannedJob;
+use crate::names::named;
+use crate::outcome::{Failure, Manifest, TestResult};
+use crate::spec::{JobSpec, SpecHash};
+use crate::time::Timestamp;
+use crate::trainer_wire::{Outcome, Progress};
+
+/// A request to the scheduler.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Take an experiment with its expanded matrix.
+    Submit {
+        /// The experiment.
+        experiment: Box<Experiment>,
+        /// Its jobs, a training job before those that need it.
+        jobs: Vec<PlannedJob>,
+    },
+    /// A worker process says hello.
+    Register(WorkerDescription),
+    /// A worker with free slots asks for jobs.
+    Lease {
+        /// The worker.
+        worker: WorkerId,
+        /// How many jobs it can take.
+        slots: usize,
+    },
+    /// A lease is alive.
+    Progress {
+        /// The lease.
+        held: Held,
+        /// Where its job stands; `None` renews the lease only.
+        progress: Option<Progress>,
+    },
+    /// A job is complete.
+    Complete {
+        /// The lease.
+        held: Held,
+        /// What it brought.
+        outcome: Box<Outcome>,
+    },
+    /// An attempt failed.
+    Fail {
+        /// The lease.
+        held: Held,
+        /// Why.
+        failure: Failure,
+    },
+    /// A worker gives a job back unharmed.
+    Release {
+        /// The lease.
+        held: Held,
+    },
+    /// A worker takes no more jobs.
+    Drain {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// A worker says goodbye; what it still holds is given back.
+    Leave {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// Cancel one job, and those that need it.
+    CancelJob(JobId),
+    /// Cancel the jobs of an experiment that no other open experiment wants.
+    CancelExperiment(ExperimentId),
+    /// Queue a failed or cancelled job again, with what it needs and what it took down.
+    RetryJob(JobId),
+    /// Retry all failed and cancelled jobs of an experiment.
+    RetryExperiment(ExperimentId),
+    /// Let time pass: leases end, back-offs end, silent workers are lost.
+    Tick,
+}
+
+/// A lease as its holder names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The lease.
+    pub lease: LeaseId,
+    /// The token it was granted with.
+    pub token: FencingToken,
+}
+
+/// What a worker says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerDescription {
+    /// A name that stays the same when the worker is started again: a second registration under it ends the first.
+    pub name: String,
+    /// The host it runs on.
+    pub host: String,
+    /// Jobs it runs at once.
+    pub slots: usize,
+    /// Its devices: `cpu`, `cuda:0`.
+    pub devices: Vec<String>,
+    /// The backbones whose weights it has.
+    pub backbones: Vec<String>,
+    /// Promptfield's version.
+    pub version: String,
+}
+
+/// The answer to a [`Command`], one variant for each kind of answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To `Submit`.
+    Submitted(Submitted),
+    /// To `Register`.
+    Registered(WorkerId),
+    /// To `Lease`; empty when there is nothing to do now.
+    Granted(Vec<Grant>),
+    /// To `Progress`: the lease's new end.
+    Renewed {
+        /// Milliseconds until the lease ends.
+        ttl_ms: i64,
+    },
+    /// To `CancelJob`, `CancelExperiment`, `RetryJob`, `RetryExperiment`: how many jobs it changed.
+    Changed(usize),
+    /// To the other commands.
+    Done,
+}
+
+/// What a submission led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// The experiment.
+    pub experiment: ExperimentId,
+    /// Whether it's new; if not, the same one was submitted before, and nothing changed.
+    pub created: bool,
+    /// Its jobs by state.
+    pub counts: Counts,
+}
+
+/// A job handed to a worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    /// The lease.
+    pub lease: LeaseId,
+    /// What writes under it must show.
+    pub token: FencingToken,
+    /// The job.
+    pub job: JobId,
+    /// What to compute.
+    pub spec: Arc<JobSpec>,
+    /// The specification's hash.
+    pub hash: SpecHash,
+    /// The job whose checkpoint this one tests.
+    pub needs: Option<Arc<JobSpec>>,
+    /// Milliseconds until the lease ends.
+    pub ttl_ms: i64,
+}
+
+/// One try of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its lease.
+    pub held: Held,
+    /// Who got it.
+    pub worker: WorkerId,
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// No such experiment.
+    #[error("there is no experiment {0}")]
+    NoExperiment(ExperimentId),
+    /// No such job.
+    #[error("there is no job {0}")]
+    NoJob(JobId),
+    /// No such worker, or one that was lost or has been started again.
+    #[error(
+        "worker {0} isn't registered: it said goodbye, was silent for too long, or was started again; register anew"
+    )]
+    NoWorker(WorkerId),
+    /// The lease isn't the latest attempt's, or its job has ended.
+    #[error("lease {lease} is no longer valid: {reason}")]
+    Stale {
+        /// The lease.
+        lease: LeaseId,
+        /// What happened to its job.
+        reason: String,
+    },
+}
+
+/// One change of the state, for the database and for whoever follows the event log. Applied in order to an empty
+/// database, the changes of a run give the rows from which [`super::Scheduler::restore`] rebuilds the state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A new experiment.
+    ExperimentAdded(ExperimentRecord),
+    /// An experiment was cancelled, or revived.
+    ExperimentCancelled {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// Whether it now is.
+        cancelled: bool,
+    },
+    /// A new job.
+    JobAdded(Box<JobRecord>),
+    /// An experiment's link to one of its jobs.
+    JobLinked {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// The job.
+        job: JobId,
+        /// The sweep's values.
+        variant: String,
+    },
+    /// A job's state, or its failure count, changed.
+    JobChanged {
+        /// The job.
+        job: JobId,
+        /// Its state now.
+        state: JobState,
+        /// Its failed attempts since it was last queued by a person.
+        failures: u32,
+    },
+    /// A job's priority rose.
+    JobPriority {
+        /// The job.
+        job: JobId,
+        /// Its priority now.
+        priority: i32,
+    },
+    /// An attempt began.
+    AttemptStarted {
+        /// The attempt.
+        lease: LeaseId,
+        /// Its token.
+        token: FencingToken,
+        /// Its job.
+        job: JobId,
+        /// Who has it.
+        worker: WorkerId,
+        /// When.
+        at: Timestamp,
+    },
+    /// An attempt ended. An attempt that was given up may still report its end later.
+    AttemptEnded {
+        /// The attempt.
+        lease: LeaseId,
+        /// When.
+        at: Timestamp,
+        /// How.
+        end: AttemptEnd,
+        /// Why, for a failure.
+        failure: Option<Failure>,
+    },
+    /// A job's result; once for each job.
+    ResultRecorded {
+        /// The job.
+        job: JobId,
+        /// The attempt that brought it.
+        lease: LeaseId,
+        /// The numbers.
+        result: TestResult,
+        /// Where they come from; absent when another tool completed the folder.
+        manifest: Option<Box<Manifest>>,
+    },
+    /// A worker registered, or its state changed.
+    Worker(WorkerRecord),
+    /// Something for the event log.
+    Event(Event),
+}
+
+named! {
+    /// How an attempt ended.
+    pub enum AttemptEnd("end") {
+        /// With a result.
+        Completed = "completed",
+        /// With a failure.
+        Failed = "failed",
+        /// The worker gave it back.
+        Released = "released",
+        /// Its lease ended without a word.
+        Expired = "expired",
+        /// Someone cancelled the job.
+        Cancelled = "cancelled",
+    }
+}
+
+/// An experiment as the database holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExperimentRecord {
+    /// Its identifier.
+    pub id: ExperimentId,
+    /// Its identity.
+    pub hash: SpecHash,
+    /// What was asked for.
+    pub experiment: Arc<Experiment>,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// Whether it was cancelled.
+    pub cancelled: bool,
+}
+
+/// A job as the database holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobRecord {
+    /// Its identifier.
+    pub id: JobId,
+    /// What it computes.
+    pub spec: Arc<JobSpec>,
+    /// Its identity.
+    pub hash: SpecHash,
+    /// The training job whose checkpoint it tests.
+    pub needs: Option<JobId>,
+    /// Jobs of greater priority run first.
+    pub priority: i32,
+    /// Where it stands.
+    pub state: JobState,
+    /// Failed attempts since it was last queued by a person.
+    pub failures: u32,
+    /// The latest attempt.
+    pub latest: Option<Attempt>,
+}
+
+named! {
+    /// Whether a worker takes jobs.
+    pub enum WorkerState("worker state") {
+        /// It does.
+        Active = "active",
+        /// It finishes what it has.
+        Draining = "draining",
+        /// It said goodbye or was started again.
+        Gone = "gone",
+        /// It was silent for too long.
+        Lost = "lost",
+    }
+}
+
+/// A worker as the database holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// Its identifier.
+    pub id: WorkerId,
+    /// What it said of itself.
+    pub description: WorkerDescription,
+    /// Whether it takes jobs.
+    pub state: WorkerState,
+    /// When it registered.
+    pub registered_at: Timestamp,
+}
+
+/// An entry of the event log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place in the log.
+    pub sequence: Sequence,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EventKind {
+    /// An experiment was submitted.
+    ExperimentSubmitted {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// Its name.
+        name: String,
+        /// How many jobs it has.
+        jobs: usize,
+    },
+    /// An experiment was cancelled.
+    ExperimentCancelled {
+        /// The experiment.
+        experiment: ExperimentId,
+    },
+    /// A job went from one state to another.
+    JobChanged {
+        /// The job.
+        job: JobId,
+        /// The state it left; `None` for a new job.
+        from: Option<JobStateName>,
+        /// The state it is in.
+        to: JobStateName,
+        /// The worker that has it, or had it.
+        worker: Option<WorkerId>,
+        /// Why, where there is a reason.
+        reason: Option<String>,
+    },
+    /// A worker registered, drains, left or was lost.
+    WorkerChanged {
+        /// The worker.
+        worker: WorkerId,
+        /// Its name.
+        name: String,
+        /// What it is now.
+        to: WorkerState,
+    },
+}

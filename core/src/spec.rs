@@ -1,0 +1,125 @@
+//! A job's specification and its identity.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::hyper::Hyperparameters;
+use crate::method::Method;
+use crate::names::{ClassSubset, Precision, Protocol, Stage};
+
+/// Everything that changes a job's number, and nothing that doesn't, but for [`JobSpec::config`] and
+/// [`Hyperparameters::eval`], which [`JobSpec::hash`] leaves out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// The method.
+    pub method: Method,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The protocol's part that this job does.
+    pub stage: Stage,
+    /// The data set's key.
+    pub dataset: String,
+    /// The prompt template, `{}` standing for the class name.
+    pub template: String,
+    /// Training images per class; 0 for a method that learns nothing.
+    pub shots: u32,
+    /// The seed of every random draw; 0 for a method that learns nothing.
+    pub seed: u64,
+    /// The backbone's name: `ViT-B/16`.
+    pub backbone: String,
+    /// The configuration's name in output folders. It follows from the other fields.
+    pub config: String,
+    /// The resolved hyper-parameters.
+    pub hyper: Hyperparameters,
+    /// The arithmetic.
+    pub precision: Precision,
+    /// For a test of a trained checkpoint: the training job's identity.
+    pub trained_by: Option<SpecHash>,
+}
+
+impl JobSpec {
+    /// The job's identity: SHA-256 of the specification as JSON with sorted keys.
+    pub fn hash(&self) -> SpecHash {
+        let mut value = serde_json::json!(self);
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("config");
+        }
+        if let Some(hyper) = value["hyper"].as_object_mut() {
+            hyper.remove("eval");
+        }
+        SpecHash(Sha256::digest(value.to_string()).into())
+    }
+
+    /// The classes that the job is evaluated on.
+    pub const fn classes(&self) -> ClassSubset {
+        ClassSubset::of(self.protocol, self.stage)
+    }
+
+    /// A short name for people: `train alignednorm on eurosat, 16 shots, seed 1`.
+    pub fn title(&self) -> String {
+        let Self { stage, method, dataset, shots, seed, .. } = self;
+        if method.learns() {
+            format!("{stage} {method} on {dataset}, {shots} shots, seed {seed}")
+        } else {
+            format!("{method} on {dataset}, {} classes", self.classes())
+        }
+    }
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        text.push_str(&format!("{byte:02x}"));
+        text
+    })
+}
+
+/// SHA-256 of a specification; 64 lower-case hexadecimal digits as text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SpecHash(pub [u8; 32]);
+
+impl std::fmt::Display for SpecHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl std::fmt::Debug for SpecHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SpecHash({self})")
+    }
+}
+
+/// A text that isn't 64 hexadecimal digits.
+#[derive(Debug, thiserror::Error)]
+#[error("a specification's hash is 64 hexadecimal digits")]
+pub struct NotAHash;
+
+impl std::str::FromStr for SpecHash {
+    type Err = NotAHash;
+
+    fn from_str(text: &str) -> Result<Self, NotAHash> {
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(NotAHash);
+        }
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| NotAHash)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| NotAHash)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for SpecHash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SpecHash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,108 @@
+//! The JSON lines between a worker and its resident trainer: requests on stdin, replies on stdout, one object a line.
+//!
+//! A trainer does one job at a time. End of file on stdin means that the worker is gone: the trainer stops after writing
+//! nothing more into the job's folder. Lines that a person should read go to stderr.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::{Failure, Manifest};
+use crate::trainer_job::TrainerJob;
+
+/// Worker to trainer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Request {
+    /// Run a job; the number names it in the replies.
+    Run {
+        /// The worker's number for the job.
+        id: u64,
+        /// The job.
+        job: Box<TrainerJob>,
+    },
+    /// Stop a job at the next step. What it did up to its last epoch stays in the `.partial` folder.
+    Cancel {
+        /// The job's number.
+        id: u64,
+    },
+}
+
+/// Trainer to worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Reply {
+    /// Sent once, when the trainer can take a job.
+    Ready {
+        /// Promptfield's version.
+        version: String,
+        /// What jobs can name as `device`: `cpu`, `cuda:0`, ….
+        devices: Vec<String>,
+    },
+    /// How far a job is; at most a few a second.
+    Progress {
+        /// The job's number.
+        id: u64,
+        /// Where it stands.
+        progress: Progress,
+    },
+    /// Numbers of one training step.
+    Metrics {
+        /// The job's number.
+        id: u64,
+        /// The step, counted from 0 over all epochs.
+        step: u64,
+        /// Values by name: `loss`, `acc`, `lr`, `loss/ce`, ….
+        values: BTreeMap<String, f64>,
+    },
+    /// A line that was also written into `log.txt`.
+    Log {
+        /// The job's number.
+        id: u64,
+        /// The line, without its end.
+        line: String,
+    },
+    /// The job is complete: its folder stands under its final name.
+    Completed {
+        /// The job's number.
+        id: u64,
+        /// What was made, or what an adopted folder holds.
+        outcome: Box<Outcome>,
+    },
+    /// The job ended without a result.
+    Failed {
+        /// The job's number.
+        id: u64,
+        /// Why.
+        failure: Failure,
+    },
+    /// The job was cancelled and has stopped.
+    Cancelled {
+        /// The job's number.
+        id: u64,
+    },
+}
+
+/// Where a running job stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Epochs completed.
+    pub epoch: u32,
+    /// Epochs in all; 0 for a job that only evaluates.
+    pub epochs: u32,
+    /// Steps done, over training and evaluation.
+    pub step: u64,
+    /// Steps in all.
+    pub steps: u64,
+}
+
+/// A completed job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The numbers.
+    pub result: crate::outcome::TestResult,
+    /// The folder was already complete, and nothing was computed.
+    pub adopted: bool,
+    /// The folder's manifest; absent when another tool completed the folder.
+    pub manifest: Option<Manifest>,
+}
