@@ -1,0 +1,56 @@
+//! `cargo xtask`: what cargo itself can't do for this repository.
+//!
+//! Everything here starts processes and looks at files; nothing of it ships. Talk goes to stderr, except
+//! what the started programs print and the closing line of `cargo xtask test`. This crate builds without
+//! libtorch, since it's what fetches libtorch.
+
+mod demo;
+mod setup;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, builder::PossibleValuesParser};
+
+use workspace::Workspace;
+
+/// Sets up, demonstrates and tests Promptfield.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch libtorch into .deps/, unless the environment names one
+    Setup(setup::Options),
+    /// Set up, build, and run the bundled experiment to its result table
+    Demo {
+        /// Keep the coordinator and its workers running afterwards
+        #[arg(long)]
+        serve: bool,
+    },
+    /// Run all tests, or only the named groups
+    Test {
+        /// Groups to run
+        #[arg(value_parser = PossibleValuesParser::new(test::group_names()))]
+        groups: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let workspace = Workspace::here();
+    let outcome = match Arguments::parse().task {
+        Task::Setup(options) => setup::run(&workspace, &options).map(|()| ExitCode::SUCCESS),
+        Task::Demo { serve } => demo::run(&workspace, serve),
+        Task::Test { groups } => Ok(test::run(&workspace, &groups)),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
