@@ -162,7 +162,7 @@ impl Experiment {
         for (key, values) in &document.sweep {
             refusals.keep(check_sweep(key, values));
         }
-        refusals.keep(each_once("methods", methods.iter().map(ToString::to_string)));
+        refusals.keep(each_once("methods", document.methods.iter().map(ToString::to_string)));
         refusals.keep(each_once("datasets", &datasets));
         refusals.keep(each_once("seeds", document.seeds.iter().map(ToString::to_string)));
         refusals.keep(each_once("shots", document.shots.iter().map(ToString::to_string)));

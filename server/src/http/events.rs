@@ -1,0 +1,88 @@
+//! `/events`: the event log as server-sent events.
+//!
+//! A follower reads the log from the database, page by page, and sleeps when it has read everything until it's told that
+//! there is more. It so sees every event once and in order, whether it was there when the stream began or not; and a
+//! follower that reads slowly is behind, but costs no memory.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::IntoResponse;
+use axum::response::sse::{self, KeepAlive, Sse};
+use futures_util::{Stream, StreamExt, stream};
+use promptfield_core::id::Sequence;
+use promptfield_core::input::InvalidInput;
+use promptfield_core::scheduler::Event;
+use tokio::sync::watch;
+
+use super::Shared;
+use super::problem::ApiError;
+use crate::chain::chain;
+use crate::store::Reader;
+
+const PAGE: u32 = 500;
+/// A word now and then keeps connections open and finds dead ones.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Sends events from now on, or those after `Last-Event-ID`. What happens after the answer's head has come is in the stream.
+pub(super) async fn follow(State(app): Shared, headers: HeaderMap) -> Result<impl IntoResponse, ApiError> {
+    let news = app.writer.sequence();
+    let end = *news.borrow();
+    // A later number is of another database: there is nothing to resume.
+    let last = last_event_id(&headers)?.map_or(end, |last| last.min(end));
+    let follower = Follower { reader: app.reader, news, last, page: VecDeque::new() };
+    let events = follower.events().take_until(app.stop.cancelled_owned());
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<Sequence>, ApiError> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
+    let text = String::from_utf8_lossy(value.as_bytes());
+    text.parse().map(Some).map_err(|_| {
+        ApiError::Unreadable(InvalidInput::new("Last-Event-ID", text, "the whole number that an event had as `id`"))
+    })
+}
+
+struct Follower {
+    reader: Reader,
+    news: watch::Receiver<Sequence>,
+    /// The last event that was sent.
+    last: Sequence,
+    /// Events that were read and not yet sent.
+    page: VecDeque<Event>,
+}
+
+impl Follower {
+    fn events(self) -> impl Stream<Item = Result<sse::Event, axum::Error>> {
+        stream::unfold(self, |mut follower| async move {
+            let event = follower.next().await?;
+            let sent = sse::Event::default().id(event.sequence.to_string()).json_data(event);
+            Some((sent, follower))
+        })
+    }
+
+    /// The next event. The stream ends when the coordinator does, or when the log can't be read; the client comes again.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.page.pop_front() {
+                self.last = event.sequence;
+                return Some(event);
+            }
+            // News that comes while the log is read isn't overlooked: it's marked as seen before.
+            let end = *self.news.borrow_and_update();
+            if self.last >= end {
+                self.news.changed().await.ok()?;
+                continue;
+            }
+            match self.reader.events_after(self.last, PAGE).await {
+                Ok(events) => self.page.extend(events),
+                Err(error) => {
+                    tracing::error!(error = chain(&error), "can't read the event log for a follower");
+                    return None;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! `/experiments`
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use promptfield_core::api::{
+    Changed, ExperimentDetail, ExperimentSummary, JobSummary, PREFIX, Page, Results, SubmitResponse,
+};
+use promptfield_core::experiment::Experiment;
+use promptfield_core::id::ExperimentId;
+use promptfield_core::matrix;
+use promptfield_core::outcome::TestResult;
+use promptfield_core::scheduler::{
+    Command, Counts, ExperimentRecord, JobRecord, JobStateName, Rejection, Reply, Scheduler,
+};
+use promptfield_core::spec::JobSpec;
+use promptfield_core::tables::{Entry, Format, ResultTable};
+use serde::Deserialize;
+
+use super::extract::{Id, JsonBody, Params};
+use super::page::WindowParams;
+use super::problem::ApiError;
+use super::{Shared, jobs};
+
+fn summary(record: &ExperimentRecord, counts: &Counts) -> ExperimentSummary {
+    ExperimentSummary {
+        id: record.id,
+        name: record.experiment.name.clone(),
+        protocol: record.experiment.protocol,
+        submitted_at: record.submitted_at,
+        cancelled: record.cancelled,
+        counts: *counts,
+    }
+}
+
+fn find(scheduler: &Scheduler, id: ExperimentId) -> Result<(&ExperimentRecord, &Counts), Rejection> {
+    scheduler.experiment(id).ok_or(Rejection::NoExperiment(id))
+}
+
+/// Takes an experiment: 201 if it's new, 200 if it was submitted before.
+pub(super) async fn submit(
+    State(app): Shared,
+    JsonBody(document): JsonBody<serde_json::Value>,
+) -> Result<Response, ApiError> {
+    let experiment = Experiment::from_json(document, &app.known).map_err(ApiError::Invalid)?;
+    let known = Arc::clone(&app.known);
+    // A matrix can be large, and hashing its jobs takes a processor's time.
+    let expanded = tokio::task::spawn_blocking(move || {
+        let jobs = matrix::expand(&experiment, &known.datasets)?;
+        Ok(Command::Submit { experiment: Box::new(experiment), jobs })
+    });
+    let command = expanded.await.map_err(|error| ApiError::Internal(error.into()))?.map_err(ApiError::Invalid)?;
+    let submitted = match app.writer.apply(command).await? {
+        Reply::Submitted(submitted) => submitted,
+        other => return Err(ApiError::unexpected(&other)),
+    };
+    let id = submitted.experiment;
+    let experiment = app.writer.look(move |scheduler, _| {
+        let (record, _) = find(scheduler, id)?;
+        Ok::<_, Rejection>(summary(record, &submitted.counts))
+    });
+    let response = SubmitResponse { created: submitted.created, experiment: experiment.await?? };
+    let status = if submitted.created { StatusCode::CREATED } else { StatusCode::OK };
+    let location = HeaderValue::try_from(format!("{PREFIX}/experiments/{id}"))
+        .map_err(|error| ApiError::Internal(error.into()))?;
+    Ok((status, [(header::LOCATION, location)], Json(response)).into_response())
+}
+
+/// All experiments, oldest first.
+pub(super) async fn list(
+    State(app): Shared,
+    Params(window): Params<WindowParams>,
+) -> Result<Json<Page<ExperimentSummary>>, ApiError> {
+    let window = window.window().map_err(ApiError::Unreadable)?;
+    let page = app.writer.look(move |scheduler, _| {
+        window.cut(scheduler.experiments(), |_| true, |(record, counts)| summary(record, counts))
+    });
+    Ok(Json(page.await?))
+}
+
+/// One experiment with what was asked for.
+pub(super) async fn show(State(app): Shared, Id(id): Id<ExperimentId>) -> Result<Json<ExperimentDetail>, ApiError> {
+    let found = app.writer.look(move |scheduler, _| {
+        let (record, counts) = find(scheduler, id)?;
+        Ok::<_, Rejection>((summary(record, counts), Arc::clone(&record.experiment)))
+    });
+    let (summary, experiment) = found.await??;
+    Ok(Json(ExperimentDetail { summary, experiment: Arc::unwrap_or_clone(experiment) }))
+}
+
+/// Cancels the jobs that no other experiment wants.
+pub(super) async fn cancel(State(app): Shared, Id(id): Id<ExperimentId>) -> Result<Json<Changed>, ApiError> {
+    jobs::changed(app.writer.apply(Command::CancelExperiment(id)).await?)
+}
+
+/// Queues the failed and cancelled jobs again.
+pub(super) async fn retry(State(app): Shared, Id(id): Id<ExperimentId>) -> Result<Json<Changed>, ApiError> {
+    jobs::changed(app.writer.apply(Command::RetryExperiment(id)).await?)
+}
+
+/// The query of [`jobs()`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JobsParams {
+    state: Option<JobStateName>,
+    dataset: Option<String>,
+    cursor: Option<String>,
+    limit: Option<String>,
+}
+
+/// An experiment's jobs in the order of its matrix, each once.
+pub(super) async fn jobs(
+    State(app): Shared,
+    Id(id): Id<ExperimentId>,
+    Params(params): Params<JobsParams>,
+) -> Result<Json<Page<JobSummary>>, ApiError> {
+    let JobsParams { state, dataset, cursor, limit } = params;
+    let window = WindowParams { cursor, limit }.window().map_err(ApiError::Unreadable)?;
+    let page = app.writer.look(move |scheduler, _| {
+        find(scheduler, id)?;
+        let mut seen = HashSet::new();
+        let wanted = |job: &&JobRecord| {
+            state.is_none_or(|state| job.state.name() == state)
+                && dataset.as_ref().is_none_or(|dataset| job.spec.dataset == *dataset)
+                && seen.insert(job.id)
+        };
+        Ok::<_, Rejection>(window.cut(scheduler.jobs_of(id).map(|(job, _)| job), wanted, jobs::summary))
+    });
+    Ok(Json(page.await??))
+}
+
+/// The query of [`results()`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ResultsParams {
+    format: Option<Format>,
+}
+
+/// A job as far as the table needs it.
+struct Cell {
+    spec: Arc<JobSpec>,
+    variant: String,
+    state: JobStateName,
+    result: Option<TestResult>,
+}
+
+/// The paper's table.
+pub(super) async fn results(
+    State(app): Shared,
+    Id(id): Id<ExperimentId>,
+    Params(params): Params<ResultsParams>,
+) -> Result<Response, ApiError> {
+    let found = app.writer.look(move |scheduler, _| {
+        let (record, counts) = find(scheduler, id)?;
+        let cell = |(job, variant): (&JobRecord, &str)| Cell {
+            spec: Arc::clone(&job.spec),
+            variant: variant.to_owned(),
+            state: job.state.name(),
+            result: job.state.result().copied(),
+        };
+        let cells: Vec<Cell> = scheduler.jobs_of(id).map(cell).collect();
+        Ok::<_, Rejection>((summary(record, counts), cells))
+    });
+    let (experiment, cells) = found.await??;
+    let table = ResultTable::base_to_new(cells.iter().map(|cell| Entry {
+        spec: &cell.spec,
+        variant: &cell.variant,
+        state: cell.state,
+        result: cell.result.as_ref(),
+    }));
+    let format = params.format.unwrap_or(Format::Json);
+    let content_type = match format {
+        Format::Json => return Ok(Json(Results { experiment, table }).into_response()),
+        Format::Csv => "text/csv; charset=utf-8",
+        Format::Markdown => "text/markdown; charset=utf-8",
+        Format::Latex => "text/x-tex; charset=utf-8",
+    };
+    Ok(([(header::CONTENT_TYPE, content_type)], table.print(format)).into_response())
+}

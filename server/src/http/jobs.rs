@@ -1,0 +1,113 @@
+//! `/jobs`
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use promptfield_core::api::{Changed, JobDetail, JobSummary, Metrics};
+use promptfield_core::id::{JobId, LeaseId};
+use promptfield_core::scheduler::{Command, Explanation, JobRecord, JobState, Rejection, Reply};
+
+use super::extract::Id;
+use super::problem::ApiError;
+use super::{App, Shared};
+use crate::store::{Reader, StoreError};
+
+/// Lines that are read and sent together.
+const LOG_PAGE: u32 = 2000;
+
+pub(super) fn summary(record: &JobRecord) -> JobSummary {
+    let lease = record.state.lease();
+    JobSummary {
+        id: record.id,
+        title: record.spec.title(),
+        dataset: record.spec.dataset.clone(),
+        state: record.state.name(),
+        failures: record.failures,
+        worker: lease.map(|lease| lease.worker),
+        progress: lease.map(|lease| lease.progress),
+        failure: match &record.state {
+            JobState::Failed(failure) => Some(failure.clone()),
+            _ => None,
+        },
+        result: record.state.result().copied(),
+    }
+}
+
+/// The answer to a command that changes jobs.
+pub(super) fn changed(reply: Reply) -> Result<Json<Changed>, ApiError> {
+    match reply {
+        Reply::Changed(changed) => Ok(Json(Changed { changed })),
+        other => Err(ApiError::unexpected(&other)),
+    }
+}
+
+/// A job with its attempts and where its numbers come from.
+pub(super) async fn show(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<JobDetail>, ApiError> {
+    let record = app.writer.look(move |scheduler, _| scheduler.job(id).cloned()).await?.ok_or(Rejection::NoJob(id))?;
+    let (attempts, manifest) = tokio::try_join!(app.reader.attempts(id), app.reader.manifest(id))?;
+    Ok(Json(JobDetail {
+        summary: summary(&record),
+        spec: record.spec.as_ref().clone(),
+        hash: record.hash,
+        needs: record.needs,
+        attempts,
+        manifest,
+    }))
+}
+
+/// Why a job waits, or why it failed.
+pub(super) async fn explain(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Explanation>, ApiError> {
+    Ok(Json(app.writer.look(move |scheduler, now| scheduler.explain(id, now)).await??))
+}
+
+/// Cancels a job and the tests of its checkpoint.
+pub(super) async fn cancel(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Changed>, ApiError> {
+    changed(app.writer.apply(Command::CancelJob(id)).await?)
+}
+
+/// Queues a failed or cancelled job again.
+pub(super) async fn retry(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Changed>, ApiError> {
+    changed(app.writer.apply(Command::RetryJob(id)).await?)
+}
+
+async fn latest_attempt(app: &App, id: JobId) -> Result<Option<LeaseId>, ApiError> {
+    Ok(app.reader.latest_attempt(id).await?.ok_or(Rejection::NoJob(id))?)
+}
+
+/// The metric points of a job's latest attempt.
+pub(super) async fn metrics(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Metrics>, ApiError> {
+    let points = match latest_attempt(&app, id).await? {
+        Some(attempt) => app.reader.metric_points(attempt).await?,
+        None => Vec::new(),
+    };
+    Ok(Json(Metrics { points }))
+}
+
+/// The log of a job's latest attempt, as far as it has come; empty before the first.
+pub(super) async fn log(State(app): Shared, Id(id): Id<JobId>) -> Result<Response, ApiError> {
+    let attempt = latest_attempt(&app, id).await?;
+    let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    let body = match attempt {
+        Some(attempt) => Body::from_stream(log_pages(app.reader, attempt)),
+        None => Body::empty(),
+    };
+    Ok((plain, body).into_response())
+}
+
+/// The log in pages, so that no log is ever in memory as a whole.
+fn log_pages(reader: Reader, attempt: LeaseId) -> impl stream::Stream<Item = Result<Bytes, StoreError>> {
+    stream::try_unfold((reader, 0), move |(reader, first)| async move {
+        let lines = reader.log_lines(attempt, first, LOG_PAGE).await?;
+        let Some((last, _)) = lines.last() else { return Ok(None) };
+        let next = last + 1;
+        let mut page = String::new();
+        for (_, line) in &lines {
+            page.push_str(line);
+            page.push('\n');
+        }
+        Ok(Some((Bytes::from(page), (reader, next))))
+    })
+}

@@ -1,0 +1,81 @@
+//! `/workers`
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use promptfield_core::api::{Page, Registered, WorkerSummary};
+use promptfield_core::id::WorkerId;
+use promptfield_core::input::InvalidInput;
+use promptfield_core::scheduler::{Command, Reply, WorkerDescription};
+
+use super::Shared;
+use super::extract::{Id, JsonBody, Params};
+use super::page::WindowParams;
+use super::problem::ApiError;
+
+/// Registers a worker process.
+pub(super) async fn register(
+    State(app): Shared,
+    JsonBody(description): JsonBody<WorkerDescription>,
+) -> Result<(StatusCode, Json<Registered>), ApiError> {
+    check(&description).map_err(ApiError::Invalid)?;
+    match app.writer.apply(Command::Register(description)).await? {
+        Reply::Registered(worker) => {
+            Ok((StatusCode::CREATED, Json(Registered { worker, lease_ttl_ms: app.policy.lease_ms })))
+        }
+        other => Err(ApiError::unexpected(&other)),
+    }
+}
+
+fn check(description: &WorkerDescription) -> Result<(), InvalidInput> {
+    let WorkerDescription { name, slots, backbones, .. } = description;
+    if name.trim().is_empty() || name.len() > 200 {
+        return Err(InvalidInput::new("name", name, "1 to 200 characters"));
+    }
+    if !(1..=4096).contains(slots) {
+        return Err(InvalidInput::new("slots", slots, "a whole number from 1 to 4096"));
+    }
+    if backbones.is_empty() {
+        return Err(InvalidInput::new(
+            "backbones",
+            "[]",
+            "at least one backbone: without weights a worker can run nothing",
+        ));
+    }
+    Ok(())
+}
+
+/// All workers there ever were, oldest first.
+pub(super) async fn list(
+    State(app): Shared,
+    Params(window): Params<WindowParams>,
+) -> Result<Json<Page<WorkerSummary>>, ApiError> {
+    let window = window.window().map_err(ApiError::Unreadable)?;
+    let page = app.writer.look(move |scheduler, _| {
+        window.cut(
+            scheduler.workers(),
+            |_| true,
+            |(record, last_seen, jobs)| WorkerSummary {
+                id: record.id,
+                description: record.description.clone(),
+                state: record.state,
+                registered_at: record.registered_at,
+                last_seen,
+                jobs: jobs.iter().copied().collect(),
+            },
+        )
+    });
+    Ok(Json(page.await?))
+}
+
+/// Gives a worker no more jobs.
+pub(super) async fn drain(State(app): Shared, Id(worker): Id<WorkerId>) -> Result<StatusCode, ApiError> {
+    app.writer.apply(Command::Drain { worker }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lets a worker go; what it holds is given back.
+pub(super) async fn leave(State(app): Shared, Id(worker): Id<WorkerId>) -> Result<StatusCode, ApiError> {
+    app.writer.apply(Command::Leave { worker }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,30 @@
+//! The coordinator: takes experiments, hands their jobs to workers, keeps their results.
+//!
+//! The rule of this crate: [`promptfield_core`] decides, this crate stores and answers. One task, the writer, owns the
+//! scheduler and the only connection that writes to the database. A handler of an HTTP request never touches either: it sends
+//! a command or a question to the writer and waits. The writer takes everything that waits, applies it in order, commits all
+//! of it in one transaction, and only then answers; so an answer means that the change is on the disk, no two requests can
+//! race, and the state in memory is never ahead of the database in anyone's eyes. A commit that fails is answered with 503,
+//! and the state is rebuilt from the database.
+//!
+//! What is only read and not needed for deciding (attempts, manifests, logs, metric points, the event log) comes from a pool
+//! of read connections that never wait for the writer. Followers of events are told that there is news and read it from the
+//! database at their own pace, so a slow one costs no memory.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `coordinator` | starting and stopping |
+//! | `writer` | the one task that changes anything |
+//! | `store` | the database; all SQL |
+//! | `artefacts` | checkpoints, by their SHA-256 |
+//! | `http` | the routes |
+
+mod artefacts;
+mod chain;
+mod clock;
+mod coordinator;
+mod http;
+mod store;
+mod writer;
+
+pub use coordinator::{Coordinator, Options, StartError};

@@ -1,0 +1,289 @@
+//! The database. All SQL of the coordinator is in this folder: a file for each noun, a function for each statement, every
+//! statement a constant.
+//!
+//! There is one [`Store`], which the writer owns; everything that changes goes through its [`Store::write`], one transaction
+//! for a whole batch. There are many [`Reader`]s, which see what is committed and never wait for the writer. `sqlx`'s types
+//! stop at the edge of this folder.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use promptfield_core::scheduler::{Change, Rows};
+use promptfield_core::time::Timestamp;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteQueryResult,
+    SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection};
+
+mod attempts;
+mod events;
+mod experiments;
+mod jobs;
+mod readiness;
+mod results;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod workers;
+
+pub(crate) use telemetry::Telemetry;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const READ_CONNECTIONS: u32 = 4;
+/// How long a request waits for a read connection.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why the database didn't do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// Its folder can't be made, or its lock can't be opened.
+    #[error("can't prepare `{}`", path.display())]
+    Prepare { path: PathBuf, source: io::Error },
+    /// Somebody else has it.
+    #[error("another coordinator uses it: stop that one, or use another database")]
+    InUse,
+    /// It was written by a later version.
+    #[error(
+        "the database has schema {found}, and this version of Promptfield knows schemas up to {known}: use the version \
+         that wrote it, or another database"
+    )]
+    Newer { found: i64, known: i64 },
+    /// Bringing it to the current schema failed.
+    #[error("can't bring the database to schema {known}")]
+    Migrate { known: i64, source: Box<MigrateError> },
+    /// All connections that read are taken, or closed already.
+    #[error("can't {doing}: no connection was free")]
+    NoConnection { doing: &'static str },
+    /// A statement failed.
+    #[error("can't {doing}")]
+    Failed { doing: &'static str, source: sqlx::Error },
+    /// A statement that must change one row changed another number of rows.
+    #[error("can't {doing}: {rows} rows were found, not one")]
+    NotOne { doing: &'static str, rows: u64 },
+    /// A row can't be understood.
+    #[error("can't understand {what} in the database")]
+    Damaged { what: String, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+/// Says what was being done when a statement failed.
+trait Doing<T> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> Doing<T> for Result<T, sqlx::Error> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| match source {
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => StoreError::NoConnection { doing },
+            source => StoreError::Failed { doing, source },
+        })
+    }
+}
+
+/// Accepts a statement that changed exactly one row.
+fn one(result: SqliteQueryResult, doing: &'static str) -> Result<(), StoreError> {
+    match result.rows_affected() {
+        1 => Ok(()),
+        rows => Err(StoreError::NotOne { doing, rows }),
+    }
+}
+
+/// Names the row that can't be understood.
+fn damaged<E>(what: &'static str, id: i64) -> impl FnOnce(E) -> StoreError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    move |source| StoreError::Damaged { what: format!("{what} {id}"), source: source.into() }
+}
+
+/// What one transaction writes.
+#[derive(Debug, Default)]
+pub(crate) struct Writes {
+    /// The scheduler's changes, in order.
+    pub(crate) changes: Vec<Change>,
+    /// What running jobs reported.
+    pub(crate) telemetry: Vec<Telemetry>,
+    /// Somebody asks whether the database can be written.
+    pub(crate) readiness: Option<Timestamp>,
+}
+
+impl Writes {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.telemetry.is_empty() && self.readiness.is_none()
+    }
+
+    /// Telemetry alone isn't worth an fsync.
+    const fn durability(&self) -> Durability {
+        if self.changes.is_empty() && self.readiness.is_none() { Durability::Normal } else { Durability::Full }
+    }
+}
+
+/// What a commit waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durability {
+    /// The operating system: a power failure may undo the commit, but nothing that was durable before it.
+    Normal,
+    /// The disk.
+    Full,
+}
+
+impl Durability {
+    const fn pragma(self) -> &'static str {
+        match self {
+            Self::Normal => "PRAGMA synchronous = NORMAL",
+            Self::Full => "PRAGMA synchronous = FULL",
+        }
+    }
+}
+
+/// The connection that writes. There is only one for a database, in all processes: it holds a lock beside the file.
+#[derive(Debug)]
+pub(crate) struct Store {
+    connection: SqliteConnection,
+    durability: Durability,
+    _lock: fs_err::File,
+}
+
+impl Store {
+    /// Opens the database, makes it and its folder if there is none, and brings it to the current schema.
+    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let lock = lock(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        let mut connection = options.connect().await.doing("open the database")?;
+        migrate(&mut connection).await?;
+        Ok(Self { connection, durability: Durability::Full, _lock: lock })
+    }
+
+    /// Everything that the scheduler needs to go on.
+    pub(crate) async fn load(&mut self) -> Result<Rows, StoreError> {
+        let mut snapshot = self.connection.begin().await.doing("begin to read")?;
+        let (attempts, latest) = attempts::load(&mut snapshot).await?;
+        Ok(Rows {
+            experiments: experiments::load(&mut snapshot).await?,
+            jobs: jobs::load(&mut snapshot, &latest).await?,
+            links: experiments::load_links(&mut snapshot).await?,
+            workers: workers::load(&mut snapshot).await?,
+            attempts,
+            last_sequence: events::last_sequence(&mut snapshot).await?,
+        })
+    }
+
+    /// Writes all of it or nothing. When this returns, changes are on the disk.
+    pub(crate) async fn write(&mut self, writes: &Writes) -> Result<(), StoreError> {
+        let durability = writes.durability();
+        if durability != self.durability {
+            sqlx::query(durability.pragma())
+                .execute(&mut self.connection)
+                .await
+                .doing("choose what a commit waits for")?;
+            self.durability = durability;
+        }
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await.doing("begin to write")?;
+        for change in &writes.changes {
+            write_change(&mut transaction, change).await?;
+        }
+        for report in &writes.telemetry {
+            telemetry::append(&mut transaction, report).await?;
+        }
+        if let Some(at) = writes.readiness {
+            readiness::note(&mut transaction, at).await?;
+        }
+        transaction.commit().await.doing("commit")
+    }
+
+    /// Closes the file in order.
+    pub(crate) async fn close(self) -> Result<(), StoreError> {
+        self.connection.close().await.doing("close the database")
+    }
+}
+
+/// Takes the lock file beside the database. The operating system lets it go when this process ends, however it ends.
+fn lock(database: &Path) -> Result<fs_err::File, StoreError> {
+    if let Some(folder) = database.parent() {
+        fs_err::create_dir_all(folder).map_err(|source| StoreError::Prepare { path: folder.to_owned(), source })?;
+    }
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    let unusable = |source| StoreError::Prepare { path: PathBuf::from(&path), source };
+    let file = fs_err::OpenOptions::new().create(true).write(true).truncate(false).open(&path).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse),
+        Err(std::fs::TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+    // Not `run`: its future isn't `Send` for a borrowed connection.
+    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
+        MigrateError::VersionMissing(found) if found > known => StoreError::Newer { found, known },
+        error => StoreError::Migrate { known, source: Box::new(error) },
+    })
+}
+
+async fn write_change(connection: &mut SqliteConnection, change: &Change) -> Result<(), StoreError> {
+    match change {
+        Change::ExperimentAdded(record) => experiments::insert(connection, record).await,
+        Change::ExperimentCancelled { experiment, cancelled } => {
+            experiments::set_cancelled(connection, *experiment, *cancelled).await
+        }
+        Change::JobAdded(record) => jobs::insert(connection, record).await,
+        Change::JobLinked { experiment, job, variant } => {
+            experiments::insert_link(connection, *experiment, *job, variant).await
+        }
+        Change::JobChanged { job, state, failures } => jobs::set_state(connection, *job, state, *failures).await,
+        Change::JobPriority { job, priority } => jobs::set_priority(connection, *job, *priority).await,
+        Change::AttemptStarted { lease, token, job, worker, at } => {
+            attempts::insert(connection, *lease, *token, *job, *worker, *at).await
+        }
+        Change::AttemptEnded { lease, at, end, failure } => {
+            attempts::set_end(connection, *lease, *at, *end, failure.as_ref()).await
+        }
+        Change::ResultRecorded { job, lease, result, manifest } => {
+            results::insert(connection, *job, *lease, result, manifest.as_deref()).await
+        }
+        Change::Worker(record) => workers::upsert(connection, record).await,
+        Change::Event(event) => events::insert(connection, event).await,
+    }
+}
+
+/// A connection pool that only reads. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader {
+    pool: SqlitePool,
+}
+
+impl Reader {
+    /// Reads from a database that a [`Store`] has opened.
+    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        let pool = SqlitePoolOptions::new()
+            .max_connections(READ_CONNECTIONS)
+            .acquire_timeout(READ_PATIENCE)
+            .connect_with(options)
+            .await
+            .doing("open the database for reading")?;
+        Ok(Self { pool })
+    }
+
+    /// Closes all connections.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+}

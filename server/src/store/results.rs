@@ -1,0 +1,58 @@
+//! Results and their manifests.
+
+use promptfield_core::id::{JobId, LeaseId};
+use promptfield_core::outcome::{Manifest, TestResult};
+use promptfield_core::spec::SpecHash;
+use sqlx::sqlite::SqliteConnection;
+
+use super::{Doing, Reader, StoreError, damaged};
+
+const INSERT: &str = "INSERT INTO result (job_id, attempt_id, total, correct, accuracy, error, macro_f1, manifest) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+pub(super) const MANIFEST: &str = "SELECT manifest FROM result WHERE job_id = ?1";
+pub(super) const FILE_OF_SPEC: &str = "SELECT file.value ->> 'sha256' FROM job JOIN result ON result.job_id = job.id, \
+     json_each(result.manifest, '$.files') AS file WHERE job.hash = ?1 AND file.key = ?2";
+
+/// A second result for a job violates the table's key.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    job: JobId,
+    lease: LeaseId,
+    result: &TestResult,
+    manifest: Option<&Manifest>,
+) -> Result<(), StoreError> {
+    sqlx::query(INSERT)
+        .bind(job.0.cast_signed())
+        .bind(lease.0.cast_signed())
+        .bind(result.total.cast_signed())
+        .bind(result.correct.cast_signed())
+        .bind(result.accuracy)
+        .bind(result.error)
+        .bind(result.macro_f1)
+        .bind(manifest.map(|manifest| serde_json::json!(manifest).to_string()))
+        .execute(connection)
+        .await
+        .doing("insert a result")
+        .map(drop)
+}
+
+impl Reader {
+    /// Where a job's numbers come from.
+    pub(crate) async fn manifest(&self, job: JobId) -> Result<Option<Manifest>, StoreError> {
+        let id = job.0.cast_signed();
+        let text: Option<Option<String>> =
+            sqlx::query_scalar(MANIFEST).bind(id).fetch_optional(&self.pool).await.doing("read a manifest")?;
+        let manifest = text.flatten().map(|text| serde_json::from_str(&text)).transpose();
+        manifest.map_err(damaged("the manifest of job", id))
+    }
+
+    /// SHA-256 of a file that the job with this specification made.
+    pub(crate) async fn file_of(&self, spec: SpecHash, path: &str) -> Result<Option<String>, StoreError> {
+        sqlx::query_scalar(FILE_OF_SPEC)
+            .bind(spec.0.to_vec())
+            .bind(path)
+            .fetch_optional(&self.pool)
+            .await
+            .doing("read a file's hash")
+    }
+}

@@ -1,0 +1,309 @@
+//! The database against the scheduler that it is to bring back.
+
+use promptfield_core::api::{LogChunk, MetricPoint};
+use promptfield_core::dataset::Catalogue;
+use promptfield_core::experiment::{Experiment, Known};
+use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
+use promptfield_core::matrix;
+use promptfield_core::outcome::{Failure, FailureClass, TestResult};
+use promptfield_core::scheduler::{
+    AttemptEnd, Command, Event, Grant, Held, JobState, JobStateName, Policy, Reply, Scheduler, WorkerDescription,
+    WorkerState,
+};
+use promptfield_core::trainer_wire::{Outcome, Progress};
+use proptest::prelude::*;
+use sqlx::AssertSqlSafe;
+
+use super::*;
+
+const START: Timestamp = Timestamp(1_000_000);
+
+fn submit(seeds: &str) -> Command {
+    let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+    let text = format!(
+        "name = \"x\"\nprotocol = \"base_to_new\"\nbackbone = \"ViT-B/16\"\nmethods = [\"alignednorm\", \"zero_shot\"]\n\
+         datasets = [\"dtd\"]\nseeds = {seeds}\npriority = {}\n[overrides.dtd]\nlr = 0.01\n[sweep]\nalpha = [0.5, 0.7]",
+        seeds.len()
+    );
+    let experiment = Experiment::from_toml(&text, &known).unwrap();
+    let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
+    Command::Submit { experiment: Box::new(experiment), jobs }
+}
+
+fn register(name: &str) -> Command {
+    Command::Register(WorkerDescription {
+        name: name.into(),
+        host: "host".into(),
+        slots: 2,
+        devices: vec!["cpu".into(), "cuda:0".into()],
+        backbones: vec!["ViT-B/16".into()],
+        version: "0".into(),
+    })
+}
+
+fn outcome(adopted: bool) -> Box<Outcome> {
+    // Numbers that have no short decimal form must come back bit for bit.
+    let accuracy = 100.0 * 2.0 / 3.0;
+    let result = TestResult { total: 3, correct: 2, accuracy, error: 100.0 - accuracy, macro_f1: 0.1 + 0.2 };
+    Box::new(Outcome { result, adopted, manifest: None })
+}
+
+/// A scheduler with its database.
+struct World {
+    folder: tempfile::TempDir,
+    store: Store,
+    scheduler: Scheduler,
+    now: Timestamp,
+    grants: Vec<Grant>,
+    events: Vec<Event>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("x.db")).await.unwrap();
+        let scheduler = Scheduler::new(Policy::default());
+        Self { folder, store, scheduler, now: START, grants: Vec::new(), events: Vec::new() }
+    }
+
+    async fn apply(&mut self, command: Command) {
+        let (changes, reply) = self.scheduler.apply(command, self.now);
+        self.events.extend(changes.iter().filter_map(|change| match change {
+            Change::Event(event) => Some(event.clone()),
+            _ => None,
+        }));
+        self.store.write(&Writes { changes, ..Writes::default() }).await.unwrap();
+        if let Ok(Reply::Granted(grants)) = reply {
+            self.grants.extend(grants);
+        }
+    }
+
+    async fn reader(&self) -> Reader {
+        Reader::open(&self.folder.path().join("x.db")).await.unwrap()
+    }
+
+    fn held(&self, i: usize) -> Held {
+        let nobody = Held { lease: LeaseId(99), token: FencingToken(99) };
+        let grant = self.grants.get(i % self.grants.len().max(1));
+        grant.map_or(nobody, |grant| Held { lease: grant.lease, token: grant.token })
+    }
+
+    fn command(&self, kind: usize, i: usize) -> Command {
+        let worker = WorkerId((i % 8) as u64);
+        match kind {
+            0 => submit(["[1]", "[1, 2]", "[2, 3]", "[1, 2, 3]"][i % 4]),
+            1 => register(["a", "b", "c"][i % 3]),
+            2 | 3 => Command::Lease { worker, slots: 1 + i % 3 },
+            4 => Command::Progress { held: self.held(i), progress: i.is_multiple_of(2).then(Progress::default) },
+            5 | 6 => Command::Complete { held: self.held(i), outcome: outcome(i.is_multiple_of(3)) },
+            7 => {
+                let class = FailureClass::ALL[i % FailureClass::ALL.len()];
+                Command::Fail { held: self.held(i), failure: Failure { class, reason: "it's broken".into() } }
+            }
+            8 => Command::Release { held: self.held(i) },
+            9 if i.is_multiple_of(2) => Command::Drain { worker },
+            9 => Command::Leave { worker },
+            10 => Command::CancelJob(JobId((i % 16) as u64)),
+            11 if i.is_multiple_of(2) => Command::CancelExperiment(ExperimentId((i % 4) as u64)),
+            11 => Command::RetryExperiment(ExperimentId((i % 4) as u64)),
+            12 => Command::RetryJob(JobId((i % 16) as u64)),
+            _ => Command::Tick,
+        }
+    }
+}
+
+/// What can be seen of a scheduler from outside, without what a restart begins anew.
+fn seen(scheduler: &Scheduler) -> impl PartialEq + std::fmt::Debug + use<> {
+    let timeless = |state: &JobState| {
+        let mut state = state.clone();
+        if let JobState::Leased(lease) | JobState::Running(lease) = &mut state {
+            lease.deadline = START;
+            lease.progress = Progress::default();
+        }
+        state
+    };
+    let experiments: Vec<_> = scheduler
+        .experiments()
+        .map(|(record, counts)| {
+            let jobs: Vec<_> = scheduler
+                .jobs_of(record.id)
+                .map(|(job, variant)| {
+                    let mut job = job.clone();
+                    job.state = timeless(&job.state);
+                    (job, variant.to_owned())
+                })
+                .collect();
+            (record.clone(), *counts, jobs)
+        })
+        .collect();
+    let workers: Vec<_> = scheduler.workers().map(|(record, _, jobs)| (record.clone(), jobs.clone())).collect();
+    (experiments, workers, scheduler.last_sequence())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// After any commands, the database brings back the scheduler that wrote it.
+    #[test]
+    fn the_database_brings_the_state_back(actions in proptest::collection::vec((0..14_usize, 0..64_usize), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new().await;
+            world.apply(submit("[1, 2]")).await;
+            world.apply(register("a")).await;
+            for (kind, i) in actions {
+                if kind == 13 {
+                    world.now = world.now.plus(i64::try_from(i).unwrap() * 1000);
+                }
+                world.apply(world.command(kind, i)).await;
+            }
+            let rows = world.store.load().await.unwrap();
+            let mut restored = Scheduler::restore(Policy::default(), rows, world.now);
+            prop_assert_eq!(restored.violations(), Vec::<String>::new());
+            prop_assert_eq!(seen(&restored), seen(&world.scheduler));
+            prop_assert_eq!(world.reader().await.events_after(Sequence(0), 100_000).await.unwrap(), world.events);
+            // Both go on in the same way.
+            for command in [register("next"), Command::Lease { worker: WorkerId(1), slots: 100 }] {
+                let (live, again) = (world.scheduler.apply(command.clone(), world.now), restored.apply(command, world.now));
+                prop_assert_eq!(live, again);
+            }
+            Ok(())
+        })?;
+    }
+}
+
+#[tokio::test]
+async fn what_jobs_report_is_kept_once() {
+    let mut world = World::new().await;
+    world.apply(submit("[1]")).await;
+    world.apply(register("a")).await;
+    world.apply(Command::Lease { worker: WorkerId(1), slots: 1 }).await;
+    let lease = world.grants[0].lease;
+    let point = |step, loss| MetricPoint { step, values: [("loss".to_owned(), loss), ("lr".to_owned(), 0.1)].into() };
+    let report = |metrics, first_line, lines: &[&str]| Telemetry {
+        lease,
+        metrics,
+        log: Some(LogChunk { first_line, lines: lines.iter().map(|&line| line.to_owned()).collect() }),
+    };
+    let telemetry = vec![
+        report(vec![point(0, 2.5), point(1, 2.0)], 0, &["zero", "one \"quoted\" \u{e9}\u{1f600}"]),
+        report(vec![point(1, 1.5)], 1, &["one again", "two", ""]),
+    ];
+    world.store.write(&Writes { telemetry, ..Writes::default() }).await.unwrap();
+    let reader = world.reader().await;
+    assert_eq!(reader.metric_points(lease).await.unwrap(), [point(0, 2.5), point(1, 1.5)]);
+    let lines = reader.log_lines(lease, 1, 10).await.unwrap();
+    assert_eq!(lines, [(1, "one \"quoted\" \u{e9}\u{1f600}".to_owned()), (2, "two".to_owned()), (3, String::new())]);
+    assert_eq!(reader.log_lines(lease, 0, 1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn changes_wait_for_the_disk_and_reports_alone_do_not() {
+    let mut world = World::new().await;
+    world.apply(submit("[1]")).await;
+    world.apply(register("a")).await;
+    world.apply(Command::Lease { worker: WorkerId(1), slots: 1 }).await;
+    let report = || Telemetry { lease: LeaseId(1), metrics: Vec::new(), log: None };
+    let (normal, full) = (1, 2);
+    for (readiness, expected) in [(None, normal), (Some(START), full), (None, normal)] {
+        let writes = Writes { changes: Vec::new(), telemetry: vec![report()], readiness };
+        world.store.write(&writes).await.unwrap();
+        let synchronous: i64 =
+            sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut world.store.connection).await.unwrap();
+        assert_eq!(synchronous, expected);
+    }
+    world.apply(Command::CancelJob(JobId(1))).await;
+    let synchronous: i64 =
+        sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut world.store.connection).await.unwrap();
+    assert_eq!(synchronous, full);
+}
+
+#[tokio::test]
+async fn a_statement_that_fails_undoes_the_whole_batch() {
+    let mut world = World::new().await;
+    world.apply(submit("[1]")).await;
+    let before = world.store.load().await.unwrap();
+    let changes = vec![
+        Change::JobPriority { job: JobId(1), priority: 100 },
+        Change::JobPriority { job: JobId(1_000), priority: 100 },
+    ];
+    let error = world.store.write(&Writes { changes, ..Writes::default() }).await.unwrap_err();
+    assert_eq!(error.to_string(), "can't change a job's priority: 0 rows were found, not one");
+    assert_eq!(world.store.load().await.unwrap(), before);
+    world.apply(register("a")).await;
+}
+
+#[tokio::test]
+async fn a_database_of_a_later_version_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    let mut store = Store::open(&path).await.unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, '', 1, x'', 0)",
+    )
+    .execute(&mut store.connection)
+    .await
+    .unwrap();
+    store.close().await.unwrap();
+    let error = Store::open(&path).await.unwrap_err();
+    assert!(matches!(error, StoreError::Newer { found: 9999, .. }), "{error:?}");
+    assert!(
+        error.to_string().starts_with("the database has schema 9999, and this version of Promptfield knows"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    fs_err::write(&path, "not a database, but long enough to be looked at as one").unwrap();
+    let error = Store::open(&path).await.unwrap_err();
+    assert_eq!(error.to_string(), "can't open the database");
+}
+
+/// Every name that the code can write is one that the schema allows, and no other.
+#[tokio::test]
+async fn the_schema_names_the_states_that_the_code_has() {
+    let mut store = World::new().await.store;
+    let schema: Vec<String> = sqlx::query_scalar("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+        .fetch_all(&mut store.connection)
+        .await
+        .unwrap();
+    let list = |names: Vec<&str>| format!("('{}')", names.join("', '"));
+    for names in [
+        list(JobStateName::ALL.iter().map(|name| name.as_str()).collect()),
+        list(FailureClass::ALL.iter().map(|name| name.as_str()).collect()),
+        list(WorkerState::ALL.iter().map(|name| name.as_str()).collect()),
+        list(AttemptEnd::ALL.iter().map(|name| name.as_str()).collect()),
+    ] {
+        assert!(schema.iter().any(|sql| sql.contains(&names)), "no CHECK lists {names}");
+    }
+}
+
+/// What is asked often is found by an index, without a scan or a sort.
+#[tokio::test]
+async fn readers_use_the_indexes() {
+    let mut store = World::new().await.store;
+    for sql in [
+        attempts::OF_JOB,
+        attempts::LATEST_OF_JOB,
+        events::AFTER,
+        jobs::HASH_OF_LEASE,
+        results::MANIFEST,
+        results::FILE_OF_SPEC,
+        telemetry::POINTS,
+        telemetry::LINES_FROM,
+    ] {
+        let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
+            .fetch_all(&mut store.connection)
+            .await
+            .unwrap();
+        assert!(!plan.is_empty());
+        for (.., step) in plan {
+            // A manifest's files are walked inside one document.
+            let scans = step.starts_with("SCAN") && !step.starts_with("SCAN file VIRTUAL TABLE");
+            assert!(!scans && !step.contains("TEMP B-TREE"), "{sql}: {step}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Workers' registrations.
+
+use promptfield_core::id::WorkerId;
+use promptfield_core::scheduler::{WorkerDescription, WorkerRecord};
+use promptfield_core::time::Timestamp;
+use sqlx::sqlite::SqliteConnection;
+
+use super::{Doing, StoreError, damaged};
+
+/// What a worker said of itself stays as it is; it registers anew to say something else.
+const UPSERT: &str = "INSERT INTO worker (id, name, host, slots, devices, backbones, version, state, registered_at) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO UPDATE SET state = excluded.state";
+const LOAD: &str =
+    "SELECT id, name, host, slots, devices, backbones, version, state, registered_at FROM worker ORDER BY id";
+
+pub(super) async fn upsert(connection: &mut SqliteConnection, record: &WorkerRecord) -> Result<(), StoreError> {
+    let description = &record.description;
+    sqlx::query(UPSERT)
+        .bind(record.id.0.cast_signed())
+        .bind(&description.name)
+        .bind(&description.host)
+        .bind((description.slots as u64).cast_signed())
+        .bind(serde_json::json!(description.devices).to_string())
+        .bind(serde_json::json!(description.backbones).to_string())
+        .bind(&description.version)
+        .bind(record.state.as_str())
+        .bind(record.registered_at.0)
+        .execute(connection)
+        .await
+        .doing("insert or change a worker")
+        .map(drop)
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: i64,
+    name: String,
+    host: String,
+    slots: i64,
+    devices: String,
+    backbones: String,
+    version: String,
+    state: String,
+    registered_at: i64,
+}
+
+impl Row {
+    fn record(self) -> Result<WorkerRecord, StoreError> {
+        let id = self.id;
+        Ok(WorkerRecord {
+            id: WorkerId(id.cast_unsigned()),
+            description: WorkerDescription {
+                name: self.name,
+                host: self.host,
+                slots: self.slots.cast_unsigned() as usize,
+                devices: serde_json::from_str(&self.devices).map_err(damaged("worker", id))?,
+                backbones: serde_json::from_str(&self.backbones).map_err(damaged("worker", id))?,
+                version: self.version,
+            },
+            state: self.state.parse().map_err(damaged("worker", id))?,
+            registered_at: Timestamp(self.registered_at),
+        })
+    }
+}
+
+pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Vec<WorkerRecord>, StoreError> {
+    let rows: Vec<Row> = sqlx::query_as(LOAD).fetch_all(connection).await.doing("read the workers")?;
+    rows.into_iter().map(Row::record).collect()
+}

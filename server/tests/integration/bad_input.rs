@@ -1,0 +1,218 @@
+//! What is refused, and in which words.
+
+use promptfield_core::api::{LogChunk, MetricPoint, ProgressReport};
+use promptfield_core::input::FieldError;
+use promptfield_core::outcome::TestResult;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{TestServer, at_step, completion, experiment, on, problem, worker};
+
+/// Sends `body`, expects it to be refused, and gives the first reason back.
+async fn refused(server: &TestServer, path: &str, body: &Value, status: StatusCode) -> FieldError {
+    let response = server.post(path, body).await;
+    assert_eq!(response.status(), status, "{path} {body}");
+    let mut problem = problem(response).await;
+    assert_eq!(problem.kind, "/problems/invalid-input");
+    problem.errors.remove(0)
+}
+
+fn with(mut document: Value, pointer: &str, value: Value) -> Value {
+    *document.pointer_mut(pointer).unwrap() = value;
+    document
+}
+
+#[tokio::test]
+async fn a_wrong_experiment_names_field_value_and_what_is_right() {
+    let server = TestServer::start().await;
+    let base = experiment(&[1]);
+    let mut extra = base.clone();
+    extra["overrides"] = json!({"learning_rate": 1.0});
+    let mut missing = base.clone();
+    missing.as_object_mut().unwrap().remove("backbone");
+    for (document, field, value, expected) in [
+        (
+            with(base.clone(), "/methods/0", json!("alinednorm")),
+            "methods[0]",
+            "alinednorm",
+            "did you mean `alignednorm`?",
+        ),
+        (with(base.clone(), "/datasets/0", json!("dtdd")), "datasets[0]", "dtdd", "did you mean `dtd`?"),
+        (with(base.clone(), "/seeds/0", json!("one")), "seeds[0]", "one", "whole number"),
+        (with(base.clone(), "/backbone", json!("ViT-B/32")), "backbone", "ViT-B/32", "did you mean `ViT-B/16`?"),
+        (
+            with(base.clone(), "/protocol", json!("base_to_old")),
+            "protocol",
+            "base_to_old",
+            "did you mean `base_to_new`?",
+        ),
+        (extra, "overrides", "learning_rate", "a known key"),
+        (missing, "backbone", "nothing", "a value"),
+    ] {
+        let error = refused(&server, "/experiments", &document, StatusCode::UNPROCESSABLE_ENTITY).await;
+        assert_eq!((error.field.as_str(), error.value.as_str()), (field, value));
+        assert!(error.expected.contains(expected), "{error}");
+    }
+    let list: Value = server.json("/experiments").await;
+    assert_eq!(list["total"], 0);
+}
+
+#[tokio::test]
+async fn everything_that_is_wrong_is_said_at_once() {
+    let server = TestServer::start().await;
+    let document = with(with(experiment(&[1]), "/methods/0", json!("x")), "/seeds", json!([1, 1]));
+    let problem = problem(server.post("/experiments", &document).await).await;
+    let fields: Vec<_> = problem.errors.iter().map(|error| error.field.as_str()).collect();
+    assert_eq!(fields, ["methods[0]", "methods", "seeds"]);
+}
+
+#[tokio::test]
+async fn what_is_not_json_is_refused() {
+    let server = TestServer::start().await;
+    let response = server.request(Method::POST, "/experiments").body("{\"name\": ").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(problem(response).await.errors[0].field, "body");
+}
+
+#[tokio::test]
+async fn a_worker_says_who_it_is() {
+    let server = TestServer::start().await;
+    for (pointer, value, field) in [
+        ("/name", json!(" "), "name"),
+        ("/slots", json!(0), "slots"),
+        ("/slots", json!(-1), "slots"),
+        ("/backbones", json!([]), "backbones"),
+    ] {
+        let error =
+            refused(&server, "/workers", &with(json!(worker("w")), pointer, value), StatusCode::UNPROCESSABLE_ENTITY)
+                .await;
+        assert_eq!(error.field, field);
+    }
+}
+
+#[tokio::test]
+async fn a_result_must_make_sense() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let worker = server.register("w").await;
+    let grant = server.lease(worker, 1).await.remove(0);
+    let report = json!(completion(&grant));
+    let path = on(grant.lease, "complete");
+    for (pointer, value, field) in [
+        ("/outcome/result/total", json!(0), "outcome.result.total"),
+        ("/outcome/result/correct", json!(201), "outcome.result.correct"),
+        ("/outcome/result/correct", json!(-1), "outcome.result.correct"),
+        ("/outcome/result/macro_f1", json!(101.0), "outcome.result.macro_f1"),
+        ("/outcome/result/accuracy", json!(null), "outcome.result.accuracy"),
+        ("/outcome/manifest/spec_hash", json!("0".repeat(64)), "outcome.manifest.spec_hash"),
+    ] {
+        let error =
+            refused(&server, &path, &with(report.clone(), pointer, value), StatusCode::UNPROCESSABLE_ENTITY).await;
+        assert_eq!(error.field, field, "{error}");
+    }
+    let huge = TestResult { total: u64::MAX, correct: u64::MAX, accuracy: 100.0, error: 0.0, macro_f1: 100.0 };
+    let error =
+        refused(&server, &path, &with(report, "/outcome/result", json!(huge)), StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert_eq!(error.field, "outcome.result.total");
+    assert_eq!(server.complete(&grant).await.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn numbers_that_no_database_holds_are_refused() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let worker = server.register("w").await;
+    let grant = server.lease(worker, 1).await.remove(0);
+    let report = ProgressReport {
+        metrics: vec![MetricPoint { step: u64::MAX, values: [("loss".to_owned(), 1.0)].into() }],
+        ..at_step(&grant, 1)
+    };
+    let error = refused(&server, &on(grant.lease, "progress"), &json!(report), StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert_eq!(error.field, "metrics[0].step");
+    let log = Some(LogChunk { first_line: u64::MAX, lines: vec![String::new()] });
+    let report = ProgressReport { log, ..at_step(&grant, 1) };
+    let error = refused(&server, &on(grant.lease, "progress"), &json!(report), StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert_eq!(error.field, "log.first_line");
+}
+
+#[tokio::test]
+async fn queries_and_paths_are_checked() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    for (path, field) in [
+        ("/experiments/x", "id"),
+        ("/jobs/-1/log", "id"),
+        ("/experiments/1/jobs?state=done", "state"),
+        ("/experiments/1/jobs?limit=0", "limit"),
+        ("/experiments/1/jobs?cursor=1", "cursor"),
+        ("/experiments/1/results?format=pdf", "format"),
+        ("/artefacts/ABC", "sha256"),
+    ] {
+        let response = server.get(path).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{path}");
+        let problem = problem(response).await;
+        assert_eq!(problem.errors[0].field, field, "{path}: {problem:?}");
+    }
+    let response = server.get("/experiments/1/jobs?stat=queued").await;
+    assert!(problem(response).await.detail.contains("did you mean `state`?"));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let server = TestServer::start().await;
+    for path in [
+        "/experiments/1",
+        "/experiments/1/jobs",
+        "/experiments/1/results",
+        "/jobs/1",
+        "/jobs/1/log",
+        "/jobs/1/metrics",
+        "/jobs/1/explain",
+    ] {
+        let response = server.get(path).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(problem(response).await.kind, "/problems/not-found");
+    }
+    for path in ["/experiments/1/cancel", "/experiments/1/retry", "/jobs/1/cancel", "/jobs/1/retry"] {
+        assert_eq!(server.post(path, &()).await.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+    let response = server.get("/experiment").await;
+    assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    assert_eq!(problem(response).await.detail, "there is no route `/api/v1/experiment`");
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_named() {
+    let server = TestServer::start().await;
+    let response = server.request(Method::DELETE, "/experiments").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    let mut allowed: Vec<_> = response.headers()["allow"].to_str().unwrap().split(',').collect();
+    allowed.sort_unstable();
+    assert_eq!(allowed, ["GET", "HEAD", "POST"]);
+    let problem = problem(response).await;
+    assert_eq!(
+        (problem.kind.as_str(), problem.detail.as_str()),
+        ("/problems/method-not-allowed", "`/api/v1/experiments` can't be asked with DELETE")
+    );
+}
+
+/// The status line of the answer to a request whose body is announced and never sent.
+async fn answer_to_announcement(server: &TestServer, start: &str, bytes: u64) -> String {
+    let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let head = format!("{start} HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("/problems/too-large"), "{answer}");
+    answer.lines().next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_before_it_comes() {
+    let server = TestServer::start().await;
+    let answer = answer_to_announcement(&server, "POST /api/v1/experiments", (16 << 20) + 1).await;
+    assert_eq!(answer, "HTTP/1.1 413 Payload Too Large");
+    let put = format!("PUT /api/v1/artefacts/{}", "0".repeat(64));
+    assert_eq!(answer_to_announcement(&server, &put, (1 << 30) + 1).await, "HTTP/1.1 413 Payload Too Large");
+}

@@ -1,0 +1,96 @@
+//! Submitting, lists, results, cancelling and retrying.
+
+use promptfield_core::api::{Changed, ExperimentSummary, JobSummary, Page, Results, SubmitResponse};
+use promptfield_core::scheduler::JobStateName;
+use promptfield_core::tables::ResultTable;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::{TestServer, experiment, read, run_all};
+
+#[tokio::test]
+async fn submitting_twice_is_submitting_once() {
+    let server = TestServer::start().await;
+    let response = server.post("/experiments", &experiment(&[1, 2])).await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    assert_eq!(response.headers()["location"], "/api/v1/experiments/1");
+    let first: SubmitResponse = read(response).await;
+    assert_eq!((first.created, first.experiment.counts.queued, first.experiment.counts.blocked), (true, 2, 2));
+    let response = server.post("/experiments", &experiment(&[1, 2])).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let again: SubmitResponse = read(response).await;
+    assert_eq!(again, SubmitResponse { created: false, ..first.clone() });
+    let wider = server.submit(&experiment(&[1, 2, 3])).await;
+    assert_eq!(
+        (wider.experiment.counts.total(), server.job(promptfield_core::id::JobId(6)).await.summary.title.as_str()),
+        (6, "test alignednorm on dtd, 16 shots, seed 3")
+    );
+    let list: Page<ExperimentSummary> = server.json("/experiments").await;
+    assert_eq!((list.total, list.next), (2, None));
+    assert_eq!(list.items[0], first.experiment);
+    let shown: Value = server.json("/experiments/1").await;
+    assert_eq!(shown["experiment"]["seeds"], json!([1, 2]));
+    assert_eq!(shown["name"], "x");
+}
+
+#[tokio::test]
+async fn jobs_come_in_pages_and_by_state() {
+    let server = TestServer::start().await;
+    let mut document = experiment(&[1, 2, 3]);
+    document["datasets"] = json!(["dtd", "eurosat"]);
+    server.submit(&document).await;
+    let (mut cursor, mut titles) = (String::new(), Vec::new());
+    loop {
+        let page: Page<JobSummary> = server.json(&format!("/experiments/1/jobs?limit=5{cursor}")).await;
+        assert_eq!(page.total, 12);
+        titles.extend(page.items.into_iter().map(|job| job.title));
+        let Some(next) = page.next else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(titles.len(), 12);
+    assert_eq!(titles[0], "train alignednorm on dtd, 16 shots, seed 1");
+    assert_eq!(titles[11], "test alignednorm on eurosat, 16 shots, seed 3");
+    let blocked: Page<JobSummary> = server.json("/experiments/1/jobs?state=blocked&dataset=eurosat").await;
+    assert_eq!(blocked.total, 3);
+    assert!(blocked.items.iter().all(|job| job.state == JobStateName::Blocked && job.dataset == "eurosat"));
+}
+
+#[tokio::test]
+async fn the_table_fills_up_and_is_printed_in_every_format() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1, 2])).await;
+    assert!(server.text("/experiments/1/results?format=markdown").await.contains("| dtd | AlignedNorm | – | – | – |"));
+    let worker = server.register("w").await;
+    run_all(&server, worker, 4).await;
+    assert_eq!(
+        server.text("/experiments/1/results?format=markdown").await,
+        "| Data set | Method | Base | New | H |\n| --- | --- | --- | --- | --- |\n\
+         | dtd | AlignedNorm | 90.00 ± 0.00 | 90.00 ± 0.00 | 90.00 |\n"
+    );
+    let csv = server.get("/experiments/1/results?format=csv").await;
+    assert_eq!(csv.headers()["content-type"], "text/csv; charset=utf-8");
+    assert!(csv.text().await.unwrap().contains("\ndtd,alignednorm,16,,90,0,2,90,0,2,90\n"));
+    assert!(server.text("/experiments/1/results?format=latex").await.contains("90.00 $\\pm$ 0.00"));
+    let results: Results = server.json("/experiments/1/results").await;
+    assert_eq!(results.experiment.counts.completed, 4);
+    let ResultTable::BaseToNew { rows, .. } = results.table;
+    assert_eq!(rows[0].base.summary.map(|summary| summary.n), Some(2));
+}
+
+#[tokio::test]
+async fn an_experiment_is_cancelled_and_taken_up_again() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let cancelled: Changed = read(server.post("/experiments/1/cancel", &()).await).await;
+    assert_eq!(cancelled.changed, 2);
+    let shown: ExperimentSummary = server.json("/experiments/1").await;
+    assert_eq!((shown.cancelled, shown.counts.cancelled), (true, 2));
+    let again: Changed = read(server.post("/experiments/1/cancel", &()).await).await;
+    assert_eq!(again.changed, 0);
+    let retried: Changed = read(server.post("/experiments/1/retry", &()).await).await;
+    assert_eq!(retried.changed, 2);
+    let worker = server.register("w").await;
+    run_all(&server, worker, 2).await;
+    let shown: ExperimentSummary = server.json("/experiments/1").await;
+    assert_eq!((shown.cancelled, shown.counts.completed), (false, 2));
+}

@@ -1,0 +1,98 @@
+//! Workers and their leases.
+
+use promptfield_core::api::{Page, WorkerSummary};
+use promptfield_core::id::{FencingToken, JobId};
+use promptfield_core::scheduler::{Policy, WorkerState};
+use reqwest::StatusCode;
+
+use crate::support::{TestServer, at_step, completion, experiment, on, problem};
+
+#[tokio::test]
+async fn a_poll_ends_when_there_is_something_to_do() {
+    let server = TestServer::start().await;
+    let worker = server.register("w").await;
+    let (leases, _) = tokio::join!(server.lease(worker, 5), async { server.submit(&experiment(&[1])).await });
+    assert_eq!(leases.len(), 1);
+    let (leases, _) = tokio::join!(server.lease(worker, 5), async { server.complete(&leases[0]).await });
+    assert_eq!(leases[0].job, JobId(2));
+}
+
+#[tokio::test]
+async fn a_poll_ends_when_its_time_is_up() {
+    let server = TestServer::start().await;
+    let worker = server.register("w").await;
+    assert_eq!(server.lease_within(worker, 1, 0).await.len(), 0);
+    assert_eq!(server.lease_within(worker, 1, 5).await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_late_worker_bounces_and_is_told_why() {
+    let server = TestServer::with_policy(Policy { lease_ms: 1000, backoff_ms: 1, ..Policy::default() }).await;
+    server.submit(&experiment(&[1])).await;
+    let (slow, quick) = (server.register("slow").await, server.register("quick").await);
+    let late = server.lease(slow, 1).await.remove(0);
+    let again = server.lease(quick, 1).await.remove(0);
+    assert_eq!(again.job, late.job);
+    assert!(again.token > late.token);
+    for response in
+        [server.complete(&late).await, server.progress(&late, &at_step(&late, 1)).await, server.release(&late).await]
+    {
+        assert_eq!(response.status(), StatusCode::CONFLICT);
+        let problem = problem(response).await;
+        assert_eq!(problem.kind, "/problems/stale-lease");
+        assert_eq!(
+            problem.detail,
+            format!("lease {} is no longer valid: job 1 was leased again, as {}", late.lease, again.lease)
+        );
+    }
+    let forged = FencingToken(again.token.0 + 1);
+    let response = server
+        .post(
+            &on(again.lease, "complete"),
+            &promptfield_core::api::CompletionReport { token: forged, ..completion(&again) },
+        )
+        .await;
+    assert_eq!(response.status(), StatusCode::CONFLICT);
+    assert_eq!(server.complete(&again).await.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn a_released_job_goes_to_the_next() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let (first, second) = (server.register("first").await, server.register("second").await);
+    let grant = server.lease(first, 1).await.remove(0);
+    assert_eq!(server.release(&grant).await.status(), StatusCode::NO_CONTENT);
+    let taken = server.lease(second, 1).await.remove(0);
+    assert_eq!(server.post(&format!("/workers/{second}/leave"), &()).await.status(), StatusCode::NO_CONTENT);
+    let back = server.lease(first, 1).await.remove(0);
+    assert_eq!((taken.job, back.job), (grant.job, grant.job));
+    assert_eq!(server.job(grant.job).await.summary.failures, 0);
+    let workers: Page<WorkerSummary> = server.json("/workers").await;
+    assert_eq!(workers.items[1].state, WorkerState::Gone);
+    assert_eq!(workers.items[0].jobs, [grant.job]);
+}
+
+#[tokio::test]
+async fn a_draining_worker_gets_nothing_new() {
+    let server = TestServer::start().await;
+    let worker = server.register("w").await;
+    assert_eq!(server.post(&format!("/workers/{worker}/drain"), &()).await.status(), StatusCode::NO_CONTENT);
+    server.submit(&experiment(&[1])).await;
+    assert_eq!(server.lease_within(worker, 1, 0).await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_not_registered_is_told_to_do_so() {
+    let server = TestServer::start().await;
+    let first = server.register("w").await;
+    let second = server.register("w").await;
+    for path in [format!("/workers/{first}/lease"), "/workers/77/lease".to_owned()] {
+        let response = server.post(&path, &promptfield_core::api::LeaseRequest { slots: 1, wait_ms: 0 }).await;
+        assert_eq!(response.status(), StatusCode::GONE);
+        let problem = problem(response).await;
+        assert_eq!(problem.kind, "/problems/unknown-worker");
+        assert!(problem.detail.ends_with("register anew"), "{}", problem.detail);
+    }
+    assert_eq!(server.lease_within(second, 1, 0).await.len(), 0);
+}

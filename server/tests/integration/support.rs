@@ -1,0 +1,288 @@
+//! A coordinator in a folder of its own, and a client that speaks its types.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use promptfield_core::api::{
+    CompletionReport, FailureReport, JobDetail, LeaseGrant, LeaseRequest, LeaseResponse, PREFIX, Problem,
+    ProgressReport, Registered, ReleaseReport, SubmitResponse,
+};
+use promptfield_core::dataset::Catalogue;
+use promptfield_core::experiment::Known;
+use promptfield_core::id::{JobId, LeaseId, WorkerId};
+use promptfield_core::outcome::{Failure, FailureClass, FileEntry, Manifest, Seconds, TestResult};
+use promptfield_core::scheduler::{Policy, WorkerDescription};
+use promptfield_core::time::Timestamp;
+use promptfield_core::trainer_wire::{Outcome, Progress};
+use promptfield_server::{Coordinator, Options, StartError};
+use reqwest::{Method, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+/// Longer than any test takes; a poll that gets something ends before.
+pub(crate) const LONG_MS: u64 = 60_000;
+
+/// A running coordinator. It has a runtime of its own, so that it can be killed without a word.
+pub(crate) struct TestServer {
+    running: Option<(Runtime, Coordinator)>,
+    options: Options,
+    pub(crate) client: Client,
+    folder: tempfile::TempDir,
+}
+
+impl TestServer {
+    pub(crate) async fn start() -> Self {
+        Self::with_policy(Policy::default()).await
+    }
+
+    pub(crate) async fn with_policy(policy: Policy) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            listen: ([127, 0, 0, 1], 0).into(),
+            database: folder.path().join("state/promptfield.db"),
+            artefacts: folder.path().join("artefacts"),
+            known: Known { datasets: Catalogue::built_in(), backbones: vec!["ViT-B/16".into()] },
+            policy,
+        };
+        let running = run(options.clone()).await.unwrap();
+        let client = Client::new(running.1.address());
+        Self { running: Some(running), options, client, folder }
+    }
+
+    /// Ends everything between two instructions, as `kill -9` does.
+    pub(crate) async fn kill(&mut self) {
+        let running = self.running.take().unwrap();
+        tokio::task::spawn_blocking(move || drop(running)).await.unwrap();
+    }
+
+    /// Starts it again on the same files, and where clients expect it.
+    pub(crate) async fn start_again(&mut self) {
+        let listen = self.client.address;
+        self.running = Some(run(Options { listen, ..self.options.clone() }).await.unwrap());
+    }
+
+    pub(crate) async fn restart(&mut self) {
+        self.kill().await;
+        self.start_again().await;
+    }
+
+    /// Stops it in order.
+    pub(crate) async fn shut_down(&mut self) {
+        let (runtime, coordinator) = self.running.take().unwrap();
+        runtime.spawn(coordinator.shutdown()).await.unwrap();
+        runtime.shutdown_background();
+    }
+
+    /// Starts another coordinator on the same files.
+    pub(crate) async fn start_second(&self) -> Result<(), StartError> {
+        let (runtime, second) = run(self.options.clone()).await?;
+        runtime.spawn(second.shutdown()).await.unwrap();
+        runtime.shutdown_background();
+        Ok(())
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.options.database.clone()
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if let Some((runtime, coordinator)) = self.running.take() {
+            drop(coordinator);
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl std::ops::Deref for TestServer {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+async fn run(options: Options) -> Result<(Runtime, Coordinator), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    match runtime.spawn(Coordinator::start(options)).await.unwrap() {
+        Ok(coordinator) => Ok((runtime, coordinator)),
+        Err(error) => {
+            runtime.shutdown_background();
+            Err(error)
+        }
+    }
+}
+
+/// A user, or a worker. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    pub(crate) address: SocketAddr,
+}
+
+impl Client {
+    fn new(address: SocketAddr) -> Self {
+        Self { http: reqwest::Client::new(), address }
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("http://{}{PREFIX}{path}", self.address))
+    }
+
+    /// `None` if nobody answers.
+    pub(crate) async fn try_post(&self, path: &str, body: &impl Serialize) -> Option<Response> {
+        self.request(Method::POST, path).json(body).send().await.ok()
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &impl Serialize) -> Response {
+        self.try_post(path, body).await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    pub(crate) async fn json<T: DeserializeOwned>(&self, path: &str) -> T {
+        read(self.get(path).await).await
+    }
+
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let response = self.get(path).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response.text().await.unwrap()
+    }
+
+    pub(crate) async fn submit(&self, document: &Value) -> SubmitResponse {
+        read(self.post("/experiments", document).await).await
+    }
+
+    pub(crate) async fn register(&self, name: &str) -> WorkerId {
+        let registered: Registered = read(self.post("/workers", &worker(name)).await).await;
+        registered.worker
+    }
+
+    /// Leases jobs, waiting for the first.
+    pub(crate) async fn lease(&self, worker: WorkerId, slots: usize) -> Vec<LeaseGrant> {
+        loop {
+            let leases = self.lease_within(worker, slots, LONG_MS).await;
+            if !leases.is_empty() {
+                return leases;
+            }
+        }
+    }
+
+    pub(crate) async fn lease_within(&self, worker: WorkerId, slots: usize, wait_ms: u64) -> Vec<LeaseGrant> {
+        let request = LeaseRequest { slots, wait_ms };
+        let response: LeaseResponse = read(self.post(&format!("/workers/{worker}/lease"), &request).await).await;
+        response.leases
+    }
+
+    pub(crate) async fn progress(&self, grant: &LeaseGrant, report: &ProgressReport) -> Response {
+        self.post(&on(grant.lease, "progress"), report).await
+    }
+
+    pub(crate) async fn complete(&self, grant: &LeaseGrant) -> Response {
+        self.post(&on(grant.lease, "complete"), &completion(grant)).await
+    }
+
+    pub(crate) async fn fail(&self, grant: &LeaseGrant, class: FailureClass, reason: &str) -> Response {
+        let failure = Failure { class, reason: reason.to_owned() };
+        self.post(&on(grant.lease, "fail"), &FailureReport { token: grant.token, failure }).await
+    }
+
+    pub(crate) async fn release(&self, grant: &LeaseGrant) -> Response {
+        self.post(&on(grant.lease, "release"), &ReleaseReport { token: grant.token }).await
+    }
+
+    pub(crate) async fn job(&self, job: JobId) -> JobDetail {
+        self.json(&format!("/jobs/{job}")).await
+    }
+}
+
+pub(crate) fn on(lease: LeaseId, verb: &str) -> String {
+    format!("/leases/{lease}/{verb}")
+}
+
+pub(crate) async fn read<T: DeserializeOwned>(response: Response) -> T {
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    assert!(status.is_success(), "{status}: {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A problem document, checked to be one.
+pub(crate) async fn problem(response: Response) -> Problem {
+    let status = response.status().as_u16();
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    assert!(response.headers().contains_key("x-request-id"));
+    let problem: Problem = response.json().await.unwrap();
+    assert_eq!(problem.status, status);
+    assert!(!problem.title.is_empty() && !problem.detail.is_empty());
+    problem
+}
+
+pub(crate) fn experiment(seeds: &[u64]) -> Value {
+    json!({
+        "name": "x", "protocol": "base_to_new", "methods": ["alignednorm"], "datasets": ["dtd"], "seeds": seeds,
+        "backbone": "ViT-B/16",
+    })
+}
+
+pub(crate) fn worker(name: &str) -> WorkerDescription {
+    WorkerDescription {
+        name: name.into(),
+        host: "host".into(),
+        slots: 2,
+        devices: vec!["cpu".into()],
+        backbones: vec!["ViT-B/16".into()],
+        version: promptfield_core::VERSION.into(),
+    }
+}
+
+pub(crate) const CHECKPOINT: &str = "MultiModalRepresentationLearner/model.safetensors";
+
+/// What a job's worker brings: 90 % and a checkpoint whose hash is made of the job's.
+pub(crate) fn completion(grant: &LeaseGrant) -> CompletionReport {
+    let result = TestResult { total: 200, correct: 180, accuracy: 90.0, error: 10.0, macro_f1: 89.5 };
+    let checkpoint = FileEntry { sha256: grant.hash.to_string(), bytes: 7 };
+    let manifest = Manifest {
+        format: Manifest::FORMAT,
+        spec: grant.spec.clone(),
+        spec_hash: grant.hash,
+        weights_sha256: "0".repeat(64),
+        split_sha256: "1".repeat(64),
+        code_version: "0.1.0".into(),
+        device: "cpu".into(),
+        threads: 1,
+        result,
+        started_at: Timestamp(1_795_484_412_345),
+        seconds: Seconds { prepare: 0.1, train: 1.5, test: 0.2 },
+        files: BTreeMap::from([(CHECKPOINT.to_owned(), checkpoint)]),
+    };
+    CompletionReport { token: grant.token, outcome: Outcome { result, adopted: false, manifest: Some(manifest) } }
+}
+
+pub(crate) fn at_step(grant: &LeaseGrant, step: u64) -> ProgressReport {
+    let progress = Progress { epoch: 0, epochs: 2, step, steps: 100 };
+    ProgressReport { token: grant.token, progress: Some(progress), metrics: Vec::new(), log: None }
+}
+
+/// Runs everything that there is to run, one job after the other.
+pub(crate) async fn run_all(client: &Client, worker: WorkerId, jobs: usize) -> Vec<LeaseGrant> {
+    let mut done = Vec::new();
+    while done.len() < jobs {
+        for grant in client.lease(worker, 1).await {
+            assert_eq!(client.complete(&grant).await.status(), StatusCode::NO_CONTENT);
+            done.push(grant);
+        }
+    }
+    done
+}
