@@ -1,0 +1,155 @@
+//! Checkpoints between machines.
+//!
+//! A test needs the checkpoint of its training job. If the training ran below this output root, its folder is used as it
+//! lies; otherwise the file comes from the coordinator, into `.artefacts` below the output root, named and verified by its
+//! SHA-256. The other way, a finished training hands its checkpoint to the coordinator.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use promptfield_core::api::CheckpointSource;
+use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, MANIFEST_FILE};
+use promptfield_core::outcome::{Failure, FailureClass, Manifest};
+use promptfield_core::spec::hex;
+use sha2::{Digest, Sha256};
+
+use crate::client::{Client, Rejected, chain};
+use crate::options::Machine;
+
+/// Where artefacts are kept, below the output root.
+const CACHE_FOLDER: &str = ".artefacts";
+
+/// Why there is no checkpoint, or why it couldn't be handed over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckpointError {
+    #[error(
+        "no checkpoint of `{title}`: {local}, and the coordinator has none ({remote}); either all workers share one output \
+         root, or `shared_output` must be false where the training ran"
+    )]
+    Missing { title: String, local: String, remote: String },
+    #[error("checkpoint {sha256}: what the coordinator sent has the hash {found}")]
+    OtherContents { sha256: String, found: String },
+    #[error("checkpoint {sha256}: it could not be kept below `output_root`")]
+    NotKept { sha256: String, source: io::Error },
+    #[error("checkpoint {sha256}: it could not be read from the finished folder")]
+    NotRead { sha256: String, source: io::Error },
+    #[error("checkpoint {sha256}: the coordinator did not give or take it")]
+    Refused { sha256: String, source: Rejected },
+}
+
+impl CheckpointError {
+    pub(crate) fn failure(&self) -> Failure {
+        let class = match self {
+            Self::Missing { .. } => FailureClass::Missing,
+            Self::OtherContents { .. } | Self::NotKept { .. } | Self::NotRead { .. } => FailureClass::Storage,
+            Self::Refused { .. } => FailureClass::Bug,
+        };
+        Failure { class, reason: chain(self) }
+    }
+}
+
+/// The checkpoint to test: a training folder, or a file. `training` is where the training job's folder would lie. Waits for
+/// as long as the coordinator is out of reach.
+pub(crate) async fn find(
+    client: &Client,
+    machine: &Machine,
+    source: &CheckpointSource,
+    training: PathBuf,
+) -> Result<PathBuf, CheckpointError> {
+    let local = match lies_in(&training, source) {
+        Ok(()) => return Ok(training),
+        Err(why) => why,
+    };
+    let missing = |remote: String| CheckpointError::Missing { title: source.spec.title(), local, remote };
+    let Some(sha256) = &source.sha256 else {
+        return Err(missing("the training job's result came without one".into()));
+    };
+    // It becomes part of a path.
+    if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(missing(format!("`{sha256}` is no SHA-256")));
+    }
+    let cache = machine.output_root.join(CACHE_FOLDER);
+    let kept = cache.join(format!("{sha256}.safetensors"));
+    if fs_err::tokio::read(&kept).await.is_ok_and(|bytes| sha256_of(&bytes) == *sha256) {
+        return Ok(kept);
+    }
+    let bytes = match client.until_answered(|| client.get_artefact(sha256)).await {
+        Ok(bytes) => bytes,
+        Err(Rejected::NotFound(reason)) => return Err(missing(reason)),
+        Err(source) => return Err(CheckpointError::Refused { sha256: sha256.clone(), source }),
+    };
+    let found = sha256_of(&bytes);
+    if found != *sha256 {
+        return Err(CheckpointError::OtherContents { sha256: sha256.clone(), found });
+    }
+    let path = kept.clone();
+    tokio::task::spawn_blocking(move || keep(&cache, &path, &bytes))
+        .await
+        .map_err(io::Error::other)
+        .flatten()
+        .map_err(|source| CheckpointError::NotKept { sha256: sha256.clone(), source })?;
+    tracing::info!(sha256, "checkpoint of `{}` fetched", source.spec.title());
+    Ok(kept)
+}
+
+/// Whether a folder holds the checkpoint that is meant; if not, why.
+fn lies_in(folder: &Path, source: &CheckpointSource) -> Result<(), String> {
+    let shown = folder.display();
+    match fs_err::read(folder.join(MANIFEST_FILE)) {
+        Ok(text) => {
+            let manifest: Manifest = serde_json::from_slice(&text)
+                .map_err(|error| format!("`{shown}` has a {MANIFEST_FILE} that can't be read: {error}"))?;
+            let checkpoint = manifest.files.get(&checkpoint_name());
+            if manifest.spec_hash != source.spec.hash() {
+                Err(format!("`{shown}` is of another specification"))
+            } else if checkpoint.is_none() {
+                Err(format!("`{shown}` has none"))
+            } else if source.sha256.is_some() && source.sha256 != checkpoint.map(|entry| entry.sha256.clone()) {
+                // Another attempt of the same job, on another device: the result must come from the recorded one.
+                Err(format!("`{shown}` has another one"))
+            } else {
+                Ok(())
+            }
+        }
+        Err(_) if source.sha256.is_none() && folder.join(CHECKPOINT_FOLDER).is_dir() => Ok(()),
+        Err(_) => Err(format!("`{shown}` is not a complete folder on this machine")),
+    }
+}
+
+/// The SHA-256 of a job's checkpoint, if it made one.
+pub(crate) fn made(manifest: &Manifest) -> Option<&str> {
+    Some(&manifest.files.get(&checkpoint_name())?.sha256)
+}
+
+/// Hands the checkpoint of a finished folder to the coordinator, if it hasn't got it. Waits for as long as the coordinator is
+/// out of reach.
+pub(crate) async fn hand_over(client: &Client, folder: &Path, sha256: &str) -> Result<(), CheckpointError> {
+    let refused = |source| CheckpointError::Refused { sha256: sha256.to_owned(), source };
+    if client.until_answered(|| client.has_artefact(sha256)).await.map_err(refused)? {
+        return Ok(());
+    }
+    let path = folder.join(checkpoint_name());
+    let bytes = fs_err::tokio::read(path)
+        .await
+        .map_err(|source| CheckpointError::NotRead { sha256: sha256.to_owned(), source })?;
+    client.until_answered(|| client.put_artefact(sha256, bytes.clone())).await.map_err(refused)
+}
+
+/// Below a training folder, as its manifest names it.
+fn checkpoint_name() -> String {
+    format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}")
+}
+
+fn sha256_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Writes a file that is whole whenever it has its name.
+fn keep(cache: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs_err::create_dir_all(cache)?;
+    let mut file = tempfile::NamedTempFile::new_in(cache)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}

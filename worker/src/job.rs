@@ -1,0 +1,306 @@
+//! One job's life on this worker: find its places, have it computed, keep its lease alive, deliver its end.
+//!
+//! Two futures run side by side: [`Job::work`] talks to the trainer, [`Job::keep_lease`] to the coordinator, with the
+//! [`Outbox`] between them. A lease that turns out to be someone else's ends the work by [`Job::revoked`]; the worker's
+//! shutdown does the same. When the work has ended, what is left in the outbox is sent, and then the end: a job's log must be
+//! there before its result, since the lease ends with it.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::time::Duration;
+
+use promptfield_core::api::{CompletionReport, FailureReport, LeaseGrant, ReleaseReport};
+use promptfield_core::id::WorkerId;
+use promptfield_core::outcome::{Failure, FailureClass};
+use promptfield_core::trainer_job::TrainerJob;
+use promptfield_core::trainer_wire::{Outcome, Reply, Request};
+use tokio::sync::SetOnce;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::client::{Rejected, chain};
+use crate::report::{Outbox, SHORTEST_INTERVAL};
+use crate::trainer::{Flaw, Trainer, out_of_turn};
+use crate::{Agent, checkpoint, places};
+
+/// How long a trainer may take to stop a job that somebody else has now. A step on a slow CPU can be long.
+const CANCEL_LIMIT: Duration = Duration::from_secs(30);
+/// The same when the worker shuts down. Nothing but time is lost with a trainer that is killed.
+const SHUTDOWN_CANCEL_LIMIT: Duration = Duration::from_secs(3);
+
+/// A lease in a slot's hands.
+pub(crate) struct Job<'a> {
+    agent: &'a Agent,
+    device: &'a str,
+    /// The registration under which the lease was granted.
+    worker: WorkerId,
+    grant: LeaseGrant,
+    outbox: Outbox,
+    /// Set when the lease is no longer ours, with the coordinator's reason.
+    revoked: SetOnce<String>,
+}
+
+/// How the work ended.
+enum End {
+    Completed(Box<Outcome>),
+    Failed(Failure),
+    /// It was broken off, by the shutdown or because the lease was revoked.
+    Stopped,
+}
+
+/// What the coordinator thinks of the lease.
+enum Standing {
+    /// It's alive, for so many milliseconds.
+    Ours { ttl_ms: i64 },
+    /// The registration under which it was granted is gone, with the coordinator's reason.
+    Orphaned(String),
+    /// It's over, with the coordinator's reason.
+    Revoked(String),
+}
+
+impl<'a> Job<'a> {
+    pub(crate) fn new(agent: &'a Agent, device: &'a str, worker: WorkerId, grant: LeaseGrant) -> Self {
+        Self { agent, device, worker, grant, outbox: Outbox::default(), revoked: SetOnce::new() }
+    }
+
+    /// Does the job. Gives the trainer back if it's alive.
+    pub(crate) async fn run(self, trainer: Trainer) -> Option<Trainer> {
+        let (lease, title) = (self.grant.lease, self.grant.spec.title());
+        tracing::info!(%lease, device = self.device, "lease {lease}: {title}");
+        let (end, trainer) = tokio::select! {
+            ended = async {
+                let (end, trainer) = self.work(trainer).await;
+                (self.hand_over(end).await, trainer)
+            } => ended,
+            never = self.keep_lease() => match never {},
+        };
+        if self.revoked.get().is_none() {
+            self.agent.unless_shut_down(self.send_rest()).await;
+        }
+        self.deliver(end).await;
+        trainer
+    }
+
+    async fn work(&self, mut trainer: Trainer) -> (End, Option<Trainer>) {
+        let machine = &self.agent.options.machine;
+        let job = tokio::select! {
+            job = places::trainer_job(&self.agent.client, machine, self.device, &self.grant) => job,
+            () = self.stop_wanted() => return (End::Stopped, Some(trainer)),
+        };
+        let job = match job {
+            Ok(job) => job,
+            Err(error) => return (End::Failed(error.failure()), Some(trainer)),
+        };
+        match self.compute(&mut trainer, job).await {
+            Ok(end) => (end, Some(trainer)),
+            Err(flaw) => {
+                let stuck = matches!(flaw, Flaw::Stuck(_));
+                let death = trainer.bury(flaw).await;
+                // Whoever shuts down a machine often tells all its processes at once: the job isn't to blame.
+                if stuck || self.agent.shutdown.is_cancelled() {
+                    tracing::warn!("lease {}: {death}", self.grant.lease);
+                    return (End::Stopped, None);
+                }
+                let failure = Failure { class: FailureClass::TrainerDied, reason: death.to_string() };
+                (End::Failed(failure), None)
+            }
+        }
+    }
+
+    /// Has the trainer compute the job, and listens until it has ended.
+    async fn compute(&self, trainer: &mut Trainer, job: TrainerJob) -> Result<End, Flaw> {
+        let ours = self.grant.lease.0;
+        trainer.send(&Request::Run { id: ours, job: Box::new(job) }).await?;
+        let mut stop_wanted = pin!(self.stop_wanted());
+        let mut stopping = false;
+        // Begins when it's polled for the first time.
+        let mut patience = pin!(self.patience());
+        loop {
+            let reply = tokio::select! {
+                reply = trainer.reply() => reply?,
+                () = &mut stop_wanted, if !stopping => {
+                    trainer.send(&Request::Cancel { id: ours }).await?;
+                    stopping = true;
+                    continue;
+                }
+                limit = &mut patience, if stopping => return Err(Flaw::Stuck(limit)),
+            };
+            match reply {
+                Reply::Progress { id, progress } if id == ours => self.outbox.progress(progress),
+                Reply::Metrics { id, step, values } if id == ours => self.outbox.metrics(step, values),
+                Reply::Log { id, line } if id == ours => self.outbox.log(line),
+                Reply::Completed { id, outcome } if id == ours => return Ok(End::Completed(outcome)),
+                Reply::Failed { id, failure } if id == ours => return Ok(End::Failed(failure)),
+                Reply::Cancelled { id } if id == ours && stopping => return Ok(End::Stopped),
+                other => return Err(out_of_turn(&other)),
+            }
+        }
+    }
+
+    /// Returns when the work should be broken off.
+    async fn stop_wanted(&self) {
+        tokio::select! {
+            reason = self.revoked.wait() => {
+                tracing::info!("lease {} is over, its job is stopped: {reason}", self.grant.lease);
+            }
+            () = self.agent.shutdown.cancelled() => {}
+        }
+    }
+
+    /// Returns when a trainer has had enough time to stop, with that time.
+    async fn patience(&self) -> Duration {
+        tokio::select! {
+            () = sleep(CANCEL_LIMIT) => CANCEL_LIMIT,
+            () = async {
+                self.agent.shutdown.cancelled().await;
+                sleep(SHUTDOWN_CANCEL_LIMIT).await;
+            } => SHUTDOWN_CANCEL_LIMIT,
+        }
+    }
+
+    /// Checks a completed job and hands its checkpoint to the coordinator, if the others can't reach it here.
+    async fn hand_over(&self, end: End) -> End {
+        let End::Completed(outcome) = end else { return end };
+        let Some(manifest) = &outcome.manifest else { return End::Completed(outcome) };
+        if manifest.spec_hash != self.grant.hash {
+            let reason = format!("the trainer computed {} instead of {}", manifest.spec_hash, self.grant.hash);
+            return End::Failed(Failure { class: FailureClass::Bug, reason });
+        }
+        let machine = &self.agent.options.machine;
+        let Some(sha256) = checkpoint::made(manifest).filter(|_| !machine.shared_output) else {
+            return End::Completed(outcome);
+        };
+        let handed_over = async {
+            let folder = places::output_folder(machine, &self.grant.spec).map_err(|error| error.failure())?;
+            checkpoint::hand_over(&self.agent.client, &folder, sha256).await.map_err(|error| error.failure())
+        };
+        tokio::select! {
+            result = self.agent.unless_shut_down(handed_over) => match result {
+                Some(Ok(())) => End::Completed(outcome),
+                Some(Err(failure)) => End::Failed(failure),
+                // The folder stays complete: whoever gets the job here finds it, and hands the checkpoint over then.
+                None => End::Stopped,
+            },
+            _ = self.revoked.wait() => End::Stopped,
+        }
+    }
+
+    /// Reports what there is, and that the lease is alive if there is nothing. Ends only by being dropped.
+    async fn keep_lease(&self) -> Infallible {
+        let mut standing = Standing::Ours { ttl_ms: self.grant.ttl_ms };
+        let mut ttl_ms = self.grant.ttl_ms;
+        loop {
+            match &standing {
+                Standing::Ours { ttl_ms: renewed } => ttl_ms = *renewed,
+                // The lease went with the registration. The job may still be finished before anybody else gets it; whether
+                // somebody has is asked with every heartbeat.
+                Standing::Orphaned(reason) => {
+                    let renewed = self.agent.registration.renew(&self.agent.client, self.worker, reason).await;
+                    if let Err(rejected) = renewed {
+                        tracing::warn!("registering anew failed: {}", chain(&rejected));
+                    }
+                }
+                Standing::Revoked(reason) => {
+                    // It was set before only if this is the second answer of the same kind.
+                    let _ = self.revoked.set(reason.clone());
+                    std::future::pending::<()>().await;
+                }
+            }
+            let now = Instant::now();
+            tokio::select! {
+                () = sleep_until(now + heartbeat(ttl_ms)) => {}
+                () = async {
+                    sleep_until(now + SHORTEST_INTERVAL).await;
+                    self.outbox.filled().await;
+                }, if matches!(standing, Standing::Ours { .. }) => {}
+            }
+            standing = self.report().await;
+        }
+    }
+
+    /// Sends what is left in the outbox.
+    async fn send_rest(&self) {
+        while !self.outbox.is_empty() {
+            match self.report().await {
+                Standing::Ours { .. } => {}
+                Standing::Orphaned(reason) | Standing::Revoked(reason) => {
+                    tracing::debug!("lease {}: the rest of the log is dropped: {reason}", self.grant.lease);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sends one report, and hears where the lease stands.
+    async fn report(&self) -> Standing {
+        let Self { agent: Agent { client, .. }, outbox, grant, .. } = self;
+        let report = outbox.report(grant.token);
+        let standing = match client.until_answered(|| client.progress(grant.lease, &report)).await {
+            Ok(renewed) => Standing::Ours { ttl_ms: renewed.ttl_ms },
+            Err(Rejected::UnknownWorker(reason)) => return Standing::Orphaned(reason),
+            Err(Rejected::Stale(reason) | Rejected::NotFound(reason)) => return Standing::Revoked(reason),
+            // What can't be taken now can't be taken later; it costs its numbers, not the job.
+            Err(rejected) => {
+                tracing::warn!("lease {}: a report was dropped: {}", grant.lease, chain(&rejected));
+                Standing::Ours { ttl_ms: grant.ttl_ms }
+            }
+        };
+        outbox.acknowledge(&report);
+        standing
+    }
+
+    async fn deliver(&self, end: End) {
+        let (lease, token) = (self.grant.lease, self.grant.token);
+        let title = self.grant.spec.title();
+        if self.revoked.get().is_some() {
+            return;
+        }
+        let client = &self.agent.client;
+        let delivered = async {
+            match end {
+                End::Completed(outcome) => {
+                    let how = if outcome.adopted { "was complete already" } else { "completed" };
+                    let report = CompletionReport { token, outcome: *outcome };
+                    match client.until_answered(|| client.complete(lease, &report)).await {
+                        // It would be refused again after another attempt.
+                        Err(refused @ Rejected::Refused { .. }) => {
+                            let failure = Failure { class: FailureClass::Bug, reason: refused.to_string() };
+                            self.fail(failure).await?;
+                        }
+                        answer => {
+                            answer?;
+                            let accuracy = report.outcome.result.accuracy;
+                            tracing::info!(%lease, "lease {lease}: {title} {how}, {accuracy:.2} %");
+                        }
+                    }
+                }
+                End::Failed(failure) => self.fail(failure).await?,
+                End::Stopped => {
+                    let report = ReleaseReport { token };
+                    client.until_answered(|| client.release(lease, &report)).await?;
+                    tracing::info!(%lease, "lease {lease}: {title} released");
+                }
+            }
+            Ok::<(), Rejected>(())
+        };
+        match self.agent.unless_shut_down(delivered).await {
+            Some(Ok(())) => {}
+            // An output folder that is complete stays, and is found when the job comes again.
+            Some(Err(rejected)) => tracing::warn!(%lease, "lease {lease}: its end was refused: {}", chain(&rejected)),
+            None => tracing::warn!(%lease, "lease {lease}: shut down before the coordinator could hear of its end"),
+        }
+    }
+
+    async fn fail(&self, failure: Failure) -> Result<(), Rejected> {
+        let LeaseGrant { lease, token, .. } = self.grant;
+        let report = FailureReport { token, failure };
+        self.agent.client.until_answered(|| self.agent.client.fail(lease, &report)).await?;
+        let Failure { class, reason } = &report.failure;
+        tracing::warn!(%lease, "lease {lease}: {} failed ({class}): {reason}", self.grant.spec.title());
+        Ok(())
+    }
+}
+
+/// A third of a lease, so that two reports may be lost.
+fn heartbeat(ttl_ms: i64) -> Duration {
+    Duration::from_millis(ttl_ms.max(3) as u64 / 3)
+}

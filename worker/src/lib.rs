@@ -1,0 +1,171 @@
+//! The agent on a machine that trains: takes jobs from a coordinator, has trainers compute them, reports.
+//!
+//! Rule of this crate: it knows the coordinator by HTTP only and the trainer by JSON lines only, and decides nothing about
+//! scheduling. It outlives both: a coordinator that is away is waited for while jobs go on, and a trainer that dies costs one
+//! attempt of one job. Every state lives in one task's stack: [`Worker::run`] runs the slots side by side and returns when
+//! all are done.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `options` | the settings and their checks |
+//! | `client` | the coordinator's routes, and patience with it |
+//! | `registration` | the worker's identifier, which can change |
+//! | `slot` | a slot's life: lease, run, replace a dead trainer |
+//! | `job` | a job's life: places, trainer, lease, delivery |
+//! | `places` | from a job's names to this machine's paths |
+//! | `checkpoint` | checkpoints from and to other machines |
+//! | `report` | what a running job tells the coordinator |
+//! | `trainer` | the trainer process and its pipes |
+
+use std::time::Duration;
+
+use futures_util::future::{join_all, try_join_all};
+use promptfield_core::VERSION;
+use promptfield_core::scheduler::WorkerDescription;
+use tokio_util::sync::CancellationToken;
+
+mod checkpoint;
+mod client;
+mod job;
+mod options;
+mod places;
+mod registration;
+mod report;
+mod slot;
+mod trainer;
+
+pub use client::Rejected;
+pub use options::{Machine, Options, OptionsError};
+pub use trainer::TrainerDeath;
+
+use client::Client;
+use registration::Registration;
+use trainer::Trainer;
+
+/// How long each last call to the coordinator may take when the worker shuts down.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// A worker couldn't start, or couldn't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The HTTP client couldn't be made.
+    #[error("the HTTP client could not be set up")]
+    Client {
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// No trainer can be started for a slot.
+    #[error("slot {slot} has no trainer")]
+    Trainer {
+        /// The slot, counted from 0.
+        slot: usize,
+        /// How the last one ended.
+        source: TrainerDeath,
+    },
+    /// The coordinator doesn't want this worker.
+    #[error("the coordinator turned this worker away")]
+    Refused {
+        /// Its answer.
+        source: Rejected,
+    },
+}
+
+/// The agent.
+#[derive(Debug)]
+pub struct Worker;
+
+/// What the slots of a worker share.
+#[derive(Debug)]
+struct Agent {
+    options: Options,
+    client: Client,
+    registration: Registration,
+    /// Cancelled from outside, or when a slot can't go on.
+    shutdown: CancellationToken,
+}
+
+impl Worker {
+    /// Runs a worker until `shutdown` is cancelled, or until it can't go on.
+    ///
+    /// Waits for a coordinator that isn't there, at the start and at any time later. On `shutdown` it takes no more jobs,
+    /// stops those that run (their last epoch's state is kept), gives them back, says goodbye and ends its trainers; that
+    /// takes at most 10 seconds, whether or not the coordinator answers.
+    pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), WorkerError> {
+        options.check()?;
+        let client =
+            Client::new(&options.coordinator, &options.name).map_err(|source| WorkerError::Client { source })?;
+        let starting = try_join_all((0..options.slots).map(async |slot| {
+            let started = start_trainer(&options, slot).await;
+            started.map_err(|source| WorkerError::Trainer { slot, source })
+        }));
+        let (trainers, found): (Vec<_>, Vec<_>) = tokio::select! {
+            started = starting => started?.into_iter().unzip(),
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let devices = options.chosen_devices(found.first().map_or(&[], Vec::as_slice))?;
+        let description = describe(&options, &devices);
+        let registration = tokio::select! {
+            registration = Registration::new(&client, description) => Some(registration),
+            () = shutdown.cancelled() => None,
+        };
+        let Some(registration) = registration else {
+            join_all(trainers.into_iter().map(Trainer::stop)).await;
+            return Ok(());
+        };
+        let registration = registration.map_err(|source| WorkerError::Refused { source })?;
+        let agent = Agent { options, client, registration, shutdown: shutdown.child_token() };
+        let slots = trainers.into_iter().zip(devices.iter().cycle()).enumerate();
+        let ends = join_all(slots.map(async |(slot, (trainer, device))| {
+            let end = slot::run(&agent, slot, device, trainer).await;
+            // A slot ends only when all should.
+            agent.shutdown.cancel();
+            end
+        }))
+        .await;
+        agent.leave().await;
+        ends.into_iter().collect()
+    }
+}
+
+fn describe(options: &Options, devices: &[String]) -> WorkerDescription {
+    WorkerDescription {
+        name: options.name.clone(),
+        host: options.host.clone(),
+        slots: options.slots,
+        devices: devices.to_vec(),
+        backbones: options.machine.weights.keys().cloned().collect(),
+        version: VERSION.to_owned(),
+    }
+}
+
+/// A trainer for a slot, and the devices that it found.
+async fn start_trainer(options: &Options, slot: usize) -> Result<(Trainer, Vec<String>), TrainerDeath> {
+    Trainer::start(&options.trainer, options.threads(), slot).await
+}
+
+impl Agent {
+    /// Runs `call` to its end; once the worker shuts down it has a second left.
+    async fn unless_shut_down<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            value = call => Some(value),
+            () = async {
+                self.shutdown.cancelled().await;
+                tokio::time::sleep(LAST_CALL).await;
+            } => None,
+        }
+    }
+
+    /// Says goodbye; what this worker still holds is then given to others at once.
+    async fn leave(&self) {
+        let worker = self.registration.current().await;
+        match self.unless_shut_down(self.client.until_answered(|| self.client.leave(worker))).await {
+            Some(Ok(())) => tracing::info!(%worker, "worker {worker} has left"),
+            Some(Err(rejected)) => tracing::debug!(%worker, "worker {worker} was gone already: {rejected}"),
+            None => tracing::warn!(%worker, "worker {worker} could not say goodbye: the coordinator is out of reach"),
+        }
+    }
+}

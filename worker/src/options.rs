@@ -1,0 +1,257 @@
+//! A worker's settings, checked before anything starts, so that a person hears of a wrong path now and not from a job.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+/// What a worker is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The coordinator's address, without the API's prefix: `http://127.0.0.1:7878`.
+    pub coordinator: String,
+    /// A name that no other worker has and that stays the same when this one is started again: a second registration under
+    /// it ends the first.
+    pub name: String,
+    /// The host, as people know it.
+    pub host: String,
+    /// Jobs to run at once, each in a trainer process of its own.
+    pub slots: usize,
+    /// The devices over which the slots are spread: `cpu`, `cuda:0`. Empty: the trainer's CUDA devices, or `cpu` if it has
+    /// none.
+    pub devices: Vec<String>,
+    /// Where things lie on this machine.
+    pub machine: Machine,
+    /// The `promptfield-trainer` binary.
+    pub trainer: PathBuf,
+    /// CPU threads of each trainer; `None` divides this machine's among the slots.
+    pub threads_per_slot: Option<usize>,
+}
+
+/// Where the things that jobs name lie on this machine.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The folder that holds the data sets' folders.
+    pub data_root: PathBuf,
+    /// The folder below which output folders appear.
+    pub output_root: PathBuf,
+    /// The weights files by backbone.
+    pub weights: BTreeMap<String, PathBuf>,
+    /// The folder of user-defined data sets; `None` for `datasets` below the data root.
+    pub datasets: Option<PathBuf>,
+    /// Whether the other workers have the same output root. Checkpoints are then not sent to the coordinator.
+    pub shared_output: bool,
+}
+
+/// A setting that a worker can't start with. Every message begins with the setting's name.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// The coordinator's address is no address.
+    #[error("`coordinator`: `{value}` is not valid: expected an address such as `http://127.0.0.1:7878`")]
+    Coordinator {
+        /// What was given.
+        value: String,
+    },
+    /// The name is empty.
+    #[error("`name` is empty: expected a name that no other worker has")]
+    Name,
+    /// No job could ever run.
+    #[error("`slots`: `0` is not valid: expected a whole number of at least 1")]
+    Slots,
+    /// A trainer can't compute without a thread.
+    #[error("`threads_per_slot`: `0` is not valid: expected a whole number of at least 1")]
+    Threads,
+    /// Not a device's name.
+    #[error("`devices`: `{device}` is not valid: expected `cpu` or `cuda:N`")]
+    Device {
+        /// What was given.
+        device: String,
+    },
+    /// The trainer doesn't see a device.
+    #[error("`devices`: `{device}` is not there: the trainer found {}", .found.join(", "))]
+    DeviceMissing {
+        /// What was given.
+        device: String,
+        /// What there is.
+        found: Vec<String>,
+    },
+    /// Without weights there is no job that this worker could run.
+    #[error("`weights` is empty: expected at least one backbone with its weights file")]
+    NoWeights,
+    /// A weights file isn't there.
+    #[error("`weights`: the file of backbone `{backbone}` can't be read")]
+    Weights {
+        /// The backbone.
+        backbone: String,
+        /// Why, with the path.
+        source: io::Error,
+    },
+    /// The folder of user-defined data sets isn't there.
+    #[error("`datasets`: the folder of data-set definitions can't be read")]
+    Datasets {
+        /// Why, with the path.
+        source: io::Error,
+    },
+    /// Outputs couldn't be written.
+    #[error("`output_root`: folders can't be made in `{}`", .path.display())]
+    OutputRoot {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The trainer isn't there.
+    #[error("`trainer`: the trainer program can't be found: expected the path of `promptfield-trainer`")]
+    Trainer {
+        /// Why, with the path.
+        source: io::Error,
+    },
+}
+
+impl Options {
+    /// Checks everything that can be checked without a trainer. Makes the output root if it isn't there.
+    ///
+    /// The data root isn't checked: it may be mounted later, and only a job knows which of its folders it needs.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        let address = reqwest::Url::parse(&self.coordinator).ok();
+        if address.is_none_or(|url| url.scheme() != "http" || !url.has_host()) {
+            return Err(OptionsError::Coordinator { value: self.coordinator.clone() });
+        }
+        if self.name.trim().is_empty() {
+            return Err(OptionsError::Name);
+        }
+        if self.slots == 0 {
+            return Err(OptionsError::Slots);
+        }
+        if self.threads_per_slot == Some(0) {
+            return Err(OptionsError::Threads);
+        }
+        if let Some(device) = self.devices.iter().find(|device| !is_device(device)) {
+            return Err(OptionsError::Device { device: device.clone() });
+        }
+        regular_file(&self.trainer).map_err(|source| OptionsError::Trainer { source })?;
+        self.machine.check()
+    }
+
+    /// CPU threads of each trainer.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads_per_slot.unwrap_or_else(|| {
+            let machine = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            (machine / self.slots).max(1)
+        })
+    }
+
+    /// The devices to spread the slots over, given those that the trainer `found`.
+    pub(crate) fn chosen_devices(&self, found: &[String]) -> Result<Vec<String>, OptionsError> {
+        if let Some(device) = self.devices.iter().find(|device| !found.contains(device)) {
+            return Err(OptionsError::DeviceMissing { device: device.clone(), found: found.to_vec() });
+        }
+        let mut chosen = self.devices.clone();
+        if chosen.is_empty() {
+            chosen = found.iter().filter(|device| device.starts_with("cuda:")).cloned().collect();
+        }
+        if chosen.is_empty() {
+            chosen.push("cpu".to_owned());
+        }
+        Ok(chosen)
+    }
+}
+
+impl Machine {
+    fn check(&self) -> Result<(), OptionsError> {
+        if self.weights.is_empty() {
+            return Err(OptionsError::NoWeights);
+        }
+        for (backbone, path) in &self.weights {
+            regular_file(path).map_err(|source| OptionsError::Weights { backbone: backbone.clone(), source })?;
+        }
+        if let Some(folder) = &self.datasets {
+            fs_err::read_dir(folder).map_err(|source| OptionsError::Datasets { source })?;
+        }
+        let unwritable = |source| OptionsError::OutputRoot { path: self.output_root.clone(), source };
+        fs_err::create_dir_all(&self.output_root).map_err(unwritable)?;
+        tempfile::tempdir_in(&self.output_root).map_err(unwritable)?;
+        Ok(())
+    }
+}
+
+fn regular_file(path: &Path) -> io::Result<()> {
+    if fs_err::metadata(path)?.is_file() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("`{}` is not a file", path.display())))
+    }
+}
+
+fn is_device(name: &str) -> bool {
+    name == "cpu" || name.strip_prefix("cuda:").is_some_and(|index| index.parse::<u32>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(folder: &Path) -> Options {
+        let file = |name: &str| {
+            let path = folder.join(name);
+            fs_err::write(&path, "").unwrap();
+            path
+        };
+        Options {
+            coordinator: "http://127.0.0.1:1".into(),
+            name: "a".into(),
+            host: "h".into(),
+            slots: 2,
+            devices: Vec::new(),
+            machine: Machine {
+                data_root: folder.join("data"),
+                output_root: folder.join("a/b/output"),
+                weights: BTreeMap::from([("mini".to_owned(), file("weights"))]),
+                datasets: None,
+                shared_output: false,
+            },
+            trainer: file("trainer"),
+            threads_per_slot: None,
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let right = options(folder.path());
+        right.check().unwrap();
+        let refusal = |change: &dyn Fn(&mut Options)| {
+            let mut wrong = right.clone();
+            change(&mut wrong);
+            wrong.check().unwrap_err().to_string()
+        };
+        assert!(refusal(&|o| o.coordinator = "localhost".into()).starts_with("`coordinator`: `localhost`"));
+        assert!(refusal(&|o| o.coordinator = "https://a".into()).starts_with("`coordinator`: `https://a`"));
+        assert!(refusal(&|o| o.name = " ".into()).starts_with("`name`"));
+        assert!(refusal(&|o| o.slots = 0).starts_with("`slots`"));
+        assert!(refusal(&|o| o.threads_per_slot = Some(0)).starts_with("`threads_per_slot`"));
+        assert!(refusal(&|o| o.devices = vec!["gpu".into()]).starts_with("`devices`: `gpu`"));
+        assert!(refusal(&|o| o.trainer = "nowhere".into()).starts_with("`trainer`"));
+        assert!(refusal(&|o| o.machine.weights.clear()).starts_with("`weights` is empty"));
+        let wrong = refusal(&|o| {
+            o.machine.weights.insert("ViT-B/16".into(), "nowhere".into());
+        });
+        assert!(wrong.contains("backbone `ViT-B/16`"), "{wrong}");
+        assert!(refusal(&|o| o.machine.datasets = Some("nowhere".into())).starts_with("`datasets`"));
+        assert!(refusal(&|o| o.machine.output_root = o.trainer.join("x")).starts_with("`output_root`"));
+    }
+
+    #[test]
+    fn slots_go_to_the_gpus_if_there_are_any() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = options(folder.path());
+        let found = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let all = found(&["cpu", "cuda:0", "cuda:1"]);
+        assert_eq!(options.chosen_devices(&all).unwrap(), ["cuda:0", "cuda:1"]);
+        assert_eq!(options.chosen_devices(&found(&["cpu"])).unwrap(), ["cpu"]);
+        options.devices = found(&["cuda:1"]);
+        assert_eq!(options.chosen_devices(&all).unwrap(), ["cuda:1"]);
+        let missing = options.chosen_devices(&found(&["cpu"])).unwrap_err().to_string();
+        assert_eq!(missing, "`devices`: `cuda:1` is not there: the trainer found cpu");
+    }
+}

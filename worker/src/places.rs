@@ -1,0 +1,96 @@
+//! From the names in a job to this machine's paths.
+//!
+//! A specification comes over the network: nothing in it may lead out of the roots that the settings name.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use promptfield_core::api::LeaseGrant;
+use promptfield_core::input::InvalidInput;
+use promptfield_core::layout;
+use promptfield_core::outcome::{Failure, FailureClass};
+use promptfield_core::spec::JobSpec;
+use promptfield_core::trainer_job::{Places, TrainerJob};
+
+use crate::checkpoint::{self, CheckpointError};
+use crate::client::{Client, chain};
+use crate::options::Machine;
+
+/// Why a job can't be done here.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlaceError {
+    #[error(
+        "the coordinator and this worker (version {}) don't agree on the job's hash; both must be of the same version",
+        promptfield_core::VERSION
+    )]
+    OtherHash,
+    #[error("the setting `weights` has no file for backbone `{0}`")]
+    NoBackbone(String),
+    #[error("the setting `weights` names a file for backbone `{backbone}` that can't be read")]
+    Weights { backbone: String, source: io::Error },
+    #[error("the setting `data_root` names a folder that can't be read")]
+    DataRoot { source: io::Error },
+    #[error("the job's output folder `{0}` would lie outside `output_root`")]
+    Outside(String),
+    #[error("the job is not one that a trainer can do")]
+    Invalid { source: InvalidInput },
+    #[error(transparent)]
+    Checkpoint(CheckpointError),
+}
+
+impl PlaceError {
+    pub(crate) fn failure(&self) -> Failure {
+        let class = match self {
+            Self::Checkpoint(error) => return error.failure(),
+            Self::OtherHash => FailureClass::Bug,
+            Self::NoBackbone(_) | Self::Weights { .. } | Self::DataRoot { .. } => FailureClass::Missing,
+            Self::Outside(_) | Self::Invalid { .. } => FailureClass::BadData,
+        };
+        Failure { class, reason: chain(self) }
+    }
+}
+
+/// The job that a lease asks for, as a trainer on this machine does it. Fetches the checkpoint of a test if it isn't here, and
+/// waits for it as long as the coordinator is out of reach.
+pub(crate) async fn trainer_job(
+    client: &Client,
+    machine: &Machine,
+    device: &str,
+    grant: &LeaseGrant,
+) -> Result<TrainerJob, PlaceError> {
+    let spec = &grant.spec;
+    if spec.hash() != grant.hash {
+        return Err(PlaceError::OtherHash);
+    }
+    let backbone = &spec.backbone;
+    let weights = machine.weights.get(backbone).ok_or_else(|| PlaceError::NoBackbone(backbone.clone()))?;
+    let unreadable = |source| PlaceError::Weights { backbone: backbone.clone(), source };
+    fs_err::tokio::metadata(weights).await.map_err(unreadable)?;
+    fs_err::tokio::read_dir(&machine.data_root).await.map(drop).map_err(|source| PlaceError::DataRoot { source })?;
+    let checkpoint = match &grant.checkpoint {
+        None => None,
+        Some(source) => {
+            let training = output_folder(machine, &source.spec)?;
+            let found = checkpoint::find(client, machine, source, training).await;
+            Some(found.map_err(PlaceError::Checkpoint)?)
+        }
+    };
+    let places = Places {
+        weights: weights.clone(),
+        data_root: machine.data_root.clone(),
+        output: output_folder(machine, spec)?,
+        checkpoint,
+        datasets: machine.datasets.clone(),
+        device: device.to_owned(),
+    };
+    let job = TrainerJob::new(spec, places);
+    job.check().map_err(|source| PlaceError::Invalid { source })?;
+    Ok(job)
+}
+
+/// Where a job's folder lies on this machine.
+pub(crate) fn output_folder(machine: &Machine, spec: &JobSpec) -> Result<PathBuf, PlaceError> {
+    let folder = layout::folder(spec);
+    let inside = Path::new(&folder).components().all(|part| matches!(part, Component::Normal(_)));
+    if inside { Ok(machine.output_root.join(folder)) } else { Err(PlaceError::Outside(folder)) }
+}

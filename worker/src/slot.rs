@@ -1,0 +1,106 @@
+//! A slot: one trainer process, one job at a time.
+//!
+//! Each slot asks for jobs itself, by a long poll, only while it is free. A trainer that dies while it waits is replaced at
+//! once; if several in a row can't even be started, the slot gives up, and the worker with it.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use promptfield_core::api::LeaseGrant;
+use promptfield_core::id::WorkerId;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::client::{Rejected, pause};
+use crate::job::Job;
+use crate::trainer::{Flaw, Trainer, out_of_turn};
+use crate::{Agent, WorkerError, start_trainer};
+
+/// How long a request for jobs waits for one.
+const POLL: Duration = Duration::from_secs(20);
+/// The shortest time between two polls: a coordinator that gives this worker no more jobs answers at once.
+const SHORTEST_POLL: Duration = Duration::from_secs(1);
+/// So many trainers that don't get as far as `ready`, one after the other, are enough.
+const MOST_FAILED_STARTS: u32 = 4;
+
+/// Runs jobs on `device` until the worker shuts down, beginning with a trainer that was started already.
+pub(crate) async fn run(agent: &Agent, slot: usize, device: &str, first: Trainer) -> Result<(), WorkerError> {
+    let mut trainer = first;
+    loop {
+        let mut leasing = pin!(lease(agent));
+        let (worker, grant) = loop {
+            tokio::select! {
+                biased;
+                () = agent.shutdown.cancelled() => {
+                    trainer.stop().await;
+                    return Ok(());
+                }
+                flaw = idle(&mut trainer) => {
+                    let death = trainer.bury(flaw).await;
+                    tracing::warn!(slot, "an idle trainer is lost: {death}");
+                    let Some(next) = restart(agent, slot).await? else { return Ok(()) };
+                    trainer = next;
+                }
+                leased = &mut leasing => break leased.map_err(|source| WorkerError::Refused { source })?,
+            }
+        };
+        let alive = match Job::new(agent, device, worker, grant).run(trainer).await {
+            Some(trainer) => Some(trainer),
+            None => restart(agent, slot).await?,
+        };
+        let Some(next) = alive else { return Ok(()) };
+        trainer = next;
+    }
+}
+
+/// Waits for a job, and for the coordinator.
+async fn lease(agent: &Agent) -> Result<(WorkerId, LeaseGrant), Rejected> {
+    loop {
+        let worker = agent.registration.current().await;
+        let asked = Instant::now();
+        match agent.client.until_answered(|| agent.client.lease(worker, 1, POLL)).await {
+            Ok(answer) => {
+                if let Some(grant) = answer.leases.into_iter().next() {
+                    return Ok((worker, grant));
+                }
+                sleep_until(asked + SHORTEST_POLL).await;
+            }
+            Err(Rejected::UnknownWorker(reason)) => agent.registration.renew(&agent.client, worker, &reason).await?,
+            Err(other) => return Err(other),
+        }
+    }
+}
+
+/// Listens to a trainer that has nothing to say.
+async fn idle(trainer: &mut Trainer) -> Flaw {
+    match trainer.reply().await {
+        Ok(reply) => out_of_turn(&reply),
+        Err(flaw) => flaw,
+    }
+}
+
+/// Starts another trainer; `None` when the worker shuts down meanwhile.
+async fn restart(agent: &Agent, slot: usize) -> Result<Option<Trainer>, WorkerError> {
+    let mut failures = 0;
+    loop {
+        let attempt = async {
+            if failures > 0 {
+                sleep(pause(&agent.options.name, failures)).await;
+            }
+            start_trainer(&agent.options, slot).await
+        };
+        let started = tokio::select! {
+            started = attempt => started,
+            () = agent.shutdown.cancelled() => return Ok(None),
+        };
+        match started {
+            Ok((trainer, _)) => return Ok(Some(trainer)),
+            Err(source) => {
+                failures += 1;
+                if failures == MOST_FAILED_STARTS {
+                    return Err(WorkerError::Trainer { slot, source });
+                }
+                tracing::warn!(slot, "a trainer could not be started: {source}");
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! A worker between a real coordinator and puppet trainers (`puppet_trainer.rs`), which do what a test wants when it wants it.
+
+mod checkpoints;
+mod deaths;
+mod jobs;
+mod outages;
+mod shutdown;
+mod support;

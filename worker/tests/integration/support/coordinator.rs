@@ -1,0 +1,155 @@
+//! A real coordinator on a database in a folder of its own, asked by HTTP as anybody else asks it.
+
+use std::net::SocketAddr;
+
+use promptfield_core::api::{JobDetail, JobSummary, Metrics, Page, SubmitResponse, WorkerSummary};
+use promptfield_core::dataset::Catalogue;
+use promptfield_core::experiment::Known;
+use promptfield_core::id::{JobId, WorkerId};
+use promptfield_core::scheduler::{JobStateName, Policy, WorkerDescription};
+use promptfield_server::Options;
+use reqwest::{RequestBuilder, Response};
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+
+use super::host::BACKBONE;
+use super::soon;
+
+/// A coordinator that can be stopped and started again at the same address.
+pub(crate) struct Coordinator {
+    http: reqwest::Client,
+    options: Options,
+    url: String,
+    running: Option<promptfield_server::Coordinator>,
+    _folder: TempDir,
+}
+
+impl Coordinator {
+    /// One that gives a failed job out again at once.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Policy { backoff_ms: 1, ..Policy::default() }).await
+    }
+
+    pub(crate) async fn start_with(policy: Policy) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            database: folder.path().join("promptfield.db"),
+            artefacts: folder.path().join("artefacts"),
+            known: Known { datasets: Catalogue::built_in(), backbones: Vec::new() },
+            policy,
+        };
+        let running = promptfield_server::Coordinator::start(options.clone()).await.unwrap();
+        options.listen = running.address();
+        let url = format!("http://{}", running.address());
+        Self { http: reqwest::Client::new(), options, url, running: Some(running), _folder: folder }
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        self.running.take().unwrap().shutdown().await;
+    }
+
+    pub(crate) async fn restart(&mut self) {
+        self.running = Some(promptfield_server::Coordinator::start(self.options.clone()).await.unwrap());
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Submits both jobs of a method on one data set: on the base classes, on the new ones.
+    pub(crate) async fn submit(&self, method: &str) -> [JobId; 2] {
+        let experiment = serde_json::json!({
+            "name": method, "protocol": "base_to_new", "methods": [method], "datasets": ["caltech101"], "seeds": [1],
+            "backbone": BACKBONE,
+        });
+        let submitted: SubmitResponse = ask(self.post("/experiments").json(&experiment)).await;
+        let jobs: Page<JobSummary> = self.get(&format!("/experiments/{}/jobs", submitted.experiment.id)).await;
+        jobs.items.iter().map(|job| job.id).collect::<Vec<_>>().try_into().unwrap()
+    }
+
+    pub(crate) async fn cancel(&self, job: JobId) {
+        answer(self.post(&format!("/jobs/{job}/cancel"))).await;
+    }
+
+    /// Registers another worker under a name, which ends the first one's registration.
+    pub(crate) async fn register(&self, name: &str) {
+        let description = WorkerDescription {
+            name: name.to_owned(),
+            host: "elsewhere".to_owned(),
+            slots: 1,
+            devices: vec!["cpu".to_owned()],
+            backbones: vec![BACKBONE.to_owned()],
+            version: promptfield_core::VERSION.to_owned(),
+        };
+        answer(self.post("/workers").json(&description)).await;
+    }
+
+    pub(crate) async fn job(&self, job: JobId) -> JobDetail {
+        self.get(&format!("/jobs/{job}")).await
+    }
+
+    pub(crate) async fn log(&self, job: JobId) -> Vec<String> {
+        let response = answer(self.http.get(self.address(&format!("/jobs/{job}/log")))).await;
+        response.text().await.unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// The steps of which the coordinator has numbers.
+    pub(crate) async fn steps(&self, job: JobId) -> Vec<u64> {
+        let metrics: Metrics = self.get(&format!("/jobs/{job}/metrics")).await;
+        metrics.points.iter().map(|point| point.step).collect()
+    }
+
+    /// Waits until a job is in a state.
+    pub(crate) async fn until(&self, job: JobId, state: JobStateName) -> JobDetail {
+        self.eventually(async || {
+            let detail = self.job(job).await;
+            (detail.summary.state == state).then_some(detail)
+        })
+        .await
+    }
+
+    /// Waits until a worker of this name is registered.
+    pub(crate) async fn until_registered(&self, name: &str) -> WorkerId {
+        self.eventually(async || {
+            let workers: Page<WorkerSummary> = self.get("/workers").await;
+            workers.items.iter().find(|worker| worker.description.name == name).map(|worker| worker.id)
+        })
+        .await
+    }
+
+    /// Looks again with every event, until there is something to see.
+    async fn eventually<T>(&self, look: impl AsyncFn() -> Option<T>) -> T {
+        // Subscribed before the first look, so that nothing happens unseen in between.
+        let mut events = answer(self.http.get(self.address("/events"))).await;
+        soon(async {
+            loop {
+                if let Some(seen) = look().await {
+                    return seen;
+                }
+                events.chunk().await.unwrap().expect("the coordinator goes on");
+            }
+        })
+        .await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
+        ask(self.http.get(self.address(path))).await
+    }
+
+    fn post(&self, path: &str) -> RequestBuilder {
+        self.http.post(self.address(path))
+    }
+
+    fn address(&self, path: &str) -> String {
+        format!("{}{}{path}", self.url, promptfield_core::api::PREFIX)
+    }
+}
+
+async fn ask<T: DeserializeOwned>(request: RequestBuilder) -> T {
+    answer(request).await.json().await.unwrap()
+}
+
+async fn answer(request: RequestBuilder) -> Response {
+    soon(request.send()).await.unwrap().error_for_status().unwrap()
+}

@@ -1,0 +1,105 @@
+//! A machine with a worker on it.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use promptfield_worker::{Machine, Options, Worker, WorkerError};
+use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::coordinator::Coordinator;
+use super::puppet::Puppet;
+use super::soon;
+
+/// The backbone of every test.
+pub(crate) const BACKBONE: &str = "ViT-B/16";
+
+/// A folder with all that a worker's settings name, and puppets for trainers.
+pub(crate) struct Host {
+    folder: TempDir,
+    trainers: UnixListener,
+    pub(crate) options: Options,
+}
+
+/// A worker at work.
+pub(crate) struct Running {
+    pub(crate) shutdown: CancellationToken,
+    task: JoinHandle<Result<(), WorkerError>>,
+}
+
+impl Host {
+    /// A host for one job at a time, not sharing its output root.
+    pub(crate) fn new(name: &str, coordinator: &Coordinator) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let weights = path("weights.safetensors");
+        fs_err::write(&weights, "").unwrap();
+        fs_err::create_dir(path("data")).unwrap();
+        symlink(env!("CARGO_BIN_EXE_puppet-trainer"), path("trainer")).unwrap();
+        let options = Options {
+            coordinator: coordinator.url().to_owned(),
+            name: name.to_owned(),
+            host: "here".to_owned(),
+            slots: 1,
+            devices: Vec::new(),
+            machine: Machine {
+                data_root: path("data"),
+                output_root: path("output"),
+                weights: BTreeMap::from([(BACKBONE.to_owned(), weights)]),
+                datasets: None,
+                shared_output: false,
+            },
+            trainer: path("trainer"),
+            threads_per_slot: Some(1),
+        };
+        Self { trainers: UnixListener::bind(path("trainer.socket")).unwrap(), folder, options }
+    }
+
+    pub(crate) fn start(&self) -> Running {
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(Worker::run(self.options.clone(), shutdown.clone()));
+        Running { shutdown, task }
+    }
+
+    /// Starts the worker, and its first trainer.
+    pub(crate) async fn start_with_trainer(&self) -> (Running, Puppet) {
+        let worker = self.start();
+        (worker, self.ready_trainer().await)
+    }
+
+    /// The next trainer process that the worker starts.
+    pub(crate) async fn trainer(&self) -> Puppet {
+        Puppet::new(soon(self.trainers.accept()).await.unwrap().0).await
+    }
+
+    /// The same, ready for jobs on the CPU.
+    pub(crate) async fn ready_trainer(&self) -> Puppet {
+        let mut puppet = self.trainer().await;
+        puppet.ready(&["cpu"]).await;
+        puppet
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn output(&self, folder: &str) -> PathBuf {
+        self.options.machine.output_root.join(folder)
+    }
+}
+
+impl Running {
+    /// Shuts the worker down. What it had to deliver is delivered then, if the coordinator is there.
+    pub(crate) async fn stop(self) -> Result<(), WorkerError> {
+        self.shutdown.cancel();
+        self.end().await
+    }
+
+    /// Waits until the worker has ended.
+    pub(crate) async fn end(self) -> Result<(), WorkerError> {
+        soon(self.task).await.unwrap()
+    }
+}
