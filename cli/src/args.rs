@@ -1,0 +1,179 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use promptfield_core::id::{ExperimentId, JobId};
+use promptfield_core::tables::Format;
+
+/// Runs prompt-learning benchmarks for vision-language models.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub(crate) struct Args {
+    /// The settings of this machine [default: `promptfield.toml` here, then in the user's configuration folder].
+    #[arg(long, global = true, env = "PROMPTFIELD_SETTINGS", value_name = "FILE")]
+    pub(crate) settings: Option<PathBuf>,
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run an experiment on this machine from beginning to end, and print its table.
+    Run(RunArgs),
+    /// The same, and stay: the coordinator and its workers take further experiments until Ctrl-C.
+    Up(RunArgs),
+    /// Run a coordinator.
+    Serve(ServeArgs),
+    /// Run a worker.
+    Work(WorkArgs),
+    /// Hand an experiment to a coordinator.
+    Submit(SubmitArgs),
+    /// Show the experiments, or one experiment with its jobs.
+    Status(StatusArgs),
+    /// Print an experiment's table.
+    Results(ResultsArgs),
+    /// Print a job's log.
+    Logs(JobArgs),
+    /// Say why a job waits, or why it failed.
+    Explain(JobArgs),
+    /// Cancel an experiment, or one job.
+    Cancel(TargetArgs),
+    /// Queue the failed and cancelled jobs of an experiment again, or one job.
+    Retry(TargetArgs),
+}
+
+/// Which experiment, and what is different from its file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExperimentArgs {
+    /// An experiment file, or the name of a built-in experiment: `base_to_new`, `demo`.
+    #[arg(value_name = "EXPERIMENT")]
+    pub(crate) experiment: String,
+    /// The methods, separated by commas or spaces.
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) methods: Option<String>,
+    /// The data sets, separated by commas or spaces, or `all`.
+    #[arg(long, env = "DATASETS", value_name = "NAMES")]
+    pub(crate) datasets: Option<String>,
+    /// The seeds, separated by commas or spaces.
+    #[arg(long, env = "SEEDS", value_name = "NUMBERS")]
+    pub(crate) seeds: Option<String>,
+    /// Training images per class, separated by commas or spaces.
+    #[arg(long, env = "SHOTS", value_name = "NUMBERS")]
+    pub(crate) shots: Option<String>,
+    /// The backbone.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) backbone: Option<String>,
+    /// A value that replaces the preset's for every job, such as `epochs=2`; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArgs,
+    /// Worker processes to start on this machine [default: the settings', or 1].
+    #[arg(long, env = "PROMPTFIELD_WORKERS", value_name = "N")]
+    pub(crate) workers: Option<usize>,
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// The address to listen on [default: the settings', or 127.0.0.1:7878].
+    #[arg(long, env = "PROMPTFIELD_LISTEN", value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct WorkArgs {
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+    /// The worker's name; one that stays the same when it is started again [default: the settings', or the host's name].
+    #[arg(long, env = "PROMPTFIELD_WORKER", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Jobs at once [default: the settings', or 1].
+    #[arg(long, env = "PROMPTFIELD_SLOTS", value_name = "N")]
+    pub(crate) slots: Option<usize>,
+    /// CPU threads of each trainer [default: the settings', or the host's cores divided by the slots].
+    #[arg(long, env = "PROMPTFIELD_THREADS", value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// The output root is the coordinator host's own: checkpoints needn't be sent.
+    #[arg(long)]
+    pub(crate) shared_output: bool,
+    /// Stop when stdin ends: what `run` and `up` start doesn't outlive them.
+    #[arg(long)]
+    pub(crate) until_stdin_ends: bool,
+}
+
+/// Where the coordinator is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CoordinatorArgs {
+    /// The coordinator [default: the settings', or http:// and the settings' `listen`].
+    #[arg(long = "coordinator", env = "PROMPTFIELD_COORDINATOR", value_name = "URL")]
+    pub(crate) url: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArgs,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+    /// Wait for the end, and print the table.
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatusArgs {
+    /// The experiment's number; without one, all experiments.
+    pub(crate) experiment: Option<ExperimentId>,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ResultsArgs {
+    /// The experiment's number; without one, the latest.
+    pub(crate) experiment: Option<ExperimentId>,
+    /// `csv`, `markdown`, `latex` or `json` instead of a table for the terminal.
+    #[arg(long)]
+    pub(crate) format: Option<Format>,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct JobArgs {
+    /// The job's number.
+    pub(crate) job: JobId,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TargetArgs {
+    /// The experiment's number.
+    #[arg(required_unless_present = "job", conflicts_with = "job")]
+    pub(crate) experiment: Option<ExperimentId>,
+    /// One job instead.
+    #[arg(long)]
+    pub(crate) job: Option<JobId>,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_sound() {
+        <super::Args as clap::CommandFactory>::command().debug_assert();
+    }
+}

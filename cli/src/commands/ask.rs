@@ -1,0 +1,82 @@
+//! The commands that ask the coordinator something, or tell it something short, and print the answer.
+
+use super::Context;
+use crate::args::{JobArgs, ResultsArgs, StatusArgs, TargetArgs};
+use crate::exit::{self, Coded};
+use crate::output;
+
+pub(super) async fn status(context: &Context, args: StatusArgs) -> anyhow::Result<u8> {
+    let client = context.client(args.coordinator.url.as_deref())?;
+    if let Some(id) = args.experiment {
+        let (experiment, jobs) = (client.experiment(id).await?, client.jobs(id, "").await?);
+        if context.json {
+            output::json(&serde_json::json!({ "experiment": experiment, "jobs": jobs }))?;
+        } else {
+            anstream::println!("{}\n{}", output::experiments(&[experiment]), output::jobs(&jobs));
+        }
+    } else {
+        let (experiments, workers) = (client.experiments().await?, client.workers().await?);
+        if context.json {
+            output::json(&serde_json::json!({ "experiments": experiments, "workers": workers }))?;
+        } else {
+            anstream::println!("{}\n{}", output::experiments(&experiments), output::workers(&workers));
+        }
+    }
+    Ok(exit::DONE)
+}
+
+pub(super) async fn results(context: &Context, args: ResultsArgs) -> anyhow::Result<u8> {
+    let client = context.client(args.coordinator.url.as_deref())?;
+    let latest = match args.experiment {
+        None => client.experiments().await?.into_iter().map(|experiment| experiment.id).max(),
+        named => named,
+    };
+    let id = latest.ok_or_else(|| Coded::BadInput("no experiment has been submitted yet".to_owned()))?;
+    if let Some(format) = args.format {
+        anstream::println!("{}", client.printed_results(id, format).await?.trim_end());
+    } else {
+        let results = client.results(id).await?;
+        if context.json {
+            output::json(&results)?;
+        } else {
+            anstream::println!("{}", output::results(&results));
+        }
+    }
+    Ok(exit::DONE)
+}
+
+pub(super) async fn logs(context: &Context, args: JobArgs) -> anyhow::Result<u8> {
+    let log = context.client(args.coordinator.url.as_deref())?.log(args.job).await?;
+    if context.json {
+        output::json(&log.lines().collect::<Vec<_>>())?;
+    } else {
+        anstream::print!("{log}");
+    }
+    Ok(exit::DONE)
+}
+
+pub(super) async fn explain(context: &Context, args: JobArgs) -> anyhow::Result<u8> {
+    let explanation = context.client(args.coordinator.url.as_deref())?.explain(args.job).await?;
+    if context.json {
+        output::json(&explanation)?;
+    } else {
+        anstream::println!("job {} is {}: {}", explanation.job, explanation.state, explanation.because);
+    }
+    Ok(exit::DONE)
+}
+
+pub(super) async fn act(context: &Context, args: TargetArgs, action: &str) -> anyhow::Result<u8> {
+    let client = context.client(args.coordinator.url.as_deref())?;
+    let what = match (args.experiment, args.job) {
+        (_, Some(job)) => format!("jobs/{job}"),
+        (Some(experiment), None) => format!("experiments/{experiment}"),
+        (None, None) => return Err(Coded::BadInput("name an experiment, or a job with `--job`".to_owned()).into()),
+    };
+    let changed = client.act(&what, action).await?;
+    if context.json {
+        output::json(&changed)?;
+    } else {
+        anstream::println!("{} jobs changed", changed.changed);
+    }
+    Ok(exit::DONE)
+}

@@ -1,0 +1,42 @@
+//! One file per command, or per handful of commands that only ask and print.
+
+mod ask;
+mod run;
+mod serve;
+mod submit;
+mod work;
+
+use crate::args::{Args, Command};
+use crate::client::Client;
+use crate::settings::Settings;
+
+/// What every command needs.
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) json: bool,
+}
+
+impl Context {
+    /// A client of the coordinator that was named, or that the settings name.
+    pub(crate) fn client(&self, named: Option<&str>) -> anyhow::Result<Client> {
+        Client::new(self.settings.coordinator_url(named))
+    }
+}
+
+/// Runs a command and returns its exit code.
+pub(crate) async fn run(args: Args) -> anyhow::Result<u8> {
+    let context = Context { settings: Settings::load(args.settings.as_deref())?, json: args.json };
+    match args.command {
+        Command::Run(args) => run::run(&context, args, false).await,
+        Command::Up(args) => run::run(&context, args, true).await,
+        Command::Serve(args) => serve::serve(&context, &args).await,
+        Command::Work(args) => work::work(&context, args).await,
+        Command::Submit(args) => submit::submit(&context, args).await,
+        Command::Status(args) => ask::status(&context, args).await,
+        Command::Results(args) => ask::results(&context, args).await,
+        Command::Logs(args) => ask::logs(&context, args).await,
+        Command::Explain(args) => ask::explain(&context, args).await,
+        Command::Cancel(args) => ask::act(&context, args, "cancel").await,
+        Command::Retry(args) => ask::act(&context, args, "retry").await,
+    }
+}

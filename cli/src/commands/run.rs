@@ -1,0 +1,60 @@
+//! `run` and `up`: a coordinator and workers on this machine, for one experiment or for as long as one likes.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, serve, submit};
+use crate::args::RunArgs;
+use crate::client::Client;
+use crate::display::Display;
+use crate::local::Fleet;
+use crate::{exit, output};
+
+pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow::Result<u8> {
+    let started = Instant::now();
+    let experiment = submit::document(&args.experiment, &context.settings)?;
+    submit::check(&experiment, &context.settings)?;
+    let trainer = &context.settings.trainer;
+    anyhow::ensure!(
+        trainer.is_file(),
+        "there is no trainer at {}: build it with `cargo build -p promptfield-trainer`, or name it as `worker.trainer` in the settings",
+        trainer.display()
+    );
+    let coordinator = serve::start(&context.settings, args.serve.listen).await?;
+    let url = format!("http://{}", coordinator.address());
+    let display = Display::new(context.json);
+    let workers = args.workers.unwrap_or(context.settings.local_workers).max(1);
+    display.say(&format!("coordinator at {url}, {workers} workers"));
+    let stop = CancellationToken::new();
+    let fleet = tokio::spawn(Fleet::new(&context.settings, url.clone(), workers).run(stop.clone()));
+    let client = Client::new(url.clone())?;
+    let work = async {
+        let submitted = submit::hand_over(&client, &experiment, &display).await?;
+        let code = submit::wait_and_print(context, &client, &submitted.experiment, display).await?;
+        if !context.json {
+            anstream::eprintln!("done in {}", output::duration(started.elapsed()));
+        }
+        if stay {
+            anstream::eprintln!("the coordinator stays at {url}; Ctrl-C stops it");
+            std::future::pending::<()>().await;
+        }
+        anyhow::Ok(code)
+    };
+    let mut fleet = std::pin::pin!(fleet);
+    let code = tokio::select! {
+        code = work => code,
+        fleet = &mut fleet => Err(fleet.context("the workers' keeper failed")?.err().unwrap_or_else(|| anyhow::anyhow!("the workers are gone"))),
+        signal = serve::signal() => {
+            signal?;
+            if stay { Ok(exit::DONE) } else { Err(anyhow::anyhow!("interrupted; the same command goes on from here")) }
+        }
+    };
+    stop.cancel();
+    if !fleet.is_finished() {
+        fleet.await.context("the workers' keeper failed")??;
+    }
+    coordinator.shutdown().await;
+    code
+}

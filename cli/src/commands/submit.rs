@@ -1,0 +1,159 @@
+//! `submit`, and what `run` shares with it: reading an experiment, handing it over, waiting, printing its table.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use promptfield_core::api::{ExperimentSummary, SubmitResponse};
+use promptfield_core::experiment::Experiment;
+use promptfield_core::input::{InvalidInput, from_toml, one_of};
+use promptfield_core::scheduler::JobStateName;
+use serde_json::{Map, Value};
+
+use super::Context;
+use crate::args::{ExperimentArgs, SubmitArgs};
+use crate::client::Client;
+use crate::display::Display;
+use crate::settings::Settings;
+use crate::{exit, output, waiting};
+
+/// The experiments that need no file.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("base_to_new", include_str!("../../../configs/experiments/base_to_new.toml")),
+    ("demo", include_str!("../../../configs/experiments/demo.toml")),
+];
+
+pub(super) async fn submit(context: &Context, args: SubmitArgs) -> anyhow::Result<u8> {
+    let client = context.client(args.coordinator.url.as_deref())?;
+    let experiment = document(&args.experiment, &context.settings)?;
+    let display = Display::new(context.json || !args.wait);
+    let submitted = hand_over(&client, &experiment, &display).await?;
+    if args.wait {
+        return wait_and_print(context, &client, &submitted.experiment, display).await;
+    }
+    if context.json {
+        output::json(&submitted)?;
+    } else {
+        anstream::println!("experiment {}: {}", submitted.experiment.id, output::counts(&submitted.experiment.counts));
+    }
+    Ok(exit::DONE)
+}
+
+/// Reads the experiment and puts in what the command line says.
+pub(super) fn document(args: &ExperimentArgs, settings: &Settings) -> anyhow::Result<Value> {
+    let mut document: Map<String, Value> = read(&args.experiment)?;
+    for (key, text) in [("methods", &args.methods), ("datasets", &args.datasets)] {
+        if let Some(text) = text {
+            let names = list(text, |name| Value::from(name));
+            let all = key == "datasets" && text.trim() == "all";
+            document.insert(key.to_owned(), if all { "all".into() } else { names });
+        }
+    }
+    for (key, text) in [("seeds", &args.seeds), ("shots", &args.shots)] {
+        if let Some(text) = text {
+            document.insert(key.to_owned(), list(text, number_or_text));
+        }
+    }
+    if let Some(backbone) = &args.backbone {
+        document.insert("backbone".to_owned(), backbone.clone().into());
+    } else if !document.contains_key("backbone") && settings.backbones.len() == 1 {
+        document.extend(settings.backbones.keys().map(|name| ("backbone".to_owned(), name.clone().into())));
+    }
+    for text in &args.overrides {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(InvalidInput::new("--set", text, "KEY=VALUE, such as `epochs=2`").into());
+        };
+        let overrides = document.entry("overrides").or_insert_with(|| Value::Object(Map::new()));
+        if let Some(overrides) = overrides.as_object_mut() {
+            overrides.insert(key.trim().to_owned(), number_or_text(value.trim()));
+        }
+    }
+    Ok(document.into())
+}
+
+/// Checks an experiment against this machine's names, so that a slip is found before anything is started.
+pub(super) fn check(document: &Value, settings: &Settings) -> anyhow::Result<()> {
+    Experiment::from_json(document.clone(), &settings.known()?)?;
+    Ok(())
+}
+
+fn read(name: &str) -> anyhow::Result<Map<String, Value>> {
+    let path = Path::new(name);
+    if path.is_file() {
+        let text = fs_err::read_to_string(path)?;
+        return from_toml(&text).with_context(|| format!("in {}", path.display()));
+    }
+    let built_in = BUILT_IN.iter().find(|(key, _)| *key == name);
+    let (_, text) = built_in.ok_or_else(|| {
+        let names = one_of(name, BUILT_IN.iter().map(|(key, _)| *key));
+        InvalidInput::new("EXPERIMENT", name, format!("an experiment file, or a built-in experiment: {names}"))
+    })?;
+    Ok(from_toml(text)?)
+}
+
+fn list(text: &str, item: impl Fn(&str) -> Value) -> Value {
+    text.split([',', ' ']).filter(|part| !part.is_empty()).map(item).collect()
+}
+
+fn number_or_text(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+}
+
+/// Hands an experiment over. What failed or was cancelled in an earlier run of the same experiment is tried again.
+pub(super) async fn hand_over(
+    client: &Client,
+    experiment: &Value,
+    display: &Display,
+) -> anyhow::Result<SubmitResponse> {
+    let mut submitted = client.submit(experiment).await?;
+    let summary = &mut submitted.experiment;
+    let what = if submitted.created { "submitted" } else { "known already" };
+    display.say(&format!("experiment {} `{}` ({what}): {}", summary.id, summary.name, output::counts(&summary.counts)));
+    if summary.counts.failed + summary.counts.cancelled > 0 {
+        let retried = client.act(&format!("experiments/{}", summary.id), "retry").await?.changed;
+        display.say(&format!("{retried} jobs that had failed or were cancelled are tried again"));
+        *summary = client.experiment(summary.id).await?;
+    }
+    Ok(submitted)
+}
+
+/// Waits for the end of an experiment and prints its table; the exit code says whether every job has a result.
+pub(super) async fn wait_and_print(
+    context: &Context,
+    client: &Client,
+    experiment: &ExperimentSummary,
+    mut display: Display,
+) -> anyhow::Result<u8> {
+    let ended = waiting::until_done(client, experiment.id, &mut display).await;
+    display.finish();
+    let ended = ended?;
+    let results = client.results(ended.id).await?;
+    if context.json {
+        output::json(&results)?;
+    } else {
+        anstream::println!("{}", output::results(&results));
+    }
+    for job in client.jobs(ended.id, &format!("state={}", JobStateName::Failed)).await? {
+        anstream::eprintln!("job {} failed: {}: {}", job.id, job.title, output::remark(&job));
+    }
+    Ok(if ended.counts.done() == ended.counts.total() { exit::DONE } else { exit::FAILED })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_separated_as_in_the_scripts() {
+        assert_eq!(list("1 3", number_or_text), serde_json::json!([1, 3]));
+        assert_eq!(list("1, 3,x", number_or_text), serde_json::json!([1, 3, "x"]));
+    }
+
+    #[test]
+    fn every_built_in_experiment_is_valid() {
+        for (name, _) in BUILT_IN {
+            assert!(read(name).unwrap().contains_key("protocol"), "{name}");
+        }
+        let error = read("base_to_knew").unwrap_err().to_string();
+        assert!(error.contains("did you mean `base_to_new`?"), "{error}");
+    }
+}

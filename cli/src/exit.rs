@@ -1,0 +1,50 @@
+//! Exit codes (interfaces.md, section 2).
+
+use promptfield_core::input::InvalidInput;
+
+/// Done.
+pub(crate) const DONE: u8 = 0;
+/// It failed.
+pub(crate) const FAILED: u8 = 1;
+/// Bad usage or input; clap's own code too.
+pub(crate) const BAD_INPUT: u8 = 2;
+/// The coordinator can't be reached.
+pub(crate) const UNREACHABLE: u8 = 3;
+/// The coordinator refused the token.
+pub(crate) const REFUSED: u8 = 4;
+
+/// Errors whose exit code isn't [`FAILED`].
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Coded {
+    /// Bad usage or input.
+    #[error("{0}")]
+    BadInput(String),
+    /// The coordinator can't be reached.
+    #[error(
+        "can't reach the coordinator at {url}; start one with `promptfield serve`, or name another with `--coordinator`"
+    )]
+    Unreachable {
+        url: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The coordinator refused the token.
+    #[error("the coordinator at {url} refused: {detail}")]
+    Refused { url: String, detail: String },
+}
+
+/// The exit code for an error.
+pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<InvalidInput>() {
+            return BAD_INPUT;
+        }
+        match cause.downcast_ref() {
+            Some(Coded::BadInput(_)) => return BAD_INPUT,
+            Some(Coded::Unreachable { .. }) => return UNREACHABLE,
+            Some(Coded::Refused { .. }) => return REFUSED,
+            None => {}
+        }
+    }
+    FAILED
+}

@@ -1,0 +1,155 @@
+//! What commands print: tables for people, JSON for programs.
+
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use promptfield_core::api::{ExperimentSummary, JobSummary, Results, WorkerSummary};
+use promptfield_core::scheduler::Counts;
+use promptfield_core::tables::Grid;
+use serde::Serialize;
+
+/// Lines above, below the header and below, as in papers.
+const RULED: TableStyle = TableStyle::new().top_border(line('─')).header_separator(line('─')).bottom_border(line('─'));
+
+const fn line(fill: char) -> LineStyle {
+    LineStyle::new(fill, fill, fill, fill)
+}
+
+/// Prints a value as one JSON document.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    anstream::println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// The result table with what its marks mean.
+pub(crate) fn results(results: &Results) -> String {
+    let counts = results.experiment.counts;
+    let mut text = grid(&results.table.grid());
+    text.push_str("\nAccuracy in per cent: mean ± standard deviation over seeds; H: harmonic mean of base and new.");
+    if counts.open() + counts.failed + counts.cancelled > 0 {
+        text.push_str(&format!("\n* provisional: {} of {} jobs have a result", counts.done(), counts.total()));
+    }
+    text
+}
+
+/// A grid as a table, a line between its groups.
+fn grid(grid: &Grid) -> String {
+    let mut table = table(&grid.header);
+    for (i, group) in grid.groups.iter().enumerate() {
+        if i > 0 {
+            table.add_row(vec![""; grid.header.len()]);
+        }
+        for row in group {
+            table.add_row(row);
+        }
+    }
+    for column in 2..grid.header.len() {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+/// The list of experiments.
+pub(crate) fn experiments(experiments: &[ExperimentSummary]) -> String {
+    let mut table = table(&["", "Experiment", "Protocol", "Submitted", "Jobs"]);
+    for experiment in experiments {
+        table.add_row([
+            experiment.id.to_string(),
+            experiment.name.clone(),
+            experiment.protocol.to_string(),
+            experiment.submitted_at.to_string(),
+            counts(&experiment.counts),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// The list of an experiment's jobs.
+pub(crate) fn jobs(jobs: &[JobSummary]) -> String {
+    let mut table = table(&["", "Job", "State", ""]);
+    for job in jobs {
+        table.add_row([job.id.to_string(), job.title.clone(), job.state.to_string(), remark(job)]);
+    }
+    table.trim_fmt()
+}
+
+/// The list of workers.
+pub(crate) fn workers(workers: &[WorkerSummary]) -> String {
+    let mut table = table(&["", "Worker", "Host", "State", "Slots", "Jobs"]);
+    for worker in workers {
+        let jobs: Vec<String> = worker.jobs.iter().map(ToString::to_string).collect();
+        table.add_row([
+            worker.id.to_string(),
+            worker.description.name.clone(),
+            worker.description.host.clone(),
+            worker.state.to_string(),
+            worker.description.slots.to_string(),
+            jobs.join(", "),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// What there is to say of a job in a few words: its number, how far it is, or why it failed.
+pub(crate) fn remark(job: &JobSummary) -> String {
+    match (&job.result, &job.failure, &job.progress) {
+        (Some(result), ..) => format!("{:.2} % of {} images", result.accuracy, result.total),
+        (_, Some(failure), _) => failure.reason.clone(),
+        (.., Some(progress)) => format!("step {} of {}", progress.step, progress.steps),
+        _ => String::new(),
+    }
+}
+
+/// `20 jobs: 12 completed, 2 running`, states without jobs left out.
+pub(crate) fn counts(counts: &Counts) -> String {
+    let states = [
+        (counts.completed, "completed"),
+        (counts.skipped, "skipped as complete"),
+        (counts.running, "running"),
+        (counts.leased, "starting"),
+        (counts.queued, "queued"),
+        (counts.blocked, "blocked"),
+        (counts.failed, "failed"),
+        (counts.cancelled, "cancelled"),
+    ];
+    let parts: Vec<String> = states.iter().filter(|(n, _)| *n > 0).map(|(n, state)| format!("{n} {state}")).collect();
+    format!("{} jobs: {}", counts.total(), if parts.is_empty() { "none".to_owned() } else { parts.join(", ") })
+}
+
+/// `1 min 05 s`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, _) => format!("{:.1} s", duration.as_secs_f64()),
+        (0, minutes, seconds) => format!("{minutes} min {seconds:02} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes:02} min"),
+    }
+}
+
+fn table<T: AsRef<str>>(header: &[T]) -> Table {
+    let mut table = Table::new();
+    table.load_style(RULED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.iter().map(AsRef::as_ref));
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_name_only_what_there_is() {
+        let two = Counts { completed: 2, failed: 1, ..Counts::default() };
+        assert_eq!(counts(&two), "3 jobs: 2 completed, 1 failed");
+        assert_eq!(counts(&Counts::default()), "0 jobs: none");
+    }
+
+    #[test]
+    fn durations_read_well() {
+        assert_eq!(duration(Duration::from_millis(1234)), "1.2 s");
+        assert_eq!(duration(Duration::from_secs(65)), "1 min 05 s");
+        assert_eq!(duration(Duration::from_mins(121)), "2 h 01 min");
+    }
+}

@@ -1,0 +1,225 @@
+//! The settings of one machine: where things lie, and what runs here. Only this file knows paths.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use promptfield_core::dataset::{Catalogue, DatasetDefinition};
+use promptfield_core::experiment::Known;
+use promptfield_core::input::{InvalidInput, from_toml};
+use serde::Deserialize;
+
+/// The file's name.
+const FILE: &str = "promptfield.toml";
+
+/// What is in the file; everything has a default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Document {
+    coordinator: CoordinatorSection,
+    paths: PathsSection,
+    backbones: BTreeMap<String, PathBuf>,
+    worker: WorkerSection,
+    local: LocalSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct CoordinatorSection {
+    listen: Option<String>,
+    url: Option<String>,
+    state: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PathsSection {
+    data: Option<PathBuf>,
+    datasets: Option<PathBuf>,
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WorkerSection {
+    name: Option<String>,
+    slots: Option<usize>,
+    threads: Option<usize>,
+    devices: Vec<String>,
+    trainer: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LocalSection {
+    workers: Option<usize>,
+}
+
+/// The settings in force, every path absolute.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The file they come from, if there is one.
+    pub(crate) file: Option<PathBuf>,
+    /// Where the coordinator listens.
+    pub(crate) listen: SocketAddr,
+    /// Where clients find it.
+    pub(crate) url: Option<String>,
+    /// The coordinator's database and artefacts.
+    pub(crate) state: PathBuf,
+    /// The data root.
+    pub(crate) data: PathBuf,
+    /// The user's own data sets.
+    pub(crate) datasets: PathBuf,
+    /// The output root.
+    pub(crate) output: PathBuf,
+    /// Weights by the backbone's name.
+    pub(crate) backbones: BTreeMap<String, PathBuf>,
+    /// The worker's name.
+    pub(crate) worker_name: Option<String>,
+    /// Jobs at once.
+    pub(crate) slots: usize,
+    /// CPU threads of each trainer.
+    pub(crate) threads: Option<usize>,
+    /// Devices; empty for what the trainer finds.
+    pub(crate) devices: Vec<String>,
+    /// The trainer's binary.
+    pub(crate) trainer: PathBuf,
+    /// Worker processes that `run` starts.
+    pub(crate) local_workers: usize,
+}
+
+impl Settings {
+    /// Reads the file named, or the first that lies at the usual places; without one, the defaults hold, relative to the
+    /// working directory.
+    pub(crate) fn load(named: Option<&Path>) -> anyhow::Result<Self> {
+        let here = std::env::current_dir().context("can't tell the working directory")?;
+        let file = match named {
+            Some(path) => Some(here.join(path)),
+            None => usual_places(&here).into_iter().find(|path| path.is_file()),
+        };
+        let document = match &file {
+            None => Document::default(),
+            Some(path) => {
+                let text = fs_err::read_to_string(path).map_err(|error| {
+                    InvalidInput::new("settings", path.display(), format!("a readable settings file ({error})"))
+                })?;
+                from_toml(&text).with_context(|| format!("in {}", path.display()))?
+            }
+        };
+        let base = file.as_deref().and_then(Path::parent).unwrap_or(&here).to_owned();
+        Self::resolve(document, file, &base)
+    }
+
+    fn resolve(document: Document, file: Option<PathBuf>, base: &Path) -> anyhow::Result<Self> {
+        let Document { coordinator, paths, backbones, worker, local } = document;
+        let at = |path: Option<PathBuf>, default: &str| base.join(path.unwrap_or_else(|| default.into()));
+        let listen = coordinator.listen.as_deref().unwrap_or("127.0.0.1:7878");
+        let listen = listen.parse().map_err(|_| {
+            InvalidInput::new("coordinator.listen", listen, "an address and a port, such as `127.0.0.1:7878`")
+        })?;
+        let trainer = match worker.trainer {
+            Some(path) => base.join(path),
+            None => beside_this_program("promptfield-trainer")?,
+        };
+        for (field, value) in [("worker.slots", worker.slots), ("local.workers", local.workers)] {
+            if value == Some(0) {
+                return Err(InvalidInput::new(field, 0, "a whole number of at least 1").into());
+            }
+        }
+        Ok(Self {
+            file,
+            listen,
+            url: coordinator.url,
+            state: at(coordinator.state, "var"),
+            data: at(paths.data, "data"),
+            datasets: at(paths.datasets, "datasets"),
+            output: at(paths.output, "output"),
+            backbones: backbones.into_iter().map(|(name, path)| (name, base.join(path))).collect(),
+            worker_name: worker.name,
+            slots: worker.slots.unwrap_or(1),
+            threads: worker.threads,
+            devices: worker.devices,
+            trainer,
+            local_workers: local.workers.unwrap_or(1),
+        })
+    }
+
+    /// The names that experiments may use on this machine.
+    pub(crate) fn known(&self) -> anyhow::Result<Known> {
+        let mut datasets = Catalogue::built_in();
+        for path in toml_files(&self.datasets)? {
+            let text = fs_err::read_to_string(&path)?;
+            let definition = DatasetDefinition::parse(&text).and_then(|definition| datasets.add(definition));
+            definition.with_context(|| format!("in {}", path.display()))?;
+        }
+        Ok(Known { datasets, backbones: self.backbones.keys().cloned().collect() })
+    }
+
+    /// The folder of user-defined data sets, if it is there.
+    pub(crate) fn datasets_folder(&self) -> Option<PathBuf> {
+        self.datasets.is_dir().then(|| self.datasets.clone())
+    }
+
+    /// The coordinator's address for clients.
+    pub(crate) fn coordinator_url(&self, named: Option<&str>) -> String {
+        let url = named.or(self.url.as_deref()).map_or_else(|| format!("http://{}", self.listen), str::to_owned);
+        url.trim_end_matches('/').to_owned()
+    }
+}
+
+fn usual_places(here: &Path) -> Vec<PathBuf> {
+    let configuration = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+    let user = configuration.or(home).map(|folder| folder.join("promptfield").join(FILE));
+    std::iter::once(here.join(FILE)).chain(user).collect()
+}
+
+/// The path of a program that is installed in the folder of this one.
+fn beside_this_program(name: &str) -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe().context("can't tell where this program lies")?;
+    Ok(this.with_file_name(name))
+}
+
+fn toml_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut files = Vec::new();
+    for entry in fs_err::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(text: &str) -> anyhow::Result<Settings> {
+        Settings::resolve(from_toml(text)?, None, Path::new("/machine"))
+    }
+
+    #[test]
+    fn paths_count_from_the_file() {
+        let settings =
+            resolve("[paths]\ndata = \"d\"\noutput = \"/o\"\n[backbones]\n\"ViT-B/16\" = \"w/b.safetensors\"").unwrap();
+        assert_eq!(settings.data, Path::new("/machine/d"));
+        assert_eq!(settings.output, Path::new("/o"));
+        assert_eq!(settings.backbones["ViT-B/16"], Path::new("/machine/w/b.safetensors"));
+        assert_eq!(settings.coordinator_url(None), "http://127.0.0.1:7878");
+        assert_eq!(settings.coordinator_url(Some("http://head:1/")), "http://head:1");
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        let error = |text: &str| resolve(text).unwrap_err().to_string();
+        assert!(error("[worker]\nslot = 1").contains("did you mean `slots`?"));
+        assert!(error("[coordinator]\nlisten = \"here\"").starts_with("`coordinator.listen`: `here`"));
+        assert!(error("[worker]\nslots = 0").starts_with("`worker.slots`: `0`"));
+    }
+}

@@ -1,0 +1,6 @@
+//! The commands from outside: the real binary, the real trainer, the bundled data.
+
+mod crashes;
+mod input;
+mod matrix;
+mod site;

@@ -1,0 +1,73 @@
+//! A matrix from beginning to end.
+
+use crate::site::{QUICK, Site, text};
+
+#[test]
+fn an_experiment_runs_and_a_second_time_there_is_nothing_to_do() {
+    let site = Site::new();
+    site.write("quick.toml", QUICK);
+    let first = site.run(&["run", "quick.toml"]);
+    let (stdout, stderr) = (text(&first.stdout), text(&first.stderr));
+    assert!(first.status.success(), "{stderr}");
+    for word in ["icons", "AlignedNorm", "CLIP (zero-shot)", "Base", "New", "H"] {
+        assert!(stdout.contains(word), "{word}: {stdout}");
+    }
+    assert!(!stdout.contains('*'), "nothing is provisional: {stdout}");
+    assert!(stderr.contains("4 jobs: "), "{stderr}");
+    let folders = site.complete_folders();
+    assert_eq!(folders.len(), 4, "{folders:?}");
+    assert!(folders[0].starts_with("base2new/test_new/icons/shots_0/ZeroshotCLIP/clip_mini/seed0"), "{folders:?}");
+
+    let again = site.run(&["run", "quick.toml"]);
+    assert_eq!(text(&again.stdout), stdout, "the table is the same");
+    assert!(text(&again.stderr).contains("known already"), "{}", text(&again.stderr));
+
+    // Another coordinator, which knows nothing, finds the folders.
+    std::fs::remove_dir_all(site.path("var")).unwrap();
+    let adopted = site.run(&["run", "quick.toml"]);
+    assert_eq!(text(&adopted.stdout), stdout, "the table is the same");
+    assert_eq!(text(&adopted.stderr).matches("already complete").count(), 4, "{}", text(&adopted.stderr));
+}
+
+#[test]
+fn what_the_command_line_says_wins_and_json_is_json() {
+    let site = Site::new();
+    let args = [
+        "run",
+        "base_to_new",
+        "--datasets",
+        "icons",
+        "--methods",
+        "mmrlpp",
+        "--shots",
+        "2",
+        "--set",
+        "epochs=1",
+        "--json",
+    ];
+    let output = site.command(&args).env("SEEDS", "3").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let row = &results["table"]["rows"][0];
+    assert_eq!(
+        (row["dataset"].as_str(), row["method"].as_str(), row["shots"].as_u64()),
+        (Some("icons"), Some("mmrlpp"), Some(2))
+    );
+    assert_eq!(row["base"]["summary"]["n"].as_u64(), Some(1));
+    let folders = site.complete_folders();
+    assert!(
+        folders.iter().all(|folder| folder.contains("/MMRLpp/clip_mini-") && folder.ends_with("/seed3")),
+        "{folders:?}"
+    );
+}
+
+#[test]
+fn a_data_set_that_is_missing_fails_by_name_and_the_rest_goes_on() {
+    let site = Site::new();
+    site.write("quick.toml", &QUICK.replace("[\"icons\"]", "[\"dtd\", \"icons\"]").replace("\"alignednorm\", ", ""));
+    let output = site.run(&["run", "quick.toml"]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("failed: zero_shot on dtd") && stderr.contains("dtd"), "{stderr}");
+    assert!(text(&output.stdout).contains("provisional: 2 of 4 jobs"), "{}", text(&output.stdout));
+}
