@@ -1,0 +1,172 @@
+//! The pre-LN residual attention block that both of CLIP's towers are made of (method.md, section 1), frozen.
+//!
+//! Shapes: N sequences, S positions, W width, H heads.
+
+use tch::{Device, Kind, Tensor};
+
+use super::geometry::HEAD_WIDTH;
+use super::weights::Weights;
+
+/// The steepness of CLIP's activation, `QuickGELU`: x·σ(1.702x).
+const QUICK_GELU: f64 = 1.702;
+
+/// Takes the tensors of one part of a CLIP out of a weights file, as 32-bit floats on a device.
+pub(super) struct Loader<'a> {
+    pub(super) weights: &'a mut Weights,
+    pub(super) device: Device,
+}
+
+impl Loader<'_> {
+    pub(super) fn tensor(&mut self, name: &str) -> Tensor {
+        self.weights.take(name).to_device(self.device).to_kind(Kind::Float)
+    }
+
+    pub(super) fn layer_norm(&mut self, name: &str) -> LayerNorm {
+        LayerNorm { weight: self.tensor(&format!("{name}.weight")), bias: self.tensor(&format!("{name}.bias")) }
+    }
+
+    fn linear(&mut self, name: &str) -> Linear {
+        Linear { weight: self.tensor(&format!("{name}.weight")), bias: self.tensor(&format!("{name}.bias")) }
+    }
+
+    pub(super) fn blocks(&mut self, prefix: &str, layers: usize) -> Vec<Block> {
+        (0..layers).map(|layer| self.block(&format!("{prefix}.{layer}"))).collect()
+    }
+
+    fn block(&mut self, name: &str) -> Block {
+        let (fc, proj) = (self.linear(&format!("{name}.mlp.c_fc")), self.linear(&format!("{name}.mlp.c_proj")));
+        Block {
+            ln_1: self.layer_norm(&format!("{name}.ln_1")),
+            in_proj: Linear {
+                weight: self.tensor(&format!("{name}.attn.in_proj_weight")),
+                bias: self.tensor(&format!("{name}.attn.in_proj_bias")),
+            },
+            out_proj: self.linear(&format!("{name}.attn.out_proj")),
+            ln_2: self.layer_norm(&format!("{name}.ln_2")),
+            // x·σ(1.702x) = silu(1.702x) / 1.702: with the factors in the weights, the activation is one fused operation.
+            mlp_in: Linear { weight: fc.weight * QUICK_GELU, bias: fc.bias * QUICK_GELU },
+            mlp_out: Linear { weight: proj.weight / QUICK_GELU, bias: proj.bias },
+        }
+    }
+}
+
+/// Layer normalisation over the last dimension, eps 1e-5.
+#[derive(Debug)]
+pub(crate) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl LayerNorm {
+    /// Normalises `x` [.., W].
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), 1e-5, true)
+    }
+}
+
+#[derive(Debug)]
+struct Linear {
+    /// [out, in].
+    weight: Tensor,
+    /// [out].
+    bias: Tensor,
+}
+
+impl Linear {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, Some(&self.bias))
+    }
+
+    /// The layer's outputs from `start` on, `length` of them.
+    fn forward_part(&self, x: &Tensor, start: i64, length: i64) -> Tensor {
+        x.linear(&self.weight.narrow(0, start, length), Some(&self.bias.narrow(0, start, length)))
+    }
+}
+
+/// The positions of a sequence that a layer's output is wanted for. The others still take part as keys and values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rows<'a> {
+    /// All of them.
+    All,
+    /// The first so many.
+    First(i64),
+    /// One for each sequence: indices [N] into the N·S positions of all sequences, one after the other.
+    One(&'a Tensor),
+}
+
+impl Rows<'_> {
+    fn of(self, x: &Tensor) -> Tensor {
+        match self {
+            Self::All => x.shallow_clone(),
+            Self::First(count) => x.narrow(1, 0, count),
+            Self::One(indices) => x.flatten(0, 1).index_select(0, indices).unsqueeze(1),
+        }
+    }
+}
+
+/// The positions that a position may look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mask<'a> {
+    /// All of them.
+    None,
+    /// Itself and those before it; for [`Rows::All`].
+    Causal,
+    /// Those that are true in a tensor that can be broadcast to [N, H, rows, S].
+    Where(&'a Tensor),
+}
+
+/// A residual attention block.
+#[derive(Debug)]
+pub(crate) struct Block {
+    ln_1: LayerNorm,
+    in_proj: Linear,
+    out_proj: Linear,
+    ln_2: LayerNorm,
+    mlp_in: Linear,
+    mlp_out: Linear,
+}
+
+/// What a block makes of a sequence.
+#[derive(Debug)]
+pub(crate) struct BlockOutput {
+    /// What the attention adds to the residual stream [N, rows, W].
+    pub(crate) attention: Tensor,
+    /// The residual stream after the block [N, rows, W].
+    pub(crate) residual: Tensor,
+}
+
+impl Block {
+    /// `x += attn(ln_1(x)); x += mlp(ln_2(x))`, for the wanted rows of `x` [N, S, W].
+    pub(crate) fn forward(&self, x: &Tensor, rows: Rows, mask: Mask) -> BlockOutput {
+        let attention = self.attention(&self.ln_1.forward(x), rows, mask);
+        let x = rows.of(x) + &attention;
+        let hidden = self.mlp_in.forward(&self.ln_2.forward(&x)).silu();
+        let residual = x + self.mlp_out.forward(&hidden);
+        BlockOutput { attention, residual }
+    }
+
+    fn attention(&self, x: &Tensor, rows: Rows, mask: Mask) -> Tensor {
+        let (sequences, width) = (x.size()[0], x.size()[2]);
+        // [N, S, parts·W] → parts × [N, H, S, W/H]
+        let heads = |projected: Tensor, parts: i64| {
+            let heads = projected.view([sequences, -1, parts, width / HEAD_WIDTH, HEAD_WIDTH]);
+            heads.permute([2, 0, 3, 1, 4]).unbind(0)
+        };
+        let parts = match rows {
+            Rows::All => heads(self.in_proj.forward(x), 3),
+            some => {
+                let mut parts = heads(self.in_proj.forward_part(&some.of(x), 0, width), 1);
+                parts.extend(heads(self.in_proj.forward_part(x, width, 2 * width), 2));
+                parts
+            }
+        };
+        let (allowed, causal) = match mask {
+            Mask::None => (None, false),
+            Mask::Causal => (None, true),
+            Mask::Where(allowed) => (Some(allowed), false),
+        };
+        let [query, key, value] = &parts[..] else { unreachable!("three projections") };
+        let mixed = Tensor::scaled_dot_product_attention(query, key, value, allowed, 0.0, causal, None, false);
+        self.out_proj.forward(&mixed.transpose(1, 2).reshape([sequences, -1, width]))
+    }
+}

@@ -1,0 +1,80 @@
+//! CLIP, frozen: what every method builds on.
+//!
+//! Rule of this room: nothing here is trainable, and nothing knows of methods. Every size comes from the weights. A
+//! tower offers its layers one by one, so that a method can put its tokens between them, and both of its halves: the layers
+//! before the first one that a method touches are computed once and shared.
+
+mod geometry;
+mod layers;
+mod text;
+mod vision;
+mod weights;
+
+use std::path::Path;
+
+use tch::{Device, Tensor};
+
+pub use geometry::{Geometry, TextGeometry, VisionGeometry};
+pub(crate) use layers::{Block, BlockOutput, Mask, Rows};
+pub use text::TextError;
+pub(crate) use text::{EndTokens, TextPrefix, TextTower};
+pub(crate) use vision::VisionTower;
+pub use weights::{Format, Problem, Weights, WeightsError};
+
+use crate::tokenizer::Tokens;
+
+/// A frozen CLIP on a device, computed in 32-bit floats.
+#[derive(Debug)]
+pub struct Clip {
+    geometry: Geometry,
+    sha256: String,
+    device: Device,
+    pub(crate) vision: VisionTower,
+    pub(crate) text: TextTower,
+}
+
+impl Clip {
+    /// Loads a weights file.
+    pub fn open(path: &Path, device: Device) -> Result<Self, WeightsError> {
+        Ok(Self::new(Weights::open(path)?, device))
+    }
+
+    fn new(mut weights: Weights, device: Device) -> Self {
+        let _constant = tch::no_grad_guard();
+        let (geometry, sha256) = (*weights.geometry(), weights.sha256().to_owned());
+        let mut loader = layers::Loader { weights: &mut weights, device };
+        let vision = VisionTower::load(&mut loader, &geometry.vision);
+        let text = TextTower::load(&mut loader, &geometry.text);
+        Self { geometry, sha256, device, vision, text }
+    }
+
+    /// The sizes that the weights tell.
+    pub const fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// SHA-256 of the weights file, in hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Where the weights lie, and images must lie.
+    pub const fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Zero-shot features [B, E] of images [B, 3, S, S], not normalised.
+    pub fn image_features(&self, images: &Tensor) -> Tensor {
+        let _constant = tch::no_grad_guard();
+        self.vision.features(&self.vision.prefix(images, 0), 0)
+    }
+
+    /// Zero-shot features [C, E] of texts, not normalised.
+    pub fn text_features(&self, texts: &[Tokens]) -> Result<Tensor, TextError> {
+        let _constant = tch::no_grad_guard();
+        Ok(self.text.features(&self.text.prefix(texts, 0)?, 0))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! The shortcuts change nothing: on the bundled miniature.
+
+use std::path::PathBuf;
+
+use tch::{Device, Kind, Tensor};
+
+use super::{Clip, EndTokens, Mask, Rows, Weights, WeightsError};
+use crate::tokenizer::{CONTEXT_LENGTH, Tokenizer, Tokens};
+
+pub(super) fn miniature() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../demo/clip-mini.safetensors"))
+}
+
+fn clip() -> Clip {
+    Clip::open(&miniature(), Device::Cpu).unwrap()
+}
+
+/// Plain numbers of the size of normalised pixels.
+fn images(count: i64) -> Tensor {
+    let length = count * 3 * 64 * 64;
+    (Tensor::arange(length, (Kind::Float, Device::Cpu)) * 0.37).sin().view([count, 3, 64, 64]) * 2.0
+}
+
+fn tokens(texts: &[&str]) -> Vec<Tokens> {
+    texts.iter().map(|text| Tokenizer::shared().encode(text).unwrap()).collect()
+}
+
+fn assert_close(a: &Tensor, b: &Tensor) {
+    assert_eq!(a.size(), b.size());
+    let (difference, scale) = ((a - b).abs().max(), b.abs().max());
+    let relative = f64::try_from(difference / scale).unwrap();
+    assert!(relative < 1e-5, "{relative}");
+}
+
+#[test]
+fn the_two_halves_of_a_tower_are_the_tower() {
+    let (clip, images, texts) = (clip(), images(2), tokens(&["a photo of a llama.", "a stop sign"]));
+    for layers in 0..=3 {
+        let prefix = clip.vision.prefix(&images, layers);
+        assert_eq!(clip.vision.features(&prefix, layers), clip.image_features(&images));
+    }
+    for layers in 0..=2 {
+        let prefix = clip.text.prefix(&texts, layers).unwrap();
+        assert_eq!(clip.text.features(&prefix, layers), clip.text_features(&texts).unwrap());
+    }
+}
+
+#[test]
+fn rows_that_nobody_reads_can_be_left_out() {
+    let clip = clip();
+    let last = clip.vision.blocks.last().unwrap();
+    let x = clip.vision.prefix(&images(2), 3);
+    let (all, first) = (last.forward(&x, Rows::All, Mask::None), last.forward(&x, Rows::First(4), Mask::None));
+    assert_close(&first.residual, &all.residual.narrow(1, 0, 4));
+    assert_close(&first.attention, &all.attention.narrow(1, 0, 4));
+
+    let last = clip.text.blocks.last().unwrap();
+    let prefix = clip.text.prefix(&tokens(&["a llama", "a photo of a stop sign."]), 2).unwrap();
+    let x = &prefix.activations;
+    let ends = EndTokens::new(&prefix.ends, x.size()[1], Device::Cpu);
+    let (all, read) = (last.forward(x, Rows::All, Mask::Causal), last.forward(x, ends.rows(), ends.mask()));
+    for (text, &end) in prefix.ends.iter().enumerate() {
+        assert_close(&read.residual.get(text as i64).get(0), &all.residual.get(text as i64).get(end));
+    }
+}
+
+#[test]
+fn texts_are_the_same_however_long_their_neighbours_are() {
+    let clip = clip();
+    let long = "a ".repeat(CONTEXT_LENGTH - 2);
+    let texts = tokens(&["a photo of a llama.", "a stop sign", &long]);
+    let all = clip.text_features(&texts).unwrap();
+    let prefix = |texts: &[Tokens]| clip.text.prefix(texts, 0).unwrap().activations.size()[1];
+    assert_eq!((prefix(&texts), prefix(&texts[..2])), (77, 8));
+    assert_close(&clip.text_features(&texts[..2]).unwrap(), &all.narrow(0, 0, 2));
+    assert_close(&clip.text_features(&texts[1..2]).unwrap(), &all.narrow(0, 1, 1));
+    assert_eq!(clip.text_features(&[]).unwrap_err().to_string(), "there are no texts, expected at least one");
+}
+
+#[test]
+fn a_file_that_is_no_clip_says_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let error = Weights::open(&path).unwrap_err();
+    assert!(matches!(error, WeightsError::Read { .. }) && error.to_string().contains("weights.safetensors"), "{error}");
+
+    fs_err::write(&path, b"PK\x03\x04 something else").unwrap();
+    let error = Weights::open(&path).unwrap_err().to_string();
+    assert!(error.contains("weights.safetensors`: not a safetensors file"), "{error}");
+
+    let mut tensors = Tensor::read_safetensors(miniature()).unwrap();
+    tensors.retain(|(name, _)| name != "visual.transformer.resblocks.2.mlp.c_fc.bias");
+    Tensor::write_safetensors(&tensors, &path).unwrap();
+    let error = Weights::open(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("no tensor `visual.transformer.resblocks.2.mlp.c_fc.bias`, expected one of shape [512]"),
+        "{error}"
+    );
+
+    let mut tensors = Tensor::read_safetensors(miniature()).unwrap();
+    tensors
+        .iter_mut()
+        .filter(|(name, _)| name == "ln_final.bias")
+        .for_each(|(_, bias)| *bias = bias.to_kind(Kind::Double));
+    Tensor::write_safetensors(&tensors, &path).unwrap();
+    let error = Weights::open(&path).unwrap_err().to_string();
+    assert!(error.contains("`ln_final.bias` is F64, expected F32, F16 or BF16"), "{error}");
+}

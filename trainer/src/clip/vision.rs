@@ -1,0 +1,65 @@
+//! CLIP's image tower (method.md, section 1).
+//!
+//! It comes in two halves: the layers before the first one that a method puts tokens into, which are the same for
+//! every tower that looks at the image, and the rest. Shapes: B images, P patches, W width, E embedding.
+
+use tch::Tensor;
+
+use super::geometry::VisionGeometry;
+use super::layers::{Block, LayerNorm, Loader, Mask, Rows};
+
+/// The frozen image tower.
+#[derive(Debug)]
+pub(crate) struct VisionTower {
+    /// [W, 3, patch, patch].
+    conv1: Tensor,
+    /// [1, 1, W].
+    class_embedding: Tensor,
+    /// [1+P, W].
+    positional_embedding: Tensor,
+    ln_pre: LayerNorm,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) ln_post: LayerNorm,
+    /// Projection to the shared space [W, E].
+    pub(crate) proj: Tensor,
+}
+
+impl VisionTower {
+    pub(super) fn load(loader: &mut Loader, geometry: &VisionGeometry) -> Self {
+        Self {
+            conv1: loader.tensor("visual.conv1.weight"),
+            class_embedding: loader.tensor("visual.class_embedding").view([1, 1, -1]),
+            positional_embedding: loader.tensor("visual.positional_embedding"),
+            ln_pre: loader.layer_norm("visual.ln_pre"),
+            blocks: loader.blocks("visual.transformer.resblocks", geometry.layers),
+            ln_post: loader.layer_norm("visual.ln_post"),
+            proj: loader.tensor("visual.proj"),
+        }
+    }
+
+    /// The activations [B, 1+P, W] after the first `layers` layers for `images` [B, 3, S, S]; a constant.
+    pub(crate) fn prefix(&self, images: &Tensor, layers: usize) -> Tensor {
+        let _constant = tch::no_grad_guard();
+        let patch = self.conv1.size()[2];
+        let patches = images.conv2d(&self.conv1, None::<Tensor>, patch, 0, 1, 1).flatten(2, 3).transpose(1, 2);
+        let class = self.class_embedding.expand([images.size()[0], 1, -1], false);
+        let x = self.ln_pre.forward(&(Tensor::cat(&[class, patches], 1) + &self.positional_embedding));
+        self.blocks[..layers].iter().fold(x, |x, block| block.forward(&x, Rows::All, Mask::None).residual)
+    }
+
+    /// The class features [B, E] of the plain tower, not normalised, from the activations after `layers` layers.
+    pub(crate) fn features(&self, activations: &Tensor, layers: usize) -> Tensor {
+        let mut x = activations.shallow_clone();
+        let last = self.blocks.len() - 1;
+        for (layer, block) in self.blocks.iter().enumerate().skip(layers) {
+            let rows = if layer == last { Rows::First(1) } else { Rows::All };
+            x = block.forward(&x, rows, Mask::None).residual;
+        }
+        self.project(&x.select(1, 0))
+    }
+
+    /// The class features [B, E] from the class token's last activations [B, W].
+    pub(crate) fn project(&self, class: &Tensor) -> Tensor {
+        self.ln_post.forward(class).matmul(&self.proj)
+    }
+}

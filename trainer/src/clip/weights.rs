@@ -1,0 +1,169 @@
+//! Weights files: from bytes on the disk to tensors under CLIP's original names.
+//!
+//! Rule of this room: a format is a function from a file's bytes to named tensors, in the kinds they are stored in; what
+//! follows doesn't know which format they came from.
+
+mod hugging_face;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors};
+use sha2::{Digest as _, Sha256};
+use tch::{Kind, Tensor};
+
+use super::geometry::{Geometry, Shapes};
+
+/// Why a weights file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// It can't be read.
+    #[error("cannot read the weights `{}`", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        source: io::Error,
+    },
+    /// It holds something else than a CLIP.
+    #[error("the weights `{}`: {problem}", .path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: Problem,
+    },
+}
+
+/// What is wrong with a weights file's contents.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// It isn't in a known format.
+    #[error("not a safetensors file ({0})")]
+    Format(String),
+    /// A tensor that a CLIP has is not there.
+    #[error("no tensor `{tensor}`, expected one of shape {expected}, as CLIP's state dict has it")]
+    Missing {
+        /// Its name.
+        tensor: String,
+        /// Its shape.
+        expected: String,
+    },
+    /// A tensor's shape doesn't fit.
+    #[error("`{tensor}` is {found:?}, expected {expected}")]
+    Shape {
+        /// Its name.
+        tensor: String,
+        /// The shape that was found.
+        found: Vec<i64>,
+        /// What would be right.
+        expected: String,
+    },
+    /// A tensor isn't made of floating-point numbers.
+    #[error("`{tensor}` is {found}, expected F32, F16 or BF16")]
+    Kind {
+        /// Its name.
+        tensor: String,
+        /// The kind that was found.
+        found: String,
+    },
+}
+
+/// The tensors of a weights file by their original CLIP names, on the CPU, in the kinds they are stored in.
+#[derive(Debug)]
+pub struct Weights {
+    tensors: BTreeMap<String, Tensor>,
+    geometry: Geometry,
+    format: Format,
+    sha256: String,
+}
+
+/// How a weights file names and lays out its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Safetensors with the names of `OpenAI`'s state dict.
+    Original,
+    /// Safetensors with the names of Hugging Face's `CLIPModel`.
+    HuggingFace,
+}
+
+impl Format {
+    /// The format in words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Original => "safetensors, original CLIP names",
+            Self::HuggingFace => "safetensors, Hugging Face names",
+        }
+    }
+}
+
+impl Weights {
+    /// Reads a weights file and checks that it holds a whole CLIP.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let read_error = |source| WeightsError::Read { path: path.to_owned(), source };
+        let file = fs_err::File::open(path).map_err(read_error)?;
+        // SAFETY: the mapping is only read, here, and dropped at the end. A file that someone truncates meanwhile ends the
+        // process by a signal; reading 600 MB into memory first would be the price of not relying on that.
+        #[expect(unsafe_code, reason = "mapping a file is unsafe because others may change it")]
+        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(read_error)?;
+        Self::read(&bytes).map_err(|problem| WeightsError::Unfit { path: path.to_owned(), problem })
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, Problem> {
+        let tensors = safetensors(bytes)?;
+        let (tensors, format) = if hugging_face::is_layout_of(&tensors) {
+            (hugging_face::to_original(tensors)?, Format::HuggingFace)
+        } else {
+            (tensors, Format::Original)
+        };
+        let shapes: Shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
+        let geometry = Geometry::read(&shapes)?;
+        let digits: Vec<String> = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { tensors, geometry, format, sha256: digits.concat() })
+    }
+
+    /// The sizes that the tensors' shapes tell.
+    pub const fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The file's format.
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// SHA-256 of the file, in hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Numbers in all tensors.
+    pub fn parameter_count(&self) -> usize {
+        self.tensors.values().map(Tensor::numel).sum()
+    }
+
+    /// Takes a tensor out. The name must be one of those that [`Geometry`] checked.
+    pub(super) fn take(&mut self, name: &str) -> Tensor {
+        self.tensors.remove(name).unwrap_or_else(|| panic!("`{name}` was checked when the file was opened"))
+    }
+}
+
+/// The floating-point tensors of a safetensors file. Integers are left out: CLIP has none that matter, but files may carry
+/// buffers.
+fn safetensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Problem> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| Problem::Format(error.to_string()))?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.iter() {
+        let kind = match view.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            Dtype::I64 | Dtype::I32 => continue,
+            other => return Err(Problem::Kind { tensor: name.to_owned(), found: format!("{other:?}") }),
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+        tensors.insert(name.to_owned(), Tensor::from_data_size(view.data(), &shape, kind));
+    }
+    Ok(tensors)
+}

@@ -1,0 +1,151 @@
+//! Data sets: from the files below a data root to the lists that a job trains and tests on.
+//!
+//! Rule of this room: which images a job sees is a function of the data set's files, the shots, the seed and the class
+//! subset, and equals what the published code (`CoOp`'s readers under Dassl) takes. Nothing here opens an image.
+//!
+//! The way: a reader ([`readers`]) gives the data set's train, val and test lists; [`few_shot`] draws from train and val,
+//! or takes what the reference code drew before; [`subset`] keeps the base or the new classes. [`Split::hash`] goes into
+//! the manifest, so that two numbers can be seen to come from the same images.
+
+pub mod cpython_random;
+mod definitions;
+mod error;
+mod few_shot;
+mod lists;
+mod readers;
+mod subset;
+
+use std::path::{Path, PathBuf};
+
+use promptfield_core::dataset::DatasetDefinition;
+use promptfield_core::names::ClassSubset;
+use rayon::prelude::*;
+use sha2::{Digest as _, Sha256};
+
+pub use definitions::find_definition;
+pub use error::DataError;
+use lists::{Entry, Lists, Role};
+
+/// The images and class names of one job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Class names by label, with `_` where the data set has them.
+    pub classnames: Vec<String>,
+    /// Training images.
+    pub train: Vec<Item>,
+    /// Validation images: few, and unused by the published protocols. For `ImageNet` they are the test images.
+    pub val: Vec<Item>,
+    /// Test images.
+    pub test: Vec<Item>,
+}
+
+/// One image with its label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Where the file lies.
+    pub path: PathBuf,
+    /// The path below the data set's image folder, with `/`.
+    pub relative: String,
+    /// The label: an index into [`Split::classnames`].
+    pub label: usize,
+}
+
+impl Split {
+    /// The split as JSON without spaces, `{"classnames":[…],"train":[[path,label],…],"val":[…],"test":[…]}`, with the
+    /// paths below the image folder.
+    pub fn to_json(&self) -> String {
+        #[derive(serde::Serialize)]
+        struct Canonical<'a> {
+            classnames: &'a [String],
+            train: Vec<(&'a str, usize)>,
+            val: Vec<(&'a str, usize)>,
+            test: Vec<(&'a str, usize)>,
+        }
+        fn pairs(items: &[Item]) -> Vec<(&str, usize)> {
+            items.iter().map(|item| (item.relative.as_str(), item.label)).collect()
+        }
+        let canonical = Canonical {
+            classnames: &self.classnames,
+            train: pairs(&self.train),
+            val: pairs(&self.val),
+            test: pairs(&self.test),
+        };
+        serde_json::to_string(&canonical).expect("strings and numbers are always valid JSON")
+    }
+
+    /// The data-split hash of manifests: the SHA-256 of [`Split::to_json`] in lower-case hexadecimal. It changes with any
+    /// image, label, class name or their order, and not with where the data root lies.
+    pub fn hash(&self) -> String {
+        lists::hex_sha256(Sha256::new().chain_update(self.to_json()))
+    }
+}
+
+/// Reads the lists of a data set below `data_root`, draws `shots` images per class with `seed` (0 takes all of them) and
+/// keeps the classes of `subset`. Every image of the result exists; whether it can be decoded is seen when it is.
+pub fn load(
+    definition: &DatasetDefinition,
+    data_root: &Path,
+    shots: u32,
+    seed: u64,
+    subset: ClassSubset,
+) -> Result<Split, DataError> {
+    let place = Place::new(definition, data_root)?;
+    let mut lists = readers::read(definition, &place)?;
+    if shots > 0 && lists.role != Role::TestOnly {
+        few_shot::select(&mut lists, &place, shots, seed)?;
+    }
+    if lists.role == Role::ValidatedOnTest {
+        lists.val.clone_from(&lists.test);
+    }
+    let (lists, classnames) = subset::select(lists, subset, &place)?;
+    check_images(&lists, &place)?;
+    let items = |entries: Vec<Entry>| -> Vec<Item> {
+        entries
+            .into_iter()
+            .map(|entry| Item { path: place.images.join(&entry.path), relative: entry.path, label: entry.label })
+            .collect()
+    };
+    Ok(Split { classnames, train: items(lists.train), val: items(lists.val), test: items(lists.test) })
+}
+
+/// Where a data set lies on this machine.
+struct Place {
+    /// The data set's key, for messages.
+    dataset: String,
+    /// The data set's folder.
+    folder: PathBuf,
+    /// The folder that the paths of the lists are relative to.
+    images: PathBuf,
+    /// That folder below the data root, as it stands in paths that another machine wrote.
+    images_below_root: String,
+}
+
+impl Place {
+    fn new(definition: &DatasetDefinition, data_root: &Path) -> Result<Self, DataError> {
+        let folder = data_root.join(&definition.folder);
+        let images = if definition.images.is_empty() { folder.clone() } else { folder.join(&definition.images) };
+        for (path, what) in [(&folder, "its folder"), (&images, "its image folder")] {
+            if !path.is_dir() {
+                return Err(DataError::Missing { dataset: definition.key.clone(), what, path: path.clone() });
+            }
+        }
+        let images_below_root = format!("{}/{}", definition.folder, definition.images).trim_end_matches('/').to_owned();
+        Ok(Self { dataset: definition.key.clone(), folder, images, images_below_root })
+    }
+}
+
+/// Looks whether every image that a list file names is there; the first that isn't is the error.
+fn check_images(lists: &Lists, place: &Place) -> Result<(), DataError> {
+    let Some(source) = &lists.named_by else { return Ok(()) };
+    let missing = [&lists.train, &lists.val, &lists.test]
+        .into_par_iter()
+        .flat_map(<Vec<Entry>>::par_iter)
+        .find_first(|entry| !place.images.join(&entry.path).is_file());
+    match missing {
+        Some(entry) => Err(DataError::MissingImage { list: source.clone(), path: place.images.join(&entry.path) }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Why a job ended without a result, and what kind of failure that is.
+
+use std::any::Any;
+use std::error::Error;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use promptfield_core::input::InvalidInput;
+use promptfield_core::outcome::{Failure, FailureClass};
+use tch::TchError;
+
+use super::checkpoint::CheckpointError;
+use super::folder::FolderError;
+use crate::clip::WeightsError;
+use crate::data::DataError;
+use crate::image::ImageError;
+use crate::methods::MethodError;
+use crate::optimiser::StateError;
+
+/// Why a job ended without a result.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// It was asked to stop.
+    #[error("the job was cancelled")]
+    Cancelled,
+    /// A field of the job is wrong.
+    #[error(transparent)]
+    Input(#[from] InvalidInput),
+    /// The device isn't there.
+    #[error("`device`: `{asked}` is not on this machine: expected one of {}", .there.join(", "))]
+    Device {
+        /// What the job names.
+        asked: String,
+        /// What it could name.
+        there: Vec<String>,
+    },
+    /// The data set can't be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// An image can't be used.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The weights can't be used.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The method can't be set up as the job wants it.
+    #[error(transparent)]
+    Method(#[from] MethodError),
+    /// The state of an earlier attempt isn't this optimiser's.
+    #[error(transparent)]
+    Optimiser(#[from] StateError),
+    /// The checkpoint to test can't be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The output folder can't be written.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// Another trainer makes the same output folder.
+    #[error("`{}` is being worked on by {holder}: one trainer at a time can make an output folder", .partial.display())]
+    Busy {
+        /// The folder that is held.
+        partial: PathBuf,
+        /// Which process holds it.
+        holder: String,
+    },
+    /// Training diverged.
+    #[error("{what} at step {step} (epoch {epoch}, batch {batch}): expected finite numbers; a lower `lr` may help")]
+    Diverged {
+        /// What isn't finite.
+        what: String,
+        /// The step, counted from 0 over all epochs.
+        step: u64,
+        /// The epoch, counted from 1.
+        epoch: u32,
+        /// The batch of the epoch, counted from 1.
+        batch: u32,
+    },
+    /// A tensor couldn't be read back.
+    #[error("the trainer failed inside libtorch")]
+    Torch(#[from] TchError),
+    /// A panic inside the job; most of libtorch's errors come this way.
+    #[error("the trainer failed inside: {0}")]
+    Panicked(String),
+}
+
+impl JobError {
+    /// The error of what a job panicked with. An error of libtorch comes as the text of an unwrapped `TchError`, with the C++
+    /// frames behind it; those went to stderr with the panic.
+    pub(super) fn from_panic(panic: &(dyn Any + Send)) -> Self {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without a message");
+        let message = message.split_once("value: Torch(\"").map_or(message, |(_, inner)| inner);
+        Self::Panicked(message.split("\\nException raised from").next().unwrap_or_default().to_owned())
+    }
+
+    /// The kind of failure.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Device { .. }
+            | Self::Checkpoint(CheckpointError::Missing { .. })
+            | Self::Data(DataError::Missing { .. } | DataError::Unknown(_)) => FailureClass::Missing,
+            Self::Weights(WeightsError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                FailureClass::Missing
+            }
+            Self::Input(_)
+            | Self::Data(_)
+            | Self::Image(_)
+            | Self::Weights(_)
+            | Self::Method(_)
+            | Self::Checkpoint(_)
+            | Self::Diverged { .. } => FailureClass::BadData,
+            Self::Folder(_) | Self::Busy { .. } => FailureClass::Storage,
+            Self::Panicked(message) if is_out_of_memory(message) => FailureClass::OutOfMemory,
+            Self::Torch(error) if is_out_of_memory(&error.to_string()) => FailureClass::OutOfMemory,
+            Self::Panicked(_) | Self::Torch(_) | Self::Optimiser(_) | Self::Cancelled => FailureClass::Bug,
+        }
+    }
+
+    /// What is reported: the class, and this error with its causes as a sentence.
+    pub fn failure(&self) -> Failure {
+        let mut reason = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            reason.push_str(": ");
+            reason.push_str(&error.to_string());
+            cause = error.source();
+        }
+        Failure { class: self.class(), reason }
+    }
+}
+
+/// libtorch has no error code for it, only these words (CUDA's allocator; the CPU's).
+fn is_out_of_memory(message: &str) -> bool {
+    let message = message.to_lowercase();
+    ["out of memory", "can't allocate memory", "can't allocate"].iter().any(|words| message.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libtorch_says_in_words_that_memory_is_short() {
+        let class = |message: &str| JobError::from_panic(&message.to_owned()).class();
+        assert_eq!(class("Torch(\"CUDA out of memory. Tried to allocate 2.00 GiB\")"), FailureClass::OutOfMemory);
+        assert_eq!(
+            class("DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 bytes"),
+            FailureClass::OutOfMemory
+        );
+        assert_eq!(class("index out of bounds"), FailureClass::Bug);
+    }
+
+    #[test]
+    fn a_panic_of_libtorch_is_reported_without_its_frames() {
+        let panic =
+            std::panic::catch_unwind(|| tch::Tensor::zeros([2], (tch::Kind::Float, tch::Device::Cpu)).view([3]));
+        let reason = JobError::from_panic(panic.unwrap_err().as_ref()).failure().reason;
+        assert_eq!(reason, "the trainer failed inside: shape '[3]' is invalid for input of size 2");
+    }
+
+    #[test]
+    fn the_reason_names_the_causes() {
+        let error =
+            JobError::Folder(FolderError { output: "out/seed1".into(), source: std::io::Error::other("disk full") });
+        let failure = error.failure();
+        assert_eq!(failure.class, FailureClass::Storage);
+        assert_eq!(failure.reason, "cannot write the output folder `out/seed1`: disk full");
+    }
+}

@@ -1,0 +1,465 @@
+//! Output folders: complete or absent.
+//!
+//! Work happens in the sibling `….partial`, which one trainer at a time may hold (an exclusive lock on a file inside it). A
+//! finished folder gets its manifest, is synced to the disk and then renamed, so a folder under its final name that has a
+//! manifest is whole. What stands in the way is put aside under another name, never deleted.
+
+use std::collections::BTreeMap;
+use std::fs::TryLockError;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use fs_err::File;
+use promptfield_core::layout::{LOG_FILE, MANIFEST_FILE, PARTIAL_SUFFIX, parse_log_result};
+use promptfield_core::outcome::{FileEntry, Manifest};
+use promptfield_core::spec::{JobSpec, SpecHash};
+use promptfield_core::trainer_wire::Outcome;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Held while a trainer works in the folder; says which process it is.
+const LOCK_FILE: &str = ".lock";
+/// Says what the folder is being made of.
+const ORIGIN_FILE: &str = "origin.json";
+
+/// An output folder couldn't be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the output folder `{}`", .output.display())]
+pub struct FolderError {
+    /// The folder's final name.
+    pub output: PathBuf,
+    /// What failed, with the path.
+    pub source: io::Error,
+}
+
+/// Everything that a job's bytes rest on: work is resumed only on the same.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Origin {
+    /// What is computed.
+    pub(super) spec: JobSpec,
+    /// SHA-256 of the weights file.
+    pub(super) weights_sha256: String,
+    /// SHA-256 of the class names and the lists of images and labels.
+    pub(super) split_sha256: String,
+    /// Promptfield's version.
+    pub(super) code_version: String,
+}
+
+impl Origin {
+    fn is_that_of(&self, other: &Self) -> bool {
+        self.spec.hash() == other.spec.hash()
+            && (&self.weights_sha256, &self.split_sha256, &self.code_version)
+                == (&other.weights_sha256, &other.split_sha256, &other.code_version)
+    }
+}
+
+/// What [`open`] found.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// The folder is complete already.
+    Complete(Box<Outcome>),
+    /// The folder has to be made.
+    Partial(WorkFolder),
+    /// Another trainer is making it.
+    Busy {
+        /// The folder it works in.
+        partial: PathBuf,
+        /// Which process it is.
+        holder: String,
+    },
+}
+
+/// A `….partial` folder that this process holds.
+#[derive(Debug)]
+pub(super) struct WorkFolder {
+    output: PathBuf,
+    partial: PathBuf,
+    /// What was put aside on the way here, one sentence each, for the log.
+    pub(super) notes: Vec<String>,
+    /// Released when the file is closed.
+    _lock: File,
+}
+
+/// The outcome that a complete folder holds, if it was made by the same specification, or by another tool; `None` if there
+/// is no such folder.
+pub(super) fn adopt(output: &Path, spec_hash: SpecHash) -> Option<Outcome> {
+    match fs_err::read_to_string(output.join(MANIFEST_FILE)) {
+        Ok(text) => {
+            let manifest: Manifest = serde_json::from_str(&text).ok()?;
+            let whole = manifest.files.iter().all(|(name, entry)| {
+                fs_err::metadata(output.join(name)).is_ok_and(|found| found.is_file() && found.len() == entry.bytes)
+            });
+            (whole && manifest.spec_hash == spec_hash).then_some(Outcome {
+                result: manifest.result,
+                adopted: true,
+                manifest: Some(manifest),
+            })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let log = fs_err::read(output.join(LOG_FILE)).ok()?;
+            Some(Outcome { result: parse_log_result(&String::from_utf8_lossy(&log))?, adopted: true, manifest: None })
+        }
+        Err(_) => None,
+    }
+}
+
+/// Takes hold of the folder of a job: finds it complete, or locks `<output>.partial`, new or as an earlier attempt of the same
+/// origin left it.
+pub(super) fn open(output: &Path, origin: &Origin) -> Result<Opened, FolderError> {
+    take(output, origin).map_err(|source| FolderError { output: output.to_owned(), source })
+}
+
+fn take(output: &Path, origin: &Origin) -> io::Result<Opened> {
+    let partial = with_suffix(output, PARTIAL_SUFFIX);
+    let mut notes = Vec::new();
+    loop {
+        fs_err::create_dir_all(&partial)?;
+        let lock = match lock(&partial)? {
+            Lock::Held(file) => file,
+            Lock::Gone => continue,
+            Lock::Busy(holder) => return Ok(Opened::Busy { partial, holder }),
+        };
+        // Only now can nobody else complete the folder, so only now is it known to be incomplete.
+        let left = leftovers(&partial)?;
+        if let Some(outcome) = adopt(output, origin.spec.hash()) {
+            if left.is_empty() {
+                fs_err::remove_file(partial.join(LOCK_FILE))?;
+                fs_err::remove_dir(&partial)?;
+            }
+            return Ok(Opened::Complete(Box::new(outcome)));
+        }
+        if left.is_empty() {
+            let text = serde_json::to_vec_pretty(origin).map_err(io::Error::other)?;
+            replace(&partial.join(ORIGIN_FILE), &text)?;
+        } else if !read_origin(&partial).is_some_and(|found| found.is_that_of(origin)) {
+            let aside = put_aside(&partial)?;
+            notes.push(format!("unfinished work on something else was put aside as {}", aside.display()));
+            continue;
+        }
+        if fs_err::symlink_metadata(output).is_ok() {
+            let aside = put_aside(output)?;
+            notes.push(format!(
+                "{} was not complete, or of another specification, and was put aside as {}",
+                output.display(),
+                aside.display()
+            ));
+        }
+        return Ok(Opened::Partial(WorkFolder { output: output.to_owned(), partial, notes, _lock: lock }));
+    }
+}
+
+enum Lock {
+    Held(File),
+    /// The folder was renamed meanwhile, by a trainer that completed it.
+    Gone,
+    /// Another process has it; the text says which.
+    Busy(String),
+}
+
+fn lock(partial: &Path) -> io::Result<Lock> {
+    let path = partial.join(LOCK_FILE);
+    let mut options = File::options();
+    let file = match options.create(true).truncate(false).write(true).open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lock::Gone),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs_err::read_to_string(&path).unwrap_or_default();
+            return Ok(Lock::Busy(match holder.as_str() {
+                "" => "another trainer".to_owned(),
+                holder => holder.to_owned(),
+            }));
+        }
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let held = file.metadata()?;
+    let is_here = fs_err::metadata(&path).is_ok_and(|here| (here.dev(), here.ino()) == (held.dev(), held.ino()));
+    if !is_here {
+        return Ok(Lock::Gone);
+    }
+    let host = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    fs_err::write(&path, format!("process {} on {}", std::process::id(), host.trim()))?;
+    Ok(Lock::Held(file))
+}
+
+/// The names in the folder, but for the lock's.
+fn leftovers(partial: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+    let mut names = Vec::new();
+    for entry in fs_err::read_dir(partial)? {
+        let name = entry?.file_name();
+        if name != LOCK_FILE {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn read_origin(partial: &Path) -> Option<Origin> {
+    serde_json::from_slice(&fs_err::read(partial.join(ORIGIN_FILE)).ok()?).ok()
+}
+
+/// Renames `path` to the first free `<path>.aside-N`.
+fn put_aside(path: &Path) -> io::Result<PathBuf> {
+    let mut number = 1;
+    loop {
+        let aside = with_suffix(path, &format!(".aside-{number}"));
+        if fs_err::symlink_metadata(&aside).is_err() {
+            fs_err::rename(path, &aside)?;
+            return Ok(aside);
+        }
+        number += 1;
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Writes a file so that it holds either what it held before or all of `bytes`, whenever the machine stops.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = with_suffix(path, ".new");
+    fs_err::write(&temporary, bytes)?;
+    File::open(&temporary)?.sync_all()?;
+    fs_err::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), sync)
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+impl WorkFolder {
+    /// The file `name` in the folder.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.partial.join(name)
+    }
+
+    /// Completes the folder: removes `scratch` (names of files that only a resumed attempt needs), hands the other files' sizes
+    /// and hashes to `manifest`, writes what it returns, and gives the folder its final name.
+    pub(super) fn complete(
+        self,
+        scratch: &[&str],
+        manifest: impl FnOnce(BTreeMap<String, FileEntry>) -> Manifest,
+    ) -> Result<Manifest, FolderError> {
+        self.finish(scratch, manifest).map_err(|source| FolderError { output: self.output.clone(), source })
+    }
+
+    /// An error of writing in this folder.
+    pub(super) fn error(&self, source: io::Error) -> FolderError {
+        FolderError { output: self.output.clone(), source }
+    }
+
+    fn finish(
+        &self,
+        scratch: &[&str],
+        manifest: impl FnOnce(BTreeMap<String, FileEntry>) -> Manifest,
+    ) -> io::Result<Manifest> {
+        for name in scratch.iter().chain(&[ORIGIN_FILE]) {
+            match fs_err::remove_file(self.file(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        let mut files = BTreeMap::new();
+        seal(&self.partial, "", &mut files)?;
+        let manifest = manifest(files);
+        let text = serde_json::to_vec_pretty(&manifest).map_err(io::Error::other)?;
+        replace(&self.file(MANIFEST_FILE), &text)?;
+        fs_err::rename(&self.partial, &self.output)?;
+        if let Some(parent) = self.output.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync(parent)?;
+        }
+        // Last, so that until the rename nobody could take the folder.
+        fs_err::remove_file(self.output.join(LOCK_FILE))?;
+        Ok(manifest)
+    }
+}
+
+/// Syncs every file below `folder` to the disk, and the folders, and notes the files' sizes and hashes.
+fn seal(folder: &Path, prefix: &str, files: &mut BTreeMap<String, FileEntry>) -> io::Result<()> {
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type()?.is_dir() {
+            seal(&entry.path(), &format!("{prefix}{name}/"), files)?;
+        } else if name != LOCK_FILE {
+            let mut file = File::open(entry.path())?;
+            files.insert(format!("{prefix}{name}"), digest(&mut file)?);
+            file.sync_all()?;
+        }
+    }
+    sync(folder)
+}
+
+fn digest(file: &mut File) -> io::Result<FileEntry> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut bytes = 0;
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            let digits: Vec<String> = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            return Ok(FileEntry { sha256: digits.concat(), bytes });
+        }
+        hasher.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use promptfield_core::outcome::{Seconds, TestResult};
+    use promptfield_core::time::Timestamp;
+
+    const LOG: &str = "=> result\n* total: 10\n* correct: 9\n* accuracy: 90.0%\n* error: 10.0%\n* macro_f1: 90.0%\n";
+
+    fn origin(seed: u64) -> Origin {
+        let spec = JobSpec {
+            method: "alignednorm".parse().unwrap(),
+            protocol: "base_to_new".parse().unwrap(),
+            stage: "train".parse().unwrap(),
+            dataset: "icons".into(),
+            template: "{}".into(),
+            shots: 1,
+            seed,
+            backbone: "clip-mini".into(),
+            config: "clip_mini".into(),
+            hyper: promptfield_core::hyper::Hyperparameters::default(),
+            precision: "fp32".parse().unwrap(),
+            trained_by: None,
+        };
+        Origin { spec, weights_sha256: "w".into(), split_sha256: "s".into(), code_version: "1".into() }
+    }
+
+    fn work(output: &Path, origin: &Origin) -> WorkFolder {
+        match open(output, origin).unwrap() {
+            Opened::Partial(folder) => folder,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn complete(folder: WorkFolder, origin: &Origin) -> Manifest {
+        let result = TestResult { total: 10, correct: 9, accuracy: 90.0, error: 10.0, macro_f1: 90.0 };
+        folder
+            .complete(&["state"], |files| Manifest {
+                format: Manifest::FORMAT,
+                spec: origin.spec.clone(),
+                spec_hash: origin.spec.hash(),
+                weights_sha256: String::new(),
+                split_sha256: String::new(),
+                code_version: String::new(),
+                device: "cpu".into(),
+                threads: 1,
+                result,
+                started_at: Timestamp(0),
+                seconds: Seconds::default(),
+                files,
+            })
+            .unwrap()
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_finished_folder_appears_whole_and_is_adopted() {
+        let root = tempfile::tempdir().unwrap();
+        let output = root.path().join("a/b/seed1");
+        let folder = work(&output, &origin(1));
+        fs_err::write(folder.file("log.txt"), LOG).unwrap();
+        fs_err::write(folder.file("state"), "x").unwrap();
+        fs_err::create_dir(folder.file("sub")).unwrap();
+        fs_err::write(folder.file("sub/model"), "abc").unwrap();
+        assert!(!output.exists());
+        let manifest = complete(folder, &origin(1));
+
+        assert_eq!(names(&output), ["log.txt", "manifest.json", "sub"]);
+        assert_eq!(names(output.parent().unwrap()), ["seed1"]);
+        let files: Vec<_> = manifest.files.iter().map(|(name, entry)| (name.as_str(), entry.bytes)).collect();
+        assert_eq!(files, [("log.txt", LOG.len() as u64), ("sub/model", 3)]);
+        // NIST's SHA-256 example for "abc".
+        assert!(manifest.files["sub/model"].sha256.starts_with("ba7816bf8f01cfea"));
+        let Opened::Complete(outcome) = open(&output, &origin(1)).unwrap() else { panic!("not adopted") };
+        assert_eq!((outcome.adopted, outcome.manifest.as_ref()), (true, Some(&manifest)));
+        assert_eq!(names(output.parent().unwrap()), ["seed1"]);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_put_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let output = root.path().join("seed1");
+        complete(work(&output, &origin(1)), &origin(1));
+        // Another specification's complete folder, then one that lost a byte, then a bare one.
+        complete(work(&output, &origin(2)), &origin(2));
+        fs_err::write(output.join("log.txt"), "").unwrap();
+        assert!(adopt(&output, origin(2).spec.hash()).is_some(), "a file that isn't in the manifest");
+        let folder = work(&output, &origin(3));
+        fs_err::write(folder.file("log.txt"), LOG).unwrap();
+        complete(folder, &origin(3));
+        fs_err::write(output.join("log.txt"), &LOG[1..]).unwrap();
+        let folder = work(&output, &origin(3));
+        assert!(folder.notes[0].contains("seed1.aside-3"), "{:?}", folder.notes);
+        drop(folder);
+        fs_err::create_dir(&output).unwrap();
+        let folder = work(&output, &origin(3));
+        assert_eq!(
+            names(root.path()),
+            ["seed1.aside-1", "seed1.aside-2", "seed1.aside-3", "seed1.aside-4", "seed1.partial"]
+        );
+        drop(folder);
+    }
+
+    #[test]
+    fn a_folder_that_another_tool_completed_is_adopted() {
+        let root = tempfile::tempdir().unwrap();
+        fs_err::write(root.path().join("log.txt"), LOG).unwrap();
+        let outcome = adopt(root.path(), origin(1).spec.hash()).unwrap();
+        assert_eq!((outcome.result.correct, outcome.manifest), (9, None));
+        fs_err::write(root.path().join("log.txt"), "epoch [1/10]").unwrap();
+        assert!(adopt(root.path(), origin(1).spec.hash()).is_none());
+    }
+
+    #[test]
+    fn unfinished_work_is_resumed_on_the_same_origin_only() {
+        let root = tempfile::tempdir().unwrap();
+        let output = root.path().join("seed1");
+        fs_err::write(work(&output, &origin(1)).file("state"), "epoch 3").unwrap();
+        assert_eq!(fs_err::read_to_string(work(&output, &origin(1)).file("state")).unwrap(), "epoch 3");
+        let mut other = origin(1);
+        other.weights_sha256 = "other".into();
+        let folder = work(&output, &other);
+        assert!(!folder.file("state").exists());
+        assert!(folder.notes[0].contains("seed1.partial.aside-1"), "{:?}", folder.notes);
+        assert_eq!(names(root.path()), ["seed1.partial", "seed1.partial.aside-1"]);
+    }
+
+    #[test]
+    fn one_trainer_at_a_time_holds_a_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let output = root.path().join("seed1");
+        let folder = work(&output, &origin(1));
+        let Opened::Busy { holder, .. } = open(&output, &origin(1)).unwrap() else { panic!("not busy") };
+        assert!(holder.starts_with(&format!("process {} on ", std::process::id())), "{holder}");
+        drop(folder);
+        work(&output, &origin(1));
+    }
+
+    #[test]
+    fn a_root_that_cannot_be_written_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        fs_err::write(root.path().join("file"), "").unwrap();
+        let error = open(&root.path().join("file/seed1"), &origin(1)).unwrap_err();
+        assert!(error.to_string().contains("file/seed1"), "{error}");
+    }
+}

@@ -1,0 +1,61 @@
+//! What a resident trainer keeps between jobs, so that the next one starts at once.
+//!
+//! Nothing kept here changes a result: a job on a fresh session computes the same numbers.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use promptfield_core::dataset::DatasetDefinition;
+use tch::Device;
+
+use crate::clip::{Clip, WeightsError};
+use crate::image::ImageCache;
+
+/// The frozen towers of one backbone and the decoded images of the last data sets.
+#[derive(Debug)]
+pub struct Session {
+    backbone: Option<Backbone>,
+    images: ImageCache,
+    image_budget: u64,
+}
+
+/// A loaded backbone, and which state of which file it came from.
+#[derive(Debug)]
+struct Backbone {
+    path: PathBuf,
+    device: Device,
+    file: Option<(u64, SystemTime)>,
+    clip: Clip,
+}
+
+impl Session {
+    /// Nothing kept yet; decoded images may take `image_budget` bytes.
+    pub fn new(image_budget: u64) -> Self {
+        Self { backbone: None, images: ImageCache::new(image_budget), image_budget }
+    }
+
+    /// Drops the backbone: after a failure inside libtorch its memory is better freed.
+    pub(super) fn drop_backbone(&mut self) {
+        self.backbone = None;
+    }
+
+    /// The backbone of the weights file at `path` on `device`, and the images. The file is read again if it has changed.
+    pub(super) fn prepare(
+        &mut self,
+        path: &Path,
+        device: Device,
+        data_root: &Path,
+        definition: &DatasetDefinition,
+    ) -> Result<(&Clip, &ImageCache), WeightsError> {
+        let file = fs_err::metadata(path).and_then(|file| Ok((file.len(), file.modified()?))).ok();
+        let is_this = |kept: &Backbone| kept.path == path && kept.device == device && kept.file == file;
+        if self.images.bytes() > self.image_budget / 2 {
+            self.images.keep_only(&data_root.join(&definition.folder));
+        }
+        let backbone = match self.backbone.take().filter(is_this) {
+            Some(backbone) => backbone,
+            None => Backbone { path: path.to_owned(), device, file, clip: Clip::open(path, device)? },
+        };
+        Ok((&self.backbone.insert(backbone).clip, &self.images))
+    }
+}

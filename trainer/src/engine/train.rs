@@ -1,0 +1,224 @@
+//! The training loop (method.md, section 5), and the state after each epoch from which an interrupted job goes on.
+//!
+//! Rule of this file: every draw derives from (seed, data set, epoch, step), so that an epoch done again is the same epoch.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use promptfield_core::hyper::Hyperparameters;
+use promptfield_core::spec::SpecHash;
+use tch::{Kind, Tensor};
+
+use super::checkpoint::{self, CheckpointError, Reached};
+use super::error::JobError;
+use super::evaluate::evaluate;
+use super::folder::WorkFolder;
+use super::job::Inputs;
+use super::loader::each_prefetched;
+use super::log::{EpochMeters, Position, epoch_line};
+use super::report::Report;
+use crate::draws::epoch_order;
+use crate::image::{AugmentationDraws, load_batch_train};
+use crate::methods::{Evaluated, Model, NamedTensors, TrainingLoss};
+use crate::optimiser::{Optimiser, learning_rate};
+
+/// The state's file in the `….partial` folder.
+pub(super) const STATE_FILE: &str = "state.safetensors";
+
+/// An epoch's last batch is always logged, and every so many before it.
+const LOG_EVERY: u32 = 20;
+
+const PARAMETER: &str = "parameter/";
+const OPTIMISER: &str = "optimiser/";
+
+/// Batches of an epoch: a last short one is dropped, unless it's the only one.
+pub(super) fn batches(images: usize, batch: u32) -> u32 {
+    (images as u32 / batch).max(1)
+}
+
+/// Whether the job is to be evaluated after `epochs` epochs; after the last it is in any case.
+pub(super) fn evaluates_after(hyper: &Hyperparameters, epochs: u32) -> bool {
+    let every = hyper.eval.every_epochs;
+    every > 0 && epochs.is_multiple_of(every) && epochs < hyper.epochs
+}
+
+/// A training of which an earlier attempt completed some epochs.
+pub(super) struct Begun {
+    pub(super) epochs: u32,
+    pub(super) parameters: NamedTensors,
+    optimiser: NamedTensors,
+}
+
+impl Begun {
+    /// Reads what an earlier attempt left in `folder`.
+    pub(super) fn read(folder: &WorkFolder, spec_hash: SpecHash) -> Result<Option<Self>, CheckpointError> {
+        let (reached, tensors) = match checkpoint::read::<Reached>(&folder.file(STATE_FILE)) {
+            Ok(state) => state,
+            Err(CheckpointError::Missing { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let part = |prefix| {
+            let named = |(name, tensor): (&String, &Tensor)| {
+                Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone()))
+            };
+            tensors.iter().filter_map(named).collect()
+        };
+        Ok((reached.spec_hash == spec_hash).then(|| Self {
+            epochs: reached.epochs,
+            parameters: part(PARAMETER),
+            optimiser: part(OPTIMISER),
+        }))
+    }
+}
+
+/// Trains `model` to the last epoch, leaving the state of each in `folder`.
+pub(super) fn train(
+    inputs: &Inputs,
+    model: &dyn Model,
+    begun: Option<&Begun>,
+    folder: &WorkFolder,
+    report: &mut Report,
+) -> Result<(), JobError> {
+    let hyper = &inputs.spec.hyper;
+    let mut optimiser = model.optimiser(hyper);
+    let first = match begun {
+        Some(begun) => {
+            optimiser.restore(&begun.optimiser)?;
+            begun.epochs
+        }
+        None => 0,
+    };
+    for epoch in first..hyper.epochs {
+        train_epoch(inputs, model, optimiser.as_mut(), epoch, report)?;
+        let done = epoch + 1;
+        save(inputs, model, optimiser.as_ref(), done, folder)?;
+        if evaluates_after(hyper, done) {
+            let result = evaluate(inputs, model, Evaluated::Trained, report)?;
+            let (accuracy, macro_f1) = (result.accuracy, result.macro_f1);
+            let text = format!("epoch [{done}/{}] test accuracy {accuracy:.1}% macro_f1 {macro_f1:.1}%", hyper.epochs);
+            report.log(&text)?;
+        }
+    }
+    Ok(())
+}
+
+fn train_epoch(
+    inputs: &Inputs,
+    model: &dyn Model,
+    optimiser: &mut dyn Optimiser,
+    epoch: u32,
+    report: &mut Report,
+) -> Result<(), JobError> {
+    let (spec, hyper) = (inputs.spec, &inputs.spec.hyper);
+    let train = &inputs.split.train;
+    let order = epoch_order(spec.seed, &spec.dataset, epoch, train.len());
+    let batches = batches(train.len(), hyper.train_batch);
+    let size = train.len().min(hyper.train_batch as usize);
+    let lr = learning_rate(hyper, epoch);
+    let mut meters = EpochMeters::default();
+    let mut began = Instant::now();
+    each_prefetched(
+        batches as usize,
+        |batch| {
+            let items = order[batch * size..][..size].iter().map(|&index| &train[index]);
+            let (paths, labels): (Vec<_>, Vec<_>) = items.map(|item| (item.path.as_path(), item.label as i64)).unzip();
+            let draws = AugmentationDraws::new(spec.seed, &spec.dataset, epoch, batch as u32);
+            Ok((load_batch_train(inputs.images, &paths, inputs.image_size, &draws)?, labels))
+        },
+        |batch, (pixels, labels), waited| {
+            inputs.go_on()?;
+            let labels = Tensor::from_slice(&labels).to_device(inputs.device);
+            let loss = model.training_loss(&inputs.to_device(&pixels), &labels);
+            optimiser.step(&loss.total, lr);
+            let mut values = values(model, &loss, &labels)?;
+            let step = u64::from(epoch) * u64::from(batches) + batch as u64;
+            let at = Position { epoch: epoch + 1, epochs: hyper.epochs, batch: batch as u32 + 1, batches };
+            let diverged = |what| JobError::Diverged { what, step, epoch: at.epoch, batch: at.batch };
+            if !values["loss"].is_finite() {
+                return Err(diverged(format!("the loss is {}", values["loss"])));
+            }
+            // Between two steps the next loss tells; after the last one nothing else would.
+            if at.batch == batches
+                && let Some(name) = not_finite(model)
+            {
+                return Err(diverged(format!("the parameter `{name}` is not finite")));
+            }
+            meters.data.add(waited.as_secs_f64());
+            meters.time.add(began.elapsed().as_secs_f64());
+            meters.loss.add(values["loss"]);
+            meters.accuracy.add(values["acc"]);
+            began = Instant::now();
+            values.insert("lr".to_owned(), lr);
+            report.metrics(step, &values);
+            if at.batch == batches || at.batch.is_multiple_of(LOG_EVERY) {
+                let line = epoch_line(at, &meters, lr);
+                report.log(&line)?;
+            }
+            report.step(at.batch == batches);
+            Ok(())
+        },
+    )
+}
+
+/// The first parameter that isn't made of finite numbers.
+fn not_finite(model: &dyn Model) -> Option<&str> {
+    let _guard = tch::no_grad_guard();
+    let is_finite = |tensor: &Tensor| tensor.isfinite().all().int64_value(&[]) != 0;
+    let mut parameters = model.parameters().named().iter();
+    parameters.find(|(_, tensor)| !is_finite(tensor)).map(|(name, _)| name.as_str())
+}
+
+/// The step's numbers by name, brought from the device at once: `loss`, `acc` in per cent, and `loss/…` for each term.
+fn values(model: &dyn Model, loss: &TrainingLoss, labels: &Tensor) -> Result<BTreeMap<String, f64>, JobError> {
+    let _guard = tch::no_grad_guard();
+    let predicted = loss.logits.by(model.inference(Evaluated::Trained)).argmax(-1, false);
+    let accuracy = predicted.eq_tensor(labels).to_kind(Kind::Double).mean(Kind::Double) * 100.0;
+    let terms = loss.terms.iter().chain(&loss.watched);
+    let (names, tensors): (Vec<String>, Vec<Tensor>) =
+        [("loss".to_owned(), &loss.total), ("acc".to_owned(), &accuracy)]
+            .into_iter()
+            .chain(terms.map(|(name, value)| (format!("loss/{name}"), value)))
+            .map(|(name, value)| (name, value.to_kind(Kind::Double).view(1)))
+            .unzip();
+    let numbers = Vec::<f64>::try_from(Tensor::cat(&tensors, 0))?;
+    Ok(names.into_iter().zip(numbers).collect())
+}
+
+/// Writes the state after `epochs` epochs in the place of the one before.
+fn save(
+    inputs: &Inputs,
+    model: &dyn Model,
+    optimiser: &dyn Optimiser,
+    epochs: u32,
+    folder: &WorkFolder,
+) -> Result<(), JobError> {
+    let mut tensors = NamedTensors::new();
+    for (name, tensor) in model.parameters().named() {
+        tensors.insert(format!("{PARAMETER}{name}"), tensor.detach());
+    }
+    for (name, tensor) in optimiser.state() {
+        tensors.insert(format!("{OPTIMISER}{name}"), tensor);
+    }
+    let reached = Reached { spec_hash: inputs.spec.hash(), epochs };
+    checkpoint::write(&folder.file(STATE_FILE), &reached, &tensors).map_err(|error| folder.error(error).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use promptfield_core::hyper::Evaluation;
+
+    #[test]
+    fn a_short_batch_is_dropped_unless_it_is_the_only_one() {
+        assert_eq!([(1, 4), (4, 4), (7, 4), (8, 4)].map(|(images, batch)| batches(images, batch)), [1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn interim_evaluations_leave_the_last_epoch_out() {
+        let after = |every_epochs| {
+            let hyper = Hyperparameters { epochs: 6, eval: Evaluation { every_epochs }, ..Hyperparameters::default() };
+            (1..=6).filter(|&epochs| evaluates_after(&hyper, epochs)).collect::<Vec<_>>()
+        };
+        assert_eq!((after(0), after(2), after(5)), (vec![], vec![2, 4], vec![5]));
+    }
+}

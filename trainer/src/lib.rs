@@ -1,0 +1,14 @@
+//! Trains and evaluates one prompt-learning job; the only crate that links libtorch.
+
+pub mod clip;
+pub mod data;
+pub mod draws;
+pub mod engine;
+pub mod image;
+pub mod inspect;
+pub mod inspect_model;
+pub mod methods;
+pub mod optimiser;
+pub mod replay;
+pub mod serve;
+pub mod tokenizer;

@@ -1,0 +1,176 @@
+//! The trainer's command line (interfaces.md, section 2). Data goes to stdout, talk to stderr.
+
+use std::io::{self, BufReader, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, value_parser};
+use promptfield_core::trainer_job::TrainerJob;
+use promptfield_core::trainer_wire::Progress;
+use promptfield_trainer::data::DataError;
+use promptfield_trainer::engine::{self, CancelFlag, JobError, Reporter, Session};
+use promptfield_trainer::inspect::{self, InspectCommand};
+use promptfield_trainer::{replay, serve};
+
+/// Trains and evaluates one prompt-learning job at a time.
+#[derive(Parser)]
+#[command(name = "promptfield-trainer", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Take jobs as JSON lines on stdin and answer on stdout, as a worker does it
+    Serve {
+        #[command(flatten)]
+        machine: Machine,
+    },
+    /// Run one job in the foreground; exit code 0 done, 1 failed, 2 bad input
+    Run {
+        /// The job (interfaces.md, section 3)
+        job: PathBuf,
+        #[command(flatten)]
+        machine: Machine,
+    },
+    /// Train from given parameters on given batches, with no random draw, and evaluate on given images
+    Replay {
+        /// The method, class names and values (interfaces.md, section 4)
+        #[arg(long)]
+        job: PathBuf,
+        /// The CLIP weights
+        #[arg(long)]
+        weights: PathBuf,
+        /// Parameters, batches and images, as safetensors
+        #[arg(long)]
+        input: PathBuf,
+        /// Where losses, logits and parameters go, as safetensors
+        #[arg(long)]
+        output: PathBuf,
+    },
+    /// Show what the trainer makes of a text, an image, a data set or a weights file
+    Inspect {
+        #[command(subcommand)]
+        what: InspectCommand,
+    },
+}
+
+/// What this machine gives to jobs.
+#[derive(Args)]
+struct Machine {
+    /// CPU threads; all cores if not given
+    #[arg(long, value_name = "N", env = "PROMPTFIELD_THREADS", value_parser = value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Memory for decoded images that are kept between epochs and jobs, in MiB
+    #[arg(long, value_name = "MIB", env = "PROMPTFIELD_IMAGE_CACHE_MIB", default_value_t = 1024)]
+    image_cache_mib: u64,
+}
+
+impl Machine {
+    fn session(&self) -> anyhow::Result<Session> {
+        let threads = match self.threads {
+            Some(threads) => usize::from(threads),
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        tch::set_num_threads(i32::try_from(threads)?);
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+        Ok(Session::new(self.image_cache_mib << 20))
+    }
+}
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    if !matches!(command, Command::Inspect { .. }) {
+        wait_without_spinning();
+    }
+    match command {
+        Command::Serve { machine } => finish(serve_worker(&machine)),
+        Command::Run { job, machine } => run_job(&job, &machine),
+        Command::Replay { job, weights, input, output } => finish(replay::run(&job, &weights, &input, &output)),
+        Command::Inspect { what } => finish(inspect::run(what)),
+    }
+}
+
+/// Starts this program once more, in this process, with OpenMP told to sleep instead of to spin. Spinning threads take the
+/// cores from whoever they wait for: on a machine with anything else to do, training was measured to take 20 times as long.
+/// libgomp reads its environment before `main`, so it can't be told later.
+fn wait_without_spinning() {
+    const POLICY: &str = "OMP_WAIT_POLICY";
+    if std::env::var_os(POLICY).is_some() || std::env::var_os("GOMP_SPINCOUNT").is_some() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        // Comes back only if it failed; then training is slow at worst.
+        let _ = std::process::Command::new(program).args(std::env::args_os().skip(1)).env(POLICY, "passive").exec();
+    }
+}
+
+fn finish(done: anyhow::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Replies go to what was stdout; from here on stdout is stderr, so that no library's line can get between them.
+fn serve_worker(machine: &Machine) -> anyhow::Result<()> {
+    let replies = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdout(io::stderr())?;
+    let mut session = machine.session()?;
+    serve::serve(BufReader::new(io::stdin()), replies, engine::devices(), |job, reporter, cancel| {
+        engine::run(job, &mut session, reporter, cancel)
+    })
+    .context("the worker can't be talked to")
+}
+
+fn run_job(path: &PathBuf, machine: &Machine) -> ExitCode {
+    const BAD_INPUT: u8 = 2;
+    let job = fs_err::read_to_string(path).map_err(anyhow::Error::from).and_then(|text| Ok(TrainerJob::parse(&text)?));
+    let job = match job {
+        Ok(job) => job,
+        Err(error) => {
+            eprintln!("error: {}: {error:#}", path.display());
+            return ExitCode::from(BAD_INPUT);
+        }
+    };
+    let mut session = match machine.session() {
+        Ok(session) => session,
+        Err(error) => return finish(Err(error)),
+    };
+    match engine::run(&job, &mut session, &mut Foreground, &CancelFlag::default()) {
+        Ok(outcome) => {
+            if outcome.adopted {
+                eprintln!("`{}` is complete already", job.output.display());
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {}", error.failure().reason);
+            match error {
+                JobError::Input(_) | JobError::Data(DataError::Unknown(_)) => ExitCode::from(BAD_INPUT),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Shows the log on stdout.
+struct Foreground;
+
+impl Reporter for Foreground {
+    fn log(&mut self, line: &str) {
+        // Who closed stdout wants no lines; the job goes on.
+        let _ = writeln!(io::stdout(), "{line}");
+    }
+
+    fn progress(&mut self, _: Progress) {}
+
+    fn metrics(&mut self, _: u64, _: &std::collections::BTreeMap<String, f64>) {}
+}

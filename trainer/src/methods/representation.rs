@@ -1,0 +1,350 @@
+//! What `AlignedNorm` and MMRL++ share: representation tokens in the upper layers of both towers (method.md, sections 2 to 4).
+//!
+//! Shapes: B images, C classes, K representation tokens, W a tower's width, E embedding, n representation layers. A
+//! sequence holds first the token that was there first (class or start token), then the K tokens, then the rest.
+
+use std::ops::Range;
+
+use promptfield_core::hyper::Hyperparameters;
+use tch::Tensor;
+
+use super::parameters::{Initial, Parameter};
+use super::{
+    Built, Classifier, Evaluated, Inference, Logits, MethodError, Model, Parameters, Parts, TrainingLoss, normalised,
+    row_norms,
+};
+use crate::clip::{Block, BlockOutput, Clip, EndTokens, Geometry, Mask, Rows, TextPrefix};
+
+/// What the methods differ in.
+#[derive(Clone, Copy)]
+pub(super) struct Variant {
+    /// Whether the loss has the two norm terms.
+    pub(super) norm_terms: bool,
+    /// Which logits decide on classes and data sets that weren't trained on.
+    pub(super) unseen: Inference,
+}
+
+/// The layers of each tower that get tokens, counted from 0.
+struct RepresentationLayers {
+    vision: Range<usize>,
+    text: Range<usize>,
+}
+
+impl RepresentationLayers {
+    fn new(geometry: &Geometry, hyper: &Hyperparameters) -> Result<Self, MethodError> {
+        let layers = |tower, depth| representation_layers(tower, depth, hyper.rep_layers.as_deref());
+        Ok(Self { vision: layers("vision", geometry.vision.layers)?, text: layers("text", geometry.text.layers)? })
+    }
+}
+
+/// The given layers (numbered from 1), or else the last ⌈7·depth/12⌉, which are the paper's 6 to 12 of 12.
+fn representation_layers(
+    tower: &'static str,
+    depth: usize,
+    given: Option<&[u32]>,
+) -> Result<Range<usize>, MethodError> {
+    let Some(given) = given else { return Ok(depth - (7 * depth).div_ceil(12)..depth) };
+    let consecutive = given.windows(2).all(|pair| pair[1] == pair[0] + 1);
+    match given {
+        [first, .., last] | [first @ last] if consecutive && *first > 0 && *last as usize <= depth => {
+            Ok(*first as usize - 1..*last as usize)
+        }
+        _ => Err(MethodError::Layers { given: given.to_vec(), tower, depth }),
+    }
+}
+
+/// R, the shared-residual aligner of each tower, and the residual of the representation projection.
+pub(super) fn parameters(clip: &Clip, hyper: &Hyperparameters) -> Result<Vec<Parameter>, MethodError> {
+    const TOKEN_DEVIATION: f64 = 0.02;
+    let (tokens, space) = (i64::from(hyper.n_rep_tokens), i64::from(hyper.rep_dim));
+    let (rank, proj_rank) = (i64::from(hyper.res_lora_dim), i64::from(hyper.proj_lora_dim));
+    let geometry = clip.geometry();
+    let layers = RepresentationLayers::new(geometry, hyper)?;
+    let mut parameters = Vec::new();
+    let mut add = |name: String, shape: [i64; 2], initial| {
+        parameters.push(Parameter { name, shape: shape.to_vec(), initial });
+    };
+    add("rep_tokens".to_owned(), [tokens, space], Initial::Normal { deviation: TOKEN_DEVIATION });
+    for (tower, layers, width) in
+        [("vision", &layers.vision, geometry.vision.width), ("text", &layers.text, geometry.text.width)]
+    {
+        add(format!("{tower}.aligner.weight"), [width, space], Initial::kaiming_uniform(space));
+        for layer in 0..layers.len() {
+            add(format!("{tower}.aligner.{layer}.lora_a"), [width, rank], Initial::kaiming_uniform(rank));
+            add(format!("{tower}.aligner.{layer}.lora_b"), [rank, space], Initial::Zeros);
+        }
+    }
+    let width = geometry.vision.width;
+    add("vision.proj.lora_a".to_owned(), [width, proj_rank], Initial::kaiming_uniform(proj_rank));
+    add("vision.proj.lora_b".to_owned(), [proj_rank, geometry.embedding], Initial::Zeros);
+    for (tower, layers, width) in
+        [("vision", layers.vision, geometry.vision.width), ("text", layers.text, geometry.text.width)]
+    {
+        for layer in 0..layers.len() {
+            let initial = match layer {
+                // Both the weight and the bias of a default linear layer are drawn from ±1/√fan-in.
+                0 => Initial::kaiming_uniform(space),
+                _ => Initial::CopyOf(format!("{tower}.aligner.0.bias")),
+            };
+            parameters.push(Parameter { name: format!("{tower}.aligner.{layer}.bias"), shape: vec![width], initial });
+        }
+    }
+    Ok(parameters)
+}
+
+struct Representation<'a> {
+    clip: &'a Clip,
+    hyper: Hyperparameters,
+    variant: Variant,
+    layers: RepresentationLayers,
+    parameters: Parameters,
+    /// The prompts before the first representation layer.
+    prompts: TextPrefix,
+    /// Where the prompts end once the tokens are in.
+    ends: EndTokens,
+    /// The frozen tower's features of the prompts, normalised [C, E].
+    frozen_texts: Tensor,
+}
+
+pub(super) fn build<'a>(clip: &'a Clip, parts: Parts<'_>, variant: Variant) -> Built<'a> {
+    let _constant = tch::no_grad_guard();
+    let Parts { classes, hyper, parameters } = parts;
+    let hyper = hyper.clone();
+    let layers = RepresentationLayers::new(clip.geometry(), &hyper)?;
+    let prompts = clip.text.prefix(&classes.prompts()?, layers.text.start)?;
+    let tokens = i64::from(hyper.n_rep_tokens);
+    let moved: Vec<i64> = prompts.ends.iter().map(|end| end + tokens).collect();
+    let ends = EndTokens::new(&moved, prompts.activations.size()[1] + tokens, clip.device());
+    let frozen_texts = normalised(&clip.text.features(&prompts, layers.text.start));
+    Ok(Box::new(Representation { clip, hyper, variant, layers, parameters, prompts, ends, frozen_texts }))
+}
+
+/// What the prompted image tower makes of a batch.
+struct ImageFeatures {
+    /// `f_c` [B, E].
+    class: Tensor,
+    /// `f_r` [B, E].
+    rep: Tensor,
+    /// What `ln_post` makes of the class token [B, W].
+    class_normed: Tensor,
+    /// The mean of what `ln_post` makes of the representation tokens [B, W].
+    rep_normed: Tensor,
+}
+
+impl Representation<'_> {
+    /// A tower's tokens, [K, W] for each representation layer: `R_i = R·(W_m + A_i·B_i)ᵀ + b_i`.
+    fn tokens(&self, tower: &str, layers: &Range<usize>) -> Vec<Tensor> {
+        let parameter = |name: &str| self.parameters.get(&format!("{tower}.aligner.{name}"));
+        let space = self.parameters.get("rep_tokens");
+        let shared = space.matmul(&parameter("weight").tr());
+        let token = |layer: usize| {
+            let lora = |half: &str| parameter(&format!("{layer}.{half}")).tr();
+            &shared + space.matmul(&lora("lora_b")).matmul(&lora("lora_a")) + parameter(&format!("{layer}.bias"))
+        };
+        (0..layers.len()).map(token).collect()
+    }
+
+    /// t [C, E].
+    fn text_features(&self) -> Tensor {
+        let tower = &self.clip.text;
+        let ends = prompted(
+            &tower.blocks,
+            &self.layers.text,
+            &self.prompts.activations,
+            &self.tokens("text", &self.layers.text),
+            self.hyper.beta,
+            (Mask::Causal, self.ends.mask(), self.ends.rows()),
+            |_| {},
+        );
+        tower.project(&ends)
+    }
+
+    /// The image features, from the activations before the first representation layer; `norms` sees what each representation
+    /// layer makes of the class token and the representation tokens.
+    fn image_features(&self, prefix: &Tensor, tokens: &[Tensor], norms: &mut Option<LayerNorms>) -> ImageFeatures {
+        let tower = &self.clip.vision;
+        let (count, proj) = (tokens[0].size()[0], &tower.proj);
+        let x = prompted(
+            &tower.blocks,
+            &self.layers.vision,
+            prefix,
+            tokens,
+            self.hyper.beta,
+            (Mask::None, Mask::None, Rows::First(1 + count)),
+            |output| {
+                if let Some(norms) = norms {
+                    norms.add(&output.attention, &output.residual, 1 + count);
+                }
+            },
+        );
+        let normed = tower.ln_post.forward(&x);
+        let (class_normed, rep_normed) = (normed.select(1, 0), normed.narrow(1, 1, count).mean_dim(1, false, None));
+        let lora = |half| self.parameters.get(&format!("vision.proj.{half}"));
+        let rep = rep_normed.matmul(proj) + rep_normed.matmul(lora("lora_a")).matmul(lora("lora_b"));
+        ImageFeatures { class: class_normed.matmul(proj), rep, class_normed, rep_normed }
+    }
+
+    /// The logits for normalised features.
+    fn logits(&self, class: &Tensor, rep: &Tensor, texts: &Tensor) -> Logits {
+        let texts = texts.tr() * 100.0;
+        Logits { native: class.matmul(&texts), rep: Some(rep.matmul(&texts)), alpha: self.hyper.alpha }
+    }
+}
+
+/// A tower from its first representation layer on, over activations [N, S, W] and with a layer's tokens [K, W] put in before
+/// each. `attention` is what the layers may look at, what the last may, and the rows wanted of the last. `see` is handed
+/// the outputs of the representation layers.
+fn prompted(
+    blocks: &[Block],
+    layers: &Range<usize>,
+    prefix: &Tensor,
+    tokens: &[Tensor],
+    beta: f64,
+    (mask, last_mask, last_rows): (Mask, Mask, Rows),
+    mut see: impl FnMut(&BlockOutput),
+) -> Tensor {
+    let mut x = prefix.shallow_clone();
+    for (layer, block) in blocks.iter().enumerate().skip(layers.start) {
+        let is_representation = layers.contains(&layer);
+        if is_representation {
+            let token = &tokens[layer - layers.start];
+            x = if layer == layers.start { insert(&x, token) } else { mix(&x, token, beta) };
+        }
+        let is_last = layer + 1 == blocks.len();
+        let (rows, mask) = if is_last { (last_rows, last_mask) } else { (Rows::All, mask) };
+        let output = block.forward(&x, rows, mask);
+        if is_representation {
+            see(&output);
+        }
+        x = output.residual;
+    }
+    x
+}
+
+/// [first, token, rest].
+fn insert(x: &Tensor, token: &Tensor) -> Tensor {
+    let (sequences, length) = (x.size()[0], x.size()[1]);
+    let token = token.unsqueeze(0).expand([sequences, -1, -1], false);
+    Tensor::cat(&[x.narrow(1, 0, 1), token, x.narrow(1, 1, length - 1)], 1)
+}
+
+/// [first, β·token + (1−β)·what stands there, rest].
+fn mix(x: &Tensor, token: &Tensor, beta: f64) -> Tensor {
+    let (count, length) = (token.size()[0], x.size()[1]);
+    let mixed = x.narrow(1, 1, count) * (1.0 - beta) + token * beta;
+    Tensor::cat(&[x.narrow(1, 0, 1), mixed, x.narrow(1, 1 + count, length - 1 - count)], 1)
+}
+
+/// Norms of the class token and the K representation tokens, [B, 1+K] for each representation layer.
+#[derive(Default)]
+struct LayerNorms {
+    attention: Vec<Tensor>,
+    residual: Vec<Tensor>,
+}
+
+impl LayerNorms {
+    fn add(&mut self, attention: &Tensor, residual: &Tensor, rows: i64) {
+        // Copied, because what a norm remembers for its gradient would otherwise keep the whole sequence in memory.
+        self.residual.push(row_norms(&residual.narrow(1, 0, rows).contiguous()));
+        self.attention.push(row_norms(&attention.detach().narrow(1, 0, rows)));
+    }
+}
+
+/// The mean over layers and tokens of `| mean_b ‖x_rep‖ − sg(mean_b ‖x_CLS‖) |`.
+fn token_norm_gap(norms: &[Tensor]) -> Tensor {
+    let norms = Tensor::stack(norms, 0).mean_dim(1, false, None);
+    let count = norms.size()[1] - 1;
+    (norms.narrow(1, 1, count) - norms.narrow(1, 0, 1).detach()).abs().mean(None)
+}
+
+/// `mean_b | ‖rep‖ − sg(‖class‖) |`.
+fn norm_gap(rep: &Tensor, class: &Tensor) -> Tensor {
+    (row_norms(rep) - row_norms(&class.detach())).abs().mean(None)
+}
+
+/// 1 − the mean cosine of normalised rows.
+fn cosine_gap(a: &Tensor, b: &Tensor) -> Tensor {
+    1.0 - (a * b).sum_dim_intlist(-1, false, None).mean(None)
+}
+
+impl Model for Representation<'_> {
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn training_loss(&self, images: &Tensor, labels: &Tensor) -> TrainingLoss {
+        const WATCHED_WEIGHT: f64 = 0.1;
+        let (hyper, vision, first) = (&self.hyper, &self.clip.vision, self.layers.vision.start);
+        let prefix = vision.prefix(images, first);
+        let frozen = {
+            let _constant = tch::no_grad_guard();
+            normalised(&vision.features(&prefix, first))
+        };
+        let mut norms = self.variant.norm_terms.then(LayerNorms::default);
+        let features = self.image_features(&prefix, &self.tokens("vision", &self.layers.vision), &mut norms);
+        let (class, rep, texts) =
+            (normalised(&features.class), normalised(&features.rep), normalised(&self.text_features()));
+        let logits = self.logits(&class, &rep, &texts);
+        let ce = |logits: &Tensor| logits.cross_entropy_for_logits(labels);
+        let mut terms = vec![
+            ("ce", ce(&logits.native) * hyper.alpha),
+            ("ce_rep", logits.rep.as_ref().map(ce).expect("both kinds of logits") * (1.0 - hyper.alpha)),
+            ("cos_image", cosine_gap(&class, &frozen) * hyper.reg_weight),
+            ("cos_text", cosine_gap(&texts, &self.frozen_texts) * hyper.reg_weight),
+        ];
+        let mut watched = Vec::new();
+        if let Some(norms) = norms {
+            terms.push(("final_norm", norm_gap(&features.rep, &features.class) * hyper.final_norm));
+            terms.push(("seq_norm", token_norm_gap(&norms.residual) * hyper.seq_norm));
+            let _not_minimised = tch::no_grad_guard();
+            let ln_post = norm_gap(&features.rep_normed, &features.class_normed);
+            watched.push(("ln_post_norm", ln_post * WATCHED_WEIGHT));
+            watched.push(("attention_norm", token_norm_gap(&norms.attention) * WATCHED_WEIGHT));
+        }
+        TrainingLoss::sum(terms, watched, &logits)
+    }
+
+    fn classifier(&self) -> Classifier<'_> {
+        let _constant = tch::no_grad_guard();
+        let texts = normalised(&self.text_features());
+        let tokens = self.tokens("vision", &self.layers.vision);
+        Box::new(move |images| {
+            let _constant = tch::no_grad_guard();
+            let prefix = self.clip.vision.prefix(images, self.layers.vision.start);
+            let features = self.image_features(&prefix, &tokens, &mut None);
+            self.logits(&normalised(&features.class), &normalised(&features.rep), &texts)
+        })
+    }
+
+    fn inference(&self, evaluated: Evaluated) -> Inference {
+        match evaluated {
+            Evaluated::Trained => Inference::Fused,
+            Evaluated::Unseen => self.variant.unseen,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_papers_layers_and_their_share_of_other_depths() {
+        let layers = |depth, given: Option<&[u32]>| representation_layers("text", depth, given);
+        assert_eq!(layers(12, None).unwrap(), 5..12);
+        assert_eq!(layers(24, None).unwrap(), 10..24);
+        assert_eq!(layers(4, None).unwrap(), 1..4);
+        assert_eq!(layers(3, None).unwrap(), 1..3);
+        assert_eq!(layers(1, None).unwrap(), 0..1);
+        assert_eq!(layers(12, Some(&[3, 4])).unwrap(), 2..4);
+        assert_eq!(layers(12, Some(&[12])).unwrap(), 11..12);
+        let error = layers(3, Some(&[3, 4])).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "`rep_layers`: [3, 4] is not valid: expected consecutive layers from 1 to 3, the depth of the text tower"
+        );
+        assert!(
+            layers(3, Some(&[])).is_err() && layers(3, Some(&[1, 3])).is_err() && layers(3, Some(&[0, 1])).is_err()
+        );
+    }
+}

@@ -1,0 +1,6 @@
+//! The trainer as its users meet it.
+
+mod fixture;
+mod jobs;
+mod serve;
+mod towers;
