@@ -33,8 +33,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// A fleet that divides the machine's cores among its workers' slots.
     pub(crate) fn new(settings: &Settings, coordinator: String, workers: usize) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = settings.threads.unwrap_or_else(|| (cores / (workers * settings.slots)).max(1));
+        let threads = settings.threads.unwrap_or_else(|| threads_for(workers * settings.slots));
         Self { settings: settings.file.clone(), coordinator, workers, threads }
     }
 
@@ -83,6 +82,12 @@ impl Fleet {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
         command.spawn().context("can't start a worker")
     }
+}
+
+/// The CPU threads of each of so many trainers on this machine: more of them than cores would stand in each other's way.
+pub(crate) fn threads_for(trainers: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores / trainers).max(1)
 }
 
 /// Waits while a worker gives its jobs back.

@@ -26,7 +26,8 @@ pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow:
     let url = format!("http://{}", coordinator.address());
     let display = Display::new(context.json);
     let workers = args.workers.unwrap_or(context.settings.local_workers).max(1);
-    display.say(&format!("coordinator at {url}, {workers} workers"));
+    let plural = if workers == 1 { "" } else { "s" };
+    display.say(&format!("coordinator at {url}, {workers} worker{plural}"));
     let stop = CancellationToken::new();
     let fleet = tokio::spawn(Fleet::new(&context.settings, url.clone(), workers).run(stop.clone()));
     let client = Client::new(url.clone())?;

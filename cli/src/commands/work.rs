@@ -7,15 +7,17 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, serve};
 use crate::args::WorkArgs;
 use crate::exit::{self, Coded};
+use crate::local;
 
 pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8> {
     let settings = &context.settings;
     let host = host_name();
+    let slots = args.slots.unwrap_or(settings.slots).max(1);
     let options = Options {
         coordinator: settings.coordinator_url(args.coordinator.url.as_deref()),
         name: args.name.or_else(|| settings.worker_name.clone()).unwrap_or_else(|| host.clone()),
         host,
-        slots: args.slots.unwrap_or(settings.slots).max(1),
+        slots,
         devices: settings.devices.clone(),
         machine: Machine {
             data_root: settings.data.clone(),
@@ -25,7 +27,7 @@ pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8
             shared_output: args.shared_output,
         },
         trainer: settings.trainer.clone(),
-        threads_per_slot: args.threads.or(settings.threads),
+        threads_per_slot: args.threads.or(settings.threads).or(Some(local::threads_for(slots))),
     };
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();

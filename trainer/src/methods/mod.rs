@@ -231,6 +231,9 @@ fn row_norms(x: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use promptfield_core::names::Protocol;
+    use promptfield_core::preset;
+    use tch::{Device, Kind};
 
     #[test]
     fn every_method_that_can_be_named_has_its_arithmetic() {
@@ -238,5 +241,32 @@ mod tests {
             assert!(registration(method).is_ok(), "{method}");
         }
         assert_eq!(REGISTRY.len(), Method::all().len());
+    }
+
+    #[test]
+    fn each_method_has_its_rule_of_inference() {
+        let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../demo/clip-mini.safetensors");
+        let clip = Clip::open(weights.as_ref(), Device::Cpu).unwrap();
+        let names = ["llama".to_owned(), "stop_sign".to_owned()];
+        let classes = Classes { names: &names, template: "a photo of a {}." };
+        let images = Tensor::ones([1, 3, 64, 64], (Kind::Float, Device::Cpu));
+        for (key, trained, unseen) in [
+            ("alignednorm", Inference::Fused, Inference::Fused),
+            ("mmrlpp", Inference::Fused, Inference::Native),
+            ("zero_shot", Inference::Native, Inference::Native),
+        ] {
+            let method: Method = key.parse().unwrap();
+            let hyper = preset::resolve(method, Protocol::BaseToNew, "dtd", "clip-mini").unwrap().hyper;
+            let parameters = initial(method, &clip, &hyper, 1).unwrap();
+            let model = build(method, &clip, classes, &hyper, &parameters).unwrap();
+            assert_eq!((model.inference(Evaluated::Trained), model.inference(Evaluated::Unseen)), (trained, unseen));
+            assert_eq!(model.parameters().named().is_empty(), !method.learns());
+            let logits = model.classifier()(&images);
+            assert!(!logits.native.requires_grad());
+            assert_eq!(logits.by(Inference::Native), logits.native);
+            if let Some(rep) = &logits.rep {
+                assert_eq!(logits.fused(), &logits.native * 0.7 + rep * (1.0 - 0.7));
+            }
+        }
     }
 }

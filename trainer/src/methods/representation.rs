@@ -329,6 +329,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_class_tokens_norm_is_the_target_and_gets_no_gradient() {
+        // One layer, two images; the class token and two representation tokens.
+        let norms = Tensor::from_slice(&[4.0_f32, 1.0, 7.0, 6.0, 2.0, 9.0]).view([1, 2, 3]).set_requires_grad(true);
+        let gap = token_norm_gap(&[norms.get(0)]);
+        // Means 5, 1.5 and 8: |1.5 − 5| and |8 − 5|.
+        assert!((gap.double_value(&[]) - 3.25).abs() < 1e-6);
+        gap.backward();
+        let gradient = Vec::<f32>::try_from(norms.grad().reshape(-1)).unwrap();
+        assert_eq!(gradient, [0.0, -0.25, 0.25, 0.0, -0.25, 0.25]);
+
+        let rep = Tensor::from_slice(&[3.0_f32, 4.0, 0.0, 1.0]).view([2, 2]).set_requires_grad(true);
+        let class = Tensor::from_slice(&[0.0_f32, 4.0, 3.0, 0.0]).view([2, 2]).set_requires_grad(true);
+        let gap = norm_gap(&rep, &class);
+        // Norms 5 and 1 against 4 and 3.
+        assert!((gap.double_value(&[]) - 1.5).abs() < 1e-6);
+        gap.backward();
+        let gradient = Vec::<f32>::try_from(rep.grad().reshape(-1)).unwrap();
+        assert!(gradient.iter().zip([0.3, 0.4, 0.0, -0.5]).all(|(a, b)| (a - b).abs() < 1e-6), "{gradient:?}");
+        assert!(!class.grad().defined());
+    }
+
+    #[test]
     fn the_papers_layers_and_their_share_of_other_depths() {
         let layers = |depth, given: Option<&[u32]>| representation_layers("text", depth, given);
         assert_eq!(layers(12, None).unwrap(), 5..12);
