@@ -50,7 +50,7 @@ pub(crate) enum Command {
 /// Which experiment, and what is different from its file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExperimentArgs {
-    /// An experiment file, or the name of a built-in experiment: `base_to_new`, `demo`.
+    /// An experiment file, or the name of a built-in experiment: `base_to_new`, `cross_dataset`, `few_shot`, `demo`.
     #[arg(value_name = "EXPERIMENT")]
     pub(crate) experiment: String,
     /// The methods, separated by commas or spaces.

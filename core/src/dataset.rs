@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::input::{InvalidInput, from_toml, one_of};
-use crate::names::path_segment;
+use crate::names::{Protocol, path_segment};
 
 /// Where a data set lies below the data root, and how its classes are put into words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,8 +56,8 @@ const KNOWN: &[Row] = &[
     ("imagenet_r", "ImageNetR", "imagenet-rendition", "imagenet-r", "", PHOTO),
 ];
 
-/// The eleven data sets of base-to-new and few-shot, in the order of the papers' tables: what `datasets = "all"` means.
-pub const ALL_ELEVEN: [&str; 11] = [
+/// The eleven data sets of base-to-new and few-shot, in the order of the papers' tables.
+const ALL_ELEVEN: [&str; 11] = [
     "imagenet",
     "caltech101",
     "oxford_pets",
@@ -70,6 +70,23 @@ pub const ALL_ELEVEN: [&str; 11] = [
     "eurosat",
     "ucf101",
 ];
+
+/// The data set that cross-dataset transfer starts from, unless an experiment names another.
+pub const DEFAULT_SOURCE: &str = "imagenet";
+
+/// The variants of ImageNet that cross-dataset transfer is tested on besides the ten other data sets.
+pub const IMAGENET_VARIANTS: [&str; 4] = ["imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"];
+
+/// What `datasets = "all"` means under a protocol.
+pub fn all_of(protocol: Protocol) -> Vec<String> {
+    let keys: Vec<&str> = match protocol {
+        Protocol::BaseToNew | Protocol::FewShot => ALL_ELEVEN.to_vec(),
+        Protocol::CrossDataset => {
+            ALL_ELEVEN.into_iter().filter(|key| *key != DEFAULT_SOURCE).chain(IMAGENET_VARIANTS).collect()
+        }
+    };
+    keys.into_iter().map(str::to_owned).collect()
+}
 
 impl DatasetDefinition {
     /// Reads a user's own definition from its TOML file.

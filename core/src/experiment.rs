@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::dataset::{ALL_ELEVEN, Catalogue};
+use crate::dataset::{Catalogue, DEFAULT_SOURCE, all_of};
 use crate::hyper::Overrides;
 use crate::input::{InvalidInput, Refusals, from_toml, from_value, one_of};
 use crate::method::Method;
@@ -23,8 +23,11 @@ pub struct Experiment {
     pub protocol: Protocol,
     /// The methods, each once.
     pub methods: Vec<Method>,
-    /// The data sets' keys, each once.
+    /// The data sets' keys, each once; under cross-dataset transfer the targets.
     pub datasets: Vec<String>,
+    /// Under cross-dataset transfer, what is trained on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The seeds, each once.
     pub seeds: Vec<u64>,
     /// Training images per class, each once.
@@ -60,6 +63,8 @@ struct Document {
     protocol: Value,
     methods: Vec<Value>,
     datasets: Datasets,
+    #[serde(default)]
+    source: Option<String>,
     #[serde(default = "default_seeds")]
     seeds: Vec<u64>,
     #[serde(default = "default_shots")]
@@ -135,7 +140,7 @@ impl Experiment {
             }
         }
         let datasets = match document.datasets {
-            Datasets::Word(word) if word == "all" => ALL_ELEVEN.map(str::to_owned).to_vec(),
+            Datasets::Word(word) if word == "all" => protocol.map(all_of).unwrap_or_default(),
             Datasets::Word(word) => {
                 refusals.add(InvalidInput::new("datasets", word, "a list of data sets, or `all`"));
                 Vec::new()
@@ -147,6 +152,7 @@ impl Experiment {
                 list
             }
         };
+        let source = refusals.keep(source(document.source, protocol, &datasets, known)).flatten();
         if !known.backbones.is_empty() && !known.backbones.contains(&document.backbone) {
             let allowed = one_of(&document.backbone, known.backbones.iter().map(String::as_str));
             refusals.add(InvalidInput::new("backbone", &document.backbone, allowed));
@@ -174,6 +180,7 @@ impl Experiment {
             protocol,
             methods,
             datasets,
+            source,
             seeds: document.seeds,
             shots: document.shots,
             backbone: document.backbone,
@@ -230,6 +237,27 @@ fn renamed(mut error: InvalidInput, field: &str) -> InvalidInput {
         field.clone_into(&mut error.field);
     }
     error
+}
+
+/// What cross-dataset transfer trains on; the other protocols have no such thing.
+fn source(
+    given: Option<String>,
+    protocol: Option<Protocol>,
+    targets: &[String],
+    known: &Known,
+) -> Result<Option<String>, InvalidInput> {
+    if protocol != Some(Protocol::CrossDataset) {
+        return match given {
+            Some(key) => Err(InvalidInput::new("source", key, "nothing: only `cross_dataset` has a source")),
+            None => Ok(None),
+        };
+    }
+    let key = given.unwrap_or_else(|| DEFAULT_SOURCE.to_owned());
+    known.datasets.get(&key).map_err(|error| renamed(error, "source"))?;
+    if targets.contains(&key) {
+        return Err(InvalidInput::new("datasets", key, "targets other than the source, which is tested in any case"));
+    }
+    Ok(Some(key))
 }
 
 fn each_once<T: AsRef<str>>(field: &str, values: impl IntoIterator<Item = T>) -> Result<(), InvalidInput> {
@@ -345,7 +373,8 @@ mod tests {
         assert!(errors("name =", "seeds = [\"x\"]\nname =")[0].starts_with("`seeds[0]`: `x`"));
         assert!(errors("name =", "shots = [0]\nname =")[0].starts_with("`shots`: `0`"));
         assert!(errors("base_to_new", "base_to_old")[0].contains("did you mean `base_to_new`?"));
-        assert!(errors("base_to_new", "few_shot")[0].contains("a method with a preset for `few_shot`"));
+        assert!(errors("name =", "source = \"dtd\"\nname =")[0].contains("only `cross_dataset` has a source"));
+        assert!(errors("base_to_new\"", "cross_dataset\"\nsource = \"dtd\"")[0].starts_with("`datasets`: `dtd`"));
         assert!(errors("[\"eurosat\", \"dtd\"]", "\"everything\"")[0].starts_with("`datasets`: `everything`"));
     }
 

@@ -1,6 +1,6 @@
 //! Output folders (method.md, section 7), kept exactly so that existing tools find their runs.
 
-use crate::names::{ClassSubset, Protocol};
+use crate::names::{Protocol, Stage};
 use crate::outcome::TestResult;
 use crate::spec::JobSpec;
 
@@ -23,9 +23,10 @@ pub fn folder(spec: &JobSpec) -> String {
     let trainer = spec.method.folder();
     let run = match spec.protocol {
         Protocol::FewShot => return format!("few_shot/{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}"),
-        Protocol::BaseToNew if spec.classes() == ClassSubset::New => "test_new",
-        Protocol::CrossDataset if spec.trained_by.is_some() => "test_new",
-        Protocol::BaseToNew | Protocol::CrossDataset => "train_base",
+        Protocol::BaseToNew | Protocol::CrossDataset => match spec.stage {
+            Stage::Train => "train_base",
+            Stage::Test => "test_new",
+        },
     };
     format!("base2new/{run}/{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}")
 }

@@ -32,15 +32,20 @@ pub struct PlannedJob {
 pub fn expand(experiment: &Experiment, catalogue: &Catalogue) -> Result<Vec<PlannedJob>, InvalidInput> {
     let mut jobs = Jobs::default();
     let variants = experiment.variants()?;
-    for dataset in &experiment.datasets {
-        let template = &catalogue.get(dataset)?.template;
-        let overrides = experiment.overrides_for(dataset);
+    let trained_on: Vec<&String> = match &experiment.source {
+        Some(source) => vec![source],
+        None => experiment.datasets.iter().collect(),
+    };
+    for dataset in trained_on {
         for &method in &experiment.methods {
             for (variant, swept) in &variants {
-                let overrides = overrides.merged(swept);
                 for (shots, seed) in draws(method, experiment) {
-                    let spec = cell(experiment, method, dataset, template, &overrides, shots, seed)?;
-                    jobs.add_cell(spec, variant)?;
+                    let cell = Cell { experiment, catalogue, method, swept, shots, seed };
+                    let train = cell.job(dataset)?;
+                    jobs.add(train.clone(), variant)?;
+                    for test in cell.tests(&train)? {
+                        jobs.add(test, variant)?;
+                    }
                 }
             }
         }
@@ -57,38 +62,64 @@ fn draws(method: Method, experiment: &Experiment) -> Vec<(u32, u64)> {
     experiment.shots.iter().flat_map(|&shots| seeds.iter().map(move |&seed| (shots, seed))).collect()
 }
 
-/// The training job of one cell of the matrix.
-fn cell(
-    experiment: &Experiment,
+/// One cell of the matrix: everything but the data set.
+struct Cell<'a> {
+    experiment: &'a Experiment,
+    catalogue: &'a Catalogue,
     method: Method,
-    dataset: &str,
-    template: &str,
-    overrides: &Overrides,
+    swept: &'a Overrides,
     shots: u32,
     seed: u64,
-) -> Result<JobSpec, InvalidInput> {
-    let preset = preset::resolve(method, experiment.protocol, dataset, &experiment.backbone)?;
-    let mut spec = JobSpec {
-        method,
-        protocol: experiment.protocol,
-        stage: Stage::Train,
-        dataset: dataset.to_owned(),
-        template: template.to_owned(),
-        shots,
-        seed,
-        backbone: experiment.backbone.clone(),
-        config: preset.config,
-        hyper: preset.hyper.clone().with(method, overrides),
-        precision: experiment.precision,
-        trained_by: None,
-    };
-    if !same_numbers(&spec, &preset.hyper) {
-        // Two folders of one data set, seed and configuration must not be the same folder.
-        let values = serde_json::json!([without_evaluation(&spec.hyper), spec.precision]).to_string();
-        let tag = hex(&Sha256::digest(values)[..4]);
-        spec.config = format!("{}-{tag}", spec.config);
+}
+
+impl Cell<'_> {
+    /// The job that trains on a data set, and tests on what it was trained on.
+    fn job(&self, dataset: &str) -> Result<JobSpec, InvalidInput> {
+        let Self { experiment, method, .. } = *self;
+        let preset = preset::resolve(method, experiment.protocol, dataset, &experiment.backbone)?;
+        let overrides = experiment.overrides_for(dataset).merged(self.swept);
+        let mut spec = JobSpec {
+            method,
+            protocol: experiment.protocol,
+            stage: Stage::Train,
+            dataset: dataset.to_owned(),
+            template: self.catalogue.get(dataset)?.template.clone(),
+            shots: self.shots,
+            seed: self.seed,
+            backbone: experiment.backbone.clone(),
+            config: preset.config,
+            hyper: preset.hyper.clone().with(method, &overrides),
+            precision: experiment.precision,
+            trained_by: None,
+        };
+        if !same_numbers(&spec, &preset.hyper) {
+            // Two folders of one data set, seed and configuration must not be the same folder.
+            let values = serde_json::json!([without_evaluation(&spec.hyper), spec.precision]).to_string();
+            let tag = hex(&Sha256::digest(values)[..4]);
+            spec.config = format!("{}-{tag}", spec.config);
+        }
+        Ok(spec)
     }
-    Ok(spec)
+
+    /// What the protocol tests a training job's checkpoint on.
+    fn tests(&self, train: &JobSpec) -> Result<Vec<JobSpec>, InvalidInput> {
+        let trained_by = self.method.learns().then(|| train.hash());
+        let test = JobSpec { stage: Stage::Test, trained_by, ..train.clone() };
+        match train.protocol {
+            Protocol::BaseToNew => Ok(vec![test]),
+            Protocol::FewShot => Ok(Vec::new()),
+            Protocol::CrossDataset => {
+                let on = |target: &String| {
+                    let own = self.job(target)?;
+                    let mut test = JobSpec { dataset: own.dataset, template: own.template, ..test.clone() };
+                    // At test time the target's own β counts (method.md, section 5).
+                    test.hyper.beta = own.hyper.beta;
+                    Ok(test)
+                };
+                self.experiment.datasets.iter().map(on).collect()
+            }
+        }
+    }
 }
 
 fn same_numbers(spec: &JobSpec, preset: &crate::hyper::Hyperparameters) -> bool {
@@ -106,18 +137,11 @@ struct Jobs {
 }
 
 impl Jobs {
-    /// Adds what the protocol makes of a cell: the training job, and where there is one the test on new classes.
-    fn add_cell(&mut self, train: JobSpec, variant: &str) -> Result<(), InvalidInput> {
-        let trained_by = train.method.learns().then(|| train.hash());
-        let test = match train.protocol {
-            Protocol::BaseToNew => Some(JobSpec { stage: Stage::Test, trained_by, ..train.clone() }),
-            Protocol::CrossDataset | Protocol::FewShot => None,
-        };
-        for spec in std::iter::once(train).chain(test) {
-            let hash = spec.hash();
-            if self.seen.insert((hash, variant.to_owned())) {
-                self.planned.push(PlannedJob { spec, hash, variant: variant.to_owned() });
-            }
+    /// Adds a job, if it isn't there already.
+    fn add(&mut self, spec: JobSpec, variant: &str) -> Result<(), InvalidInput> {
+        let hash = spec.hash();
+        if self.seen.insert((hash, variant.to_owned())) {
+            self.planned.push(PlannedJob { spec, hash, variant: variant.to_owned() });
         }
         if self.planned.len() > MOST_JOBS {
             return Err(InvalidInput::new("experiment", "its matrix", format!("at most {MOST_JOBS} jobs")));
@@ -133,8 +157,12 @@ mod tests {
     use crate::layout;
 
     fn planned(text: &str) -> Vec<PlannedJob> {
+        planned_under("base_to_new", text)
+    }
+
+    fn planned_under(protocol: &str, text: &str) -> Vec<PlannedJob> {
         let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
-        let text = format!("name = \"x\"\nprotocol = \"base_to_new\"\nbackbone = \"ViT-B/16\"\n{text}");
+        let text = format!("name = \"x\"\nprotocol = \"{protocol}\"\nbackbone = \"ViT-B/16\"\n{text}");
         expand(&Experiment::from_toml(&text, &known).unwrap(), &known.datasets).unwrap()
     }
 
@@ -154,6 +182,34 @@ mod tests {
         let [train, test] = jobs.as_slice() else { panic!("{jobs:?}") };
         assert_eq!((train.spec.stage, train.spec.trained_by), (Stage::Train, None));
         assert_eq!((test.spec.stage, test.spec.trained_by), (Stage::Test, Some(train.hash)));
+    }
+
+    #[test]
+    fn cross_dataset_trains_on_the_source_and_tests_with_each_target_s_beta() {
+        let jobs = planned_under("cross_dataset", "methods = [\"alignednorm\"]\ndatasets = \"all\"");
+        assert_eq!(jobs.len(), 3 + 14 * 3);
+        let folders: HashSet<_> = jobs.iter().map(|job| layout::folder(&job.spec)).collect();
+        assert_eq!(folders.len(), jobs.len());
+        assert!(folders.contains("base2new/train_base/imagenet/shots_16/ALIGNEDNORM/vit_b16_cross_datasets/seed1"));
+        assert!(folders.contains("base2new/test_new/food101/shots_16/ALIGNEDNORM/vit_b16_cross_datasets/seed3"));
+        let [source, first, ..] = jobs.as_slice() else { panic!("{jobs:?}") };
+        assert_eq!(
+            (source.spec.dataset.as_str(), source.spec.hyper.reg_weight, source.spec.hyper.alpha),
+            ("imagenet", 0.1, 0.9)
+        );
+        assert_eq!((first.spec.dataset.as_str(), first.spec.trained_by), ("caltech101", Some(source.hash)));
+        assert_eq!((first.spec.hyper.beta, source.spec.hyper.beta), (0.6, 0.9));
+    }
+
+    #[test]
+    fn few_shot_has_a_job_for_each_data_set_shots_and_seed() {
+        let jobs =
+            planned_under("few_shot", "methods = [\"alignednorm\"]\ndatasets = \"all\"\nshots = [1, 2, 4, 8, 16]");
+        assert_eq!(jobs.len(), 165);
+        let folders: HashSet<_> = jobs.iter().map(|job| layout::folder(&job.spec)).collect();
+        assert_eq!(folders.len(), 165);
+        assert!(folders.contains("few_shot/oxford_flowers/shots_8/ALIGNEDNORM/vit_b16_few_shot/seed2"));
+        assert!(folders.contains("few_shot/imagenet/shots_1/ALIGNEDNORM/vit_b16_imagenet/seed1"));
     }
 
     #[test]

@@ -12,8 +12,14 @@ use crate::names::Protocol;
 /// The preset files; adding one is a line here.
 const FILES: &[(&str, Protocol, &str)] = &[
     ("alignednorm", Protocol::BaseToNew, include_str!("../../configs/trainer/alignednorm.base_to_new.toml")),
+    ("alignednorm", Protocol::CrossDataset, include_str!("../../configs/trainer/alignednorm.cross_dataset.toml")),
+    ("alignednorm", Protocol::FewShot, include_str!("../../configs/trainer/alignednorm.few_shot.toml")),
     ("mmrlpp", Protocol::BaseToNew, include_str!("../../configs/trainer/mmrlpp.base_to_new.toml")),
+    ("mmrlpp", Protocol::CrossDataset, include_str!("../../configs/trainer/mmrlpp.cross_dataset.toml")),
+    ("mmrlpp", Protocol::FewShot, include_str!("../../configs/trainer/mmrlpp.few_shot.toml")),
     ("zero_shot", Protocol::BaseToNew, include_str!("../../configs/trainer/zero_shot.base_to_new.toml")),
+    ("zero_shot", Protocol::CrossDataset, include_str!("../../configs/trainer/zero_shot.cross_dataset.toml")),
+    ("zero_shot", Protocol::FewShot, include_str!("../../configs/trainer/zero_shot.few_shot.toml")),
 ];
 
 /// One preset file.

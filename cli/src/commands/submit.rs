@@ -19,6 +19,8 @@ use crate::{exit, output, waiting};
 /// The experiments that need no file.
 const BUILT_IN: &[(&str, &str)] = &[
     ("base_to_new", include_str!("../../../configs/experiments/base_to_new.toml")),
+    ("cross_dataset", include_str!("../../../configs/experiments/cross_dataset.toml")),
+    ("few_shot", include_str!("../../../configs/experiments/few_shot.toml")),
     ("demo", include_str!("../../../configs/experiments/demo.toml")),
 ];
 

@@ -62,6 +62,35 @@ fn what_the_command_line_says_wins_and_json_is_json() {
 }
 
 #[test]
+fn few_shot_and_cross_dataset_run_too() {
+    let site = Site::new();
+    let few_shot = QUICK
+        .replace("base_to_new", "few_shot")
+        .replace("shots = [4]", "shots = [1, 2]")
+        .replace("epochs = 2", "epochs = 1");
+    site.write("few_shot.toml", &few_shot);
+    let output = site.run(&["run", "few_shot.toml"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("1 shot ") && stdout.contains("2 shots"), "{stdout}");
+
+    let transfer = QUICK
+        .replace("base_to_new", "cross_dataset")
+        .replace("datasets = [\"icons\"]", "source = \"icons\"\ndatasets = [\"caltech101\"]")
+        .replace("epochs = 2", "epochs = 1");
+    site.write("transfer.toml", &transfer);
+    let output = site.run(&["run", "transfer.toml"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("source") && stdout.contains("target"), "{stdout}");
+    let folders = site.complete_folders();
+    let target = |folder: &String| {
+        folder.starts_with("base2new/test_new/caltech101/shots_4/ALIGNEDNORM/clip_mini_cross_datasets/seed1")
+    };
+    assert!(folders.iter().any(target), "{folders:?}");
+}
+
+#[test]
 fn a_data_set_that_is_missing_fails_by_name_and_the_rest_goes_on() {
     let site = Site::new();
     site.write("quick.toml", &QUICK.replace("[\"icons\"]", "[\"dtd\", \"icons\"]").replace("\"alignednorm\", ", ""));

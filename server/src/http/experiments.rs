@@ -166,12 +166,15 @@ pub(super) async fn results(
         Ok::<_, Rejection>((summary(record, counts), cells))
     });
     let (experiment, cells) = found.await??;
-    let table = ResultTable::base_to_new(cells.iter().map(|cell| Entry {
-        spec: &cell.spec,
-        variant: &cell.variant,
-        state: cell.state,
-        result: cell.result.as_ref(),
-    }));
+    let table = ResultTable::new(
+        experiment.protocol,
+        cells.iter().map(|cell| Entry {
+            spec: &cell.spec,
+            variant: &cell.variant,
+            state: cell.state,
+            result: cell.result.as_ref(),
+        }),
+    );
     let format = params.format.unwrap_or(Format::Json);
     let content_type = match format {
         Format::Json => return Ok(Json(Results { experiment, table }).into_response()),

@@ -73,8 +73,8 @@ async fn the_table_fills_up_and_is_printed_in_every_format() {
     assert!(server.text("/experiments/1/results?format=latex").await.contains("90.00 $\\pm$ 0.00"));
     let results: Results = server.json("/experiments/1/results").await;
     assert_eq!(results.experiment.counts.completed, 4);
-    let ResultTable::BaseToNew { rows, .. } = results.table;
-    assert_eq!(rows[0].base.summary.map(|summary| summary.n), Some(2));
+    let ResultTable::BaseToNew(table) = results.table else { panic!("{:?}", results.table) };
+    assert_eq!(table.rows[0].base.summary.map(|summary| summary.n), Some(2));
 }
 
 #[tokio::test]

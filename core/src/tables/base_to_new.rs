@@ -1,0 +1,213 @@
+//! Base-to-new: data sets × methods, base, new and their harmonic mean.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Cell, Collected, Entry, Grid, csv_field, csv_number, mark, method_words, place, several_shots};
+use crate::method::Method;
+use crate::names::ClassSubset;
+use crate::stats::harmonic_mean;
+
+/// The base-to-new table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaseToNew {
+    /// One row for each data set, method, shots and variant, in that order.
+    pub rows: Vec<BaseToNewRow>,
+    /// One row for each method, shots and variant: the means over the data sets.
+    pub average: Vec<BaseToNewRow>,
+}
+
+/// A line of the base-to-new table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaseToNewRow {
+    /// The data set; `None` for the average.
+    pub dataset: Option<String>,
+    /// The method.
+    pub method: Method,
+    /// Training images per class; 0 for a method that learns nothing.
+    pub shots: u32,
+    /// The sweep's values.
+    pub variant: String,
+    /// Accuracy on the base classes, in per cent.
+    pub base: Cell,
+    /// Accuracy on the new classes, in per cent.
+    pub new: Cell,
+    /// The harmonic mean of the two means.
+    pub harmonic_mean: Option<f64>,
+}
+
+impl BaseToNew {
+    pub(super) fn new<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Self {
+        let mut datasets: Vec<&str> = Vec::new();
+        let mut cells: BTreeMap<(usize, Method, u32, &str), [Collected; 2]> = BTreeMap::new();
+        for entry in entries {
+            let spec = entry.spec;
+            let dataset = place(&mut datasets, &spec.dataset);
+            let pair = cells.entry((dataset, spec.method, spec.shots, entry.variant)).or_default();
+            pair[usize::from(spec.classes() == ClassSubset::New)].add(&entry);
+        }
+        let rows: Vec<BaseToNewRow> = cells
+            .into_iter()
+            .map(|((dataset, method, shots, variant), [base, new])| {
+                let dataset = Some(datasets[dataset].to_owned());
+                BaseToNewRow::new(dataset, (method, shots, variant), base.cell(), new.cell())
+            })
+            .collect();
+        let average = averages(&rows);
+        Self { rows, average }
+    }
+
+    pub(super) fn grid(&self) -> Grid {
+        let header = ["Data set", "Method", "Base", "New", "H"].map(str::to_owned).to_vec();
+        let several = several_shots(self.rows.iter().map(|row| row.shots));
+        let lines = |rows: &[BaseToNewRow]| -> Vec<Vec<String>> { rows.iter().map(|row| row.words(several)).collect() };
+        let mut groups: Vec<_> = self.rows.chunk_by(|a, b| a.dataset == b.dataset).map(lines).collect();
+        if groups.len() > 1 {
+            groups.push(lines(&self.average));
+        }
+        Grid { header, groups }
+    }
+
+    pub(super) fn csv(&self) -> String {
+        let mut text = String::from(
+            "dataset,method,shots,variant,base_mean,base_std,base_n,new_mean,new_std,new_n,harmonic_mean\n",
+        );
+        for row in self.rows.iter().chain(&self.average) {
+            text.push_str(&format!(
+                "{},{},{},{},{},{},{}\n",
+                csv_field(row.dataset.as_deref().unwrap_or("average")),
+                row.method,
+                row.shots,
+                csv_field(&row.variant),
+                row.base.csv(),
+                row.new.csv(),
+                csv_number(row.harmonic_mean)
+            ));
+        }
+        text
+    }
+}
+
+impl BaseToNewRow {
+    fn new(dataset: Option<String>, (method, shots, variant): (Method, u32, &str), base: Cell, new: Cell) -> Self {
+        let harmonic_mean = base.summary.zip(new.summary).map(|(base, new)| harmonic_mean(base.mean, new.mean));
+        Self { dataset, method, shots, variant: variant.to_owned(), base, new, harmonic_mean }
+    }
+
+    fn words(&self, several_shots: bool) -> Vec<String> {
+        let is_final = self.base.is_final() && self.new.is_final();
+        let harmonic =
+            self.harmonic_mean.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}{}", mark(is_final)));
+        vec![
+            self.dataset.clone().unwrap_or_else(|| "average".to_owned()),
+            method_words(self.method, several_shots.then_some(self.shots), &self.variant),
+            self.base.words(),
+            self.new.words(),
+            harmonic,
+        ]
+    }
+}
+
+/// The mean of the data sets' means, and the harmonic mean of those two means. Provisional while a data set is missing.
+fn averages(rows: &[BaseToNewRow]) -> Vec<BaseToNewRow> {
+    let mut groups: BTreeMap<(Method, u32, &str), Vec<&BaseToNewRow>> = BTreeMap::new();
+    for row in rows {
+        groups.entry((row.method, row.shots, &row.variant)).or_default().push(row);
+    }
+    let average = |(key, rows): ((Method, u32, &str), Vec<&BaseToNewRow>)| {
+        let base = Cell::average(rows.iter().map(|row| &row.base));
+        let new = Cell::average(rows.iter().map(|row| &row.new));
+        BaseToNewRow::new(None, key, base, new)
+    };
+    groups.into_iter().map(average).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Catalogue;
+    use crate::experiment::{Experiment, Known};
+    use crate::matrix;
+    use crate::outcome::TestResult;
+    use crate::scheduler::JobStateName;
+    use crate::spec::JobSpec;
+    use crate::stats::Summary;
+
+    /// A table of two data sets, two seeds and two methods; `accuracy` gives a job's number, or `None` while it's missing.
+    fn table(accuracy: impl Fn(&JobSpec) -> Option<f64>) -> BaseToNew {
+        let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+        let text = "name = \"x\"\nprotocol = \"base_to_new\"\nbackbone = \"B\"\nmethods = [\"zero_shot\", \"alignednorm\"]\n\
+                    datasets = [\"eurosat\", \"dtd\"]\nseeds = [1, 2]";
+        let experiment = Experiment::from_toml(text, &known).unwrap();
+        let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
+        let results: Vec<_> = jobs
+            .iter()
+            .map(|job| {
+                accuracy(&job.spec).map(|accuracy| TestResult {
+                    total: 100,
+                    correct: 0,
+                    accuracy,
+                    error: 100.0 - accuracy,
+                    macro_f1: 0.0,
+                })
+            })
+            .collect();
+        BaseToNew::new(jobs.iter().zip(&results).map(|(job, result)| Entry {
+            spec: &job.spec,
+            variant: &job.variant,
+            state: if result.is_some() { JobStateName::Completed } else { JobStateName::Queued },
+            result: result.as_ref(),
+        }))
+    }
+
+    fn numbers(spec: &JobSpec) -> f64 {
+        let dataset = if spec.dataset == "eurosat" { 80.0 } else { 60.0 };
+        let classes = if spec.classes() == ClassSubset::New { -20.0 } else { 0.0 };
+        dataset + classes + spec.seed as f64
+    }
+
+    #[test]
+    fn the_average_is_the_mean_of_means_and_its_own_harmonic_mean() {
+        let BaseToNew { rows, average } = table(|spec| Some(numbers(spec)));
+        assert_eq!(rows.len(), 4);
+        let eurosat = &rows[0];
+        assert_eq!((eurosat.dataset.as_deref(), eurosat.method.key()), (Some("eurosat"), "alignednorm"));
+        assert_eq!(eurosat.base.summary, Some(Summary { mean: 81.5, std: 0.5, n: 2 }));
+        let average = &average[0];
+        assert_eq!(average.base.summary.map(|summary| summary.mean), Some(71.5));
+        assert_eq!(average.new.summary.map(|summary| summary.mean), Some(51.5));
+        assert_eq!(average.harmonic_mean, Some(harmonic_mean(71.5, 51.5)));
+    }
+
+    #[test]
+    fn the_table_reads_as_papers_print_it() {
+        let text = table(|spec| Some(numbers(spec))).grid().markdown();
+        assert_eq!(
+            text,
+            "| Data set | Method | Base | New | H |\n\
+             | --- | --- | --- | --- | --- |\n\
+             | eurosat | AlignedNorm | 81.50 ± 0.50 | 61.50 ± 0.50 | 70.10 |\n\
+             | eurosat | CLIP (zero-shot) | 80.00 | 60.00 | 68.57 |\n\
+             | dtd | AlignedNorm | 61.50 ± 0.50 | 41.50 ± 0.50 | 49.56 |\n\
+             | dtd | CLIP (zero-shot) | 60.00 | 40.00 | 48.00 |\n\
+             | average | AlignedNorm | 71.50 | 51.50 | 59.87 |\n\
+             | average | CLIP (zero-shot) | 70.00 | 50.00 | 58.33 |\n"
+        );
+    }
+
+    #[test]
+    fn missing_seeds_make_a_number_provisional_and_missing_cells_stay_empty() {
+        let grid = table(|spec| (spec.seed == 1 && spec.classes() == ClassSubset::Base).then_some(50.0)).grid();
+        assert_eq!(grid.groups[0][0][2..], ["50.00*", "–", "–"].map(str::to_owned));
+        assert_eq!(grid.groups[0][1][2..], ["–", "–", "–"].map(str::to_owned));
+    }
+
+    #[test]
+    fn formats_escape_what_they_must() {
+        assert_eq!(csv_field("a,\"b\""), "\"a,\"\"b\"\"\"");
+        let csv = table(|spec| Some(numbers(spec))).csv();
+        assert!(csv.contains("\neurosat,alignednorm,16,,81.5,0.5,2,61.5,0.5,2,70.1"), "{csv}");
+        assert!(table(|spec| Some(numbers(spec))).grid().latex().contains("71.50 & 51.50 & 59.87 \\\\\n"));
+    }
+}

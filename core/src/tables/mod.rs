@@ -1,0 +1,196 @@
+//! The paper's tables, from jobs and their results (method.md, section 7).
+//!
+//! A table is data first: cells with mean, deviation, number of seeds and jobs by state. [`ResultTable::grid`] puts it into
+//! words, and every format (terminal, Markdown, CSV, LaTeX) is a way to print that grid or the cells themselves.
+
+mod base_to_new;
+mod cross_dataset;
+mod few_shot;
+mod grid;
+
+use serde::{Deserialize, Serialize};
+
+pub use base_to_new::{BaseToNew, BaseToNewRow};
+pub use cross_dataset::{CrossDataset, CrossDatasetRow};
+pub use few_shot::{FewShot, FewShotRow};
+pub use grid::Grid;
+
+use crate::method::Method;
+use crate::names::{Protocol, named};
+use crate::outcome::TestResult;
+use crate::scheduler::{Counts, JobStateName};
+use crate::spec::JobSpec;
+use crate::stats::Summary;
+
+/// A job as a table sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// What it computes.
+    pub spec: &'a JobSpec,
+    /// The sweep's values.
+    pub variant: &'a str,
+    /// Its state.
+    pub state: JobStateName,
+    /// Its numbers.
+    pub result: Option<&'a TestResult>,
+}
+
+/// A protocol's table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "protocol", rename_all = "snake_case")]
+pub enum ResultTable {
+    /// Base and new accuracy and their harmonic mean.
+    BaseToNew(BaseToNew),
+    /// The source, each target, and the targets' means.
+    CrossDataset(CrossDataset),
+    /// Each data set over the number of shots.
+    FewShot(FewShot),
+}
+
+/// A number of the table and what it rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The mean over the seeds that are in. In an average row: over the data sets' means, without a deviation.
+    pub summary: Option<Summary>,
+    /// The cell's jobs by state.
+    pub jobs: Counts,
+}
+
+named! {
+    /// How to print a table.
+    pub enum Format("format") {
+        /// The cells as data.
+        Json = "json",
+        /// Comma-separated values, one number a column.
+        Csv = "csv",
+        /// A Markdown table.
+        Markdown = "markdown",
+        /// A LaTeX `tabular` for the `booktabs` package.
+        Latex = "latex",
+    }
+}
+
+impl ResultTable {
+    /// The table of `protocol`. Data sets stand in the order in which they first appear.
+    pub fn new<'a>(protocol: Protocol, entries: impl IntoIterator<Item = Entry<'a>>) -> Self {
+        match protocol {
+            Protocol::BaseToNew => Self::BaseToNew(BaseToNew::new(entries)),
+            Protocol::CrossDataset => Self::CrossDataset(CrossDataset::new(entries)),
+            Protocol::FewShot => Self::FewShot(FewShot::new(entries)),
+        }
+    }
+
+    /// The table in words.
+    pub fn grid(&self) -> Grid {
+        match self {
+            Self::BaseToNew(table) => table.grid(),
+            Self::CrossDataset(table) => table.grid(),
+            Self::FewShot(table) => table.grid(),
+        }
+    }
+
+    /// The table in one of the printed formats; JSON is the table itself.
+    pub fn print(&self, format: Format) -> String {
+        match format {
+            Format::Json => serde_json::json!(self).to_string(),
+            Format::Csv => match self {
+                Self::BaseToNew(table) => table.csv(),
+                Self::CrossDataset(table) => table.csv(),
+                Self::FewShot(table) => table.csv(),
+            },
+            Format::Markdown => self.grid().markdown(),
+            Format::Latex => self.grid().latex(),
+        }
+    }
+}
+
+/// The accuracies of a cell's jobs while they are collected.
+#[derive(Clone, Debug, Default)]
+struct Collected {
+    values: Vec<f64>,
+    jobs: Counts,
+}
+
+impl Collected {
+    fn add(&mut self, entry: &Entry<'_>) {
+        *self.jobs.of(entry.state) += 1;
+        self.values.extend(entry.result.map(|result| result.accuracy));
+    }
+
+    fn cell(&self) -> Cell {
+        Cell { summary: Summary::of(&self.values), jobs: self.jobs }
+    }
+}
+
+/// The place of `key` among those seen so far, in the order in which they first appear.
+fn place<'a>(seen: &mut Vec<&'a str>, key: &'a str) -> usize {
+    seen.iter().position(|name| *name == key).unwrap_or_else(|| {
+        seen.push(key);
+        seen.len() - 1
+    })
+}
+
+impl Cell {
+    /// Whether every job of the cell has its result.
+    pub const fn is_final(&self) -> bool {
+        self.jobs.done() == self.jobs.total()
+    }
+
+    /// The mean of the cells' means, without a deviation.
+    fn average<'a>(cells: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let means: Vec<f64> = cells.clone().filter_map(|cell| cell.summary).map(|summary| summary.mean).collect();
+        let mut jobs = Counts::default();
+        for state in JobStateName::ALL {
+            *jobs.of(*state) = cells.clone().map(|cell| *cell.jobs.clone().of(*state)).sum();
+        }
+        let summary = Summary::of(&means).map(|Summary { mean, .. }| Summary { mean, std: 0.0, n: 1 });
+        Self { summary, jobs }
+    }
+
+    /// `83.12 ± 0.41`; `*` while seeds are missing; `–` without a number.
+    fn words(&self) -> String {
+        match self.summary {
+            None if self.jobs.failed > 0 => "failed".to_owned(),
+            None => "–".to_owned(),
+            Some(Summary { mean, std, n }) if n > 1 => format!("{mean:.2} ± {std:.2}{}", mark(self.is_final())),
+            Some(Summary { mean, .. }) => format!("{mean:.2}{}", mark(self.is_final())),
+        }
+    }
+
+    /// `mean,std,n`.
+    fn csv(&self) -> String {
+        let of = |pick: fn(&Summary) -> f64| csv_number(self.summary.as_ref().map(pick));
+        format!("{},{},{}", of(|s| s.mean), of(|s| s.std), self.summary.map_or(0, |s| s.n))
+    }
+}
+
+const fn mark(is_final: bool) -> &'static str {
+    if is_final { "" } else { "*" }
+}
+
+/// A method's name for a row, with what tells it from the others.
+fn method_words(method: Method, shots: Option<u32>, variant: &str) -> String {
+    let mut words = method.label().to_owned();
+    if let Some(shots) = shots.filter(|shots| *shots > 0) {
+        words.push_str(&format!(", {shots} shots"));
+    }
+    if !variant.is_empty() {
+        words.push_str(&format!(" ({variant})"));
+    }
+    words
+}
+
+/// Whether rows have different numbers of shots, those of methods that learn nothing aside.
+fn several_shots(shots: impl Iterator<Item = u32>) -> bool {
+    let mut shots = shots.filter(|shots| *shots > 0);
+    let first = shots.next();
+    shots.any(|shots| Some(shots) != first)
+}
+
+fn csv_number(value: Option<f64>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+fn csv_field(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
