@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use promptfield_core::id::{ExperimentId, JobId};
+use promptfield_core::method::Method;
+use promptfield_core::names::Protocol;
 use promptfield_core::tables::Format;
 
 /// Runs prompt-learning benchmarks for vision-language models.
@@ -41,10 +43,36 @@ pub(crate) enum Command {
     Logs(JobArgs),
     /// Say why a job waits, or why it failed.
     Explain(JobArgs),
+    /// Show the published values that a method is trained with.
+    Config {
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
     /// Cancel an experiment, or one job.
     Cancel(TargetArgs),
     /// Queue the failed and cancelled jobs of an experiment again, or one job.
     Retry(TargetArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print a method's preset for a protocol, or with `--dataset` the values in force for one data set.
+    Show(ConfigShowArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConfigShowArgs {
+    /// The method.
+    pub(crate) method: Method,
+    /// The protocol.
+    #[arg(default_value = "base_to_new")]
+    pub(crate) protocol: Protocol,
+    /// The data set.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dataset: Option<String>,
+    /// The backbone, for the configuration's name.
+    #[arg(long, value_name = "NAME", default_value = "ViT-B/16")]
+    pub(crate) backbone: String,
 }
 
 /// Which experiment, and what is different from its file.

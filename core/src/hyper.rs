@@ -57,6 +57,13 @@ macro_rules! hyperparameters {
                 self
             }
 
+            /// The values that mean something for `method`, by key.
+            pub fn values_of(&self, method: Method) -> serde_json::Map<String, serde_json::Value> {
+                let all = serde_json::to_value(self).unwrap_or_default();
+                let all = all.as_object().cloned().unwrap_or_default();
+                all.into_iter().filter(|(key, _)| method.has(key)).collect()
+            }
+
             /// Overrides that name every value, for a job that is to run with exactly these.
             pub fn as_overrides(&self) -> Overrides {
                 Overrides {

@@ -17,7 +17,7 @@ struct Info {
     label: &'static str,
     folder: &'static str,
     /// The keys of [`crate::hyper::Overrides`] that mean something for the method, besides `test_batch`.
-    hyperparameters: &'static [&'static str],
+    hyperparameters: &'static [&'static [&'static str]],
 }
 
 /// What every method that trains representation tokens by gradient descent has.
@@ -38,29 +38,12 @@ const TOKENS: &[&str] = &[
     "res_lora_dim",
     "eval",
 ];
-const TOKENS_AND_NORMS: &[&str] = &[
-    "epochs",
-    "lr",
-    "warmup_epochs",
-    "warmup_lr",
-    "weight_decay",
-    "train_batch",
-    "alpha",
-    "beta",
-    "reg_weight",
-    "rep_layers",
-    "rep_dim",
-    "n_rep_tokens",
-    "proj_lora_dim",
-    "res_lora_dim",
-    "eval",
-    "final_norm",
-    "seq_norm",
-];
+/// The weights of the norm terms.
+const NORMS: &[&str] = &["final_norm", "seq_norm"];
 
 static METHODS: &[Info] = &[
-    Info { key: "alignednorm", label: "AlignedNorm", folder: "ALIGNEDNORM", hyperparameters: TOKENS_AND_NORMS },
-    Info { key: "mmrlpp", label: "MMRL++", folder: "MMRLpp", hyperparameters: TOKENS },
+    Info { key: "alignednorm", label: "AlignedNorm", folder: "ALIGNEDNORM", hyperparameters: &[TOKENS, NORMS] },
+    Info { key: "mmrlpp", label: "MMRL++", folder: "MMRLpp", hyperparameters: &[TOKENS] },
     Info { key: "zero_shot", label: "CLIP (zero-shot)", folder: "ZeroshotCLIP", hyperparameters: &[] },
 ];
 
@@ -92,7 +75,7 @@ impl Method {
 
     /// Whether the hyper-parameter `key` changes what the method computes.
     pub fn has(self, key: &str) -> bool {
-        key == "test_batch" || self.0.hyperparameters.contains(&key)
+        key == "test_batch" || self.0.hyperparameters.iter().any(|keys| keys.contains(&key))
     }
 }
 

@@ -54,13 +54,18 @@ pub fn protocols(method: Method) -> impl Iterator<Item = Protocol> + Clone {
     FILES.iter().filter(move |(key, ..)| *key == method.key()).map(|(_, protocol, _)| *protocol)
 }
 
-/// Looks the preset up. Data sets without numbers of their own get the protocol's defaults.
-pub fn resolve(method: Method, protocol: Protocol, dataset: &str, backbone: &str) -> Result<Preset, InvalidInput> {
-    let (.., text) = FILES.iter().find(|(key, of, _)| *key == method.key() && *of == protocol).ok_or_else(|| {
+/// The preset file of `method` for `protocol`, as it was written.
+pub fn file(method: Method, protocol: Protocol) -> Result<&'static str, InvalidInput> {
+    let found = FILES.iter().find(|(key, of, _)| *key == method.key() && *of == protocol);
+    found.map(|(.., text)| *text).ok_or_else(|| {
         let known: Vec<&str> = protocols(method).map(Protocol::as_str).collect();
         InvalidInput::new("protocol", protocol, format!("one that `{method}` has a preset for: {}", known.join(", ")))
-    })?;
-    let file: File = from_toml(text)?;
+    })
+}
+
+/// Looks the preset up. Data sets without numbers of their own get the protocol's defaults.
+pub fn resolve(method: Method, protocol: Protocol, dataset: &str, backbone: &str) -> Result<Preset, InvalidInput> {
+    let file: File = from_toml(file(method, protocol)?)?;
     let defaults: Overrides = crate::input::from_value(file.defaults.values.into())?;
     let mut hyper = Hyperparameters::default().with(method, &defaults);
     let mut suffix = file.defaults.config_suffix.unwrap_or_default();

@@ -1,12 +1,13 @@
 //! One file per command, or per handful of commands that only ask and print.
 
 mod ask;
+mod config;
 mod run;
 mod serve;
 mod submit;
 mod work;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, ConfigCommand};
 use crate::client::Client;
 use crate::settings::Settings;
 
@@ -36,6 +37,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<u8> {
         Command::Results(args) => ask::results(&context, args).await,
         Command::Logs(args) => ask::logs(&context, args).await,
         Command::Explain(args) => ask::explain(&context, args).await,
+        Command::Config { what: ConfigCommand::Show(args) } => config::show(&context, &args),
         Command::Cancel(args) => ask::act(&context, args, "cancel").await,
         Command::Retry(args) => ask::act(&context, args, "retry").await,
     }

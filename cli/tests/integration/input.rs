@@ -57,3 +57,16 @@ fn a_coordinator_that_is_not_there_is_code_3() {
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains("promptfield serve"));
 }
+
+#[test]
+fn presets_can_be_looked_up() {
+    let site = Site::new();
+    let output = site.run(&["config", "show", "alignednorm", "--dataset", "stanford_cars"]);
+    let stdout = text(&output.stdout);
+    assert!(output.status.success() && stdout.starts_with("# vit_b16\n"), "{stdout}");
+    assert!(stdout.contains("\nepochs = 13\n") && stdout.contains("\nreg_weight = 6.0\n"), "{stdout}");
+    let file = site.run(&["config", "show", "zero_shot", "few_shot"]);
+    assert!(text(&file.stdout).contains("test_batch = 250"));
+    let stderr = refusal(&site, &["config", "show", "mmrlp"]);
+    assert!(stderr.contains("did you mean `mmrlpp`?"), "{stderr}");
+}

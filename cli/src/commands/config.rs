@@ -1,0 +1,30 @@
+//! `config show`: the published values, as they lie in the presets.
+
+use promptfield_core::preset;
+
+use super::Context;
+use crate::args::ConfigShowArgs;
+use crate::{exit, output};
+
+pub(super) fn show(context: &Context, args: &ConfigShowArgs) -> anyhow::Result<u8> {
+    let &ConfigShowArgs { method, protocol, ref dataset, ref backbone } = args;
+    let Some(dataset) = dataset else {
+        let text = preset::file(method, protocol)?;
+        if context.json {
+            output::json(&promptfield_core::input::from_toml::<serde_json::Value>(text)?)?;
+        } else {
+            anstream::print!("{text}");
+        }
+        return Ok(exit::DONE);
+    };
+    context.settings.known()?.datasets.get(dataset)?;
+    let preset = preset::resolve(method, protocol, dataset, backbone)?;
+    let values = preset.hyper.values_of(method);
+    if context.json {
+        output::json(&serde_json::json!({ "config": preset.config, "values": values }))?;
+    } else {
+        anstream::println!("# {}", preset.config);
+        values.iter().for_each(|(key, value)| anstream::println!("{key} = {value}"));
+    }
+    Ok(exit::DONE)
+}
