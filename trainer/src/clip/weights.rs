@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use promptfield_core::spec::hex;
 use safetensors::tensor::{Dtype, SafeTensors};
 use sha2::{Digest as _, Sha256};
 use tch::{Kind, Tensor};
@@ -119,8 +120,7 @@ impl Weights {
         };
         let shapes: Shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         let geometry = Geometry::read(&shapes)?;
-        let digits: Vec<String> = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { tensors, geometry, format, sha256: digits.concat() })
+        Ok(Self { tensors, geometry, format, sha256: hex(&Sha256::digest(bytes)) })
     }
 
     /// The sizes that the tensors' shapes tell.

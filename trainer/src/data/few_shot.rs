@@ -13,11 +13,12 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::Path;
 
+use promptfield_core::spec::hex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::cpython_random::CPythonRandom;
-use super::lists::{Entry, Lists, Role, hex_sha256, parse_entry, parse_list, read_json};
+use super::lists::{Entry, Lists, Role, parse_entry, parse_list, read_json};
 use super::{DataError, Place};
 
 /// Val is drawn with at most this many images per class.
@@ -90,7 +91,7 @@ fn hash(lists: &Lists) -> String {
             digest.update((entry.label as u64).to_le_bytes());
         }
     }
-    hex_sha256(digest)
+    hex(&digest.finalize())
 }
 
 /// Writes the draw beside its final name and renames it, so that trainers that draw the same at the same time only ever

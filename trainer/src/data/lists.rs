@@ -1,10 +1,7 @@
 //! The lists of a data set, as its files say them.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use sha2::{Digest as _, Sha256};
 
 use super::DataError;
 
@@ -92,13 +89,4 @@ pub(super) fn read_json(path: &Path) -> Result<serde_json::Value, DataError> {
 /// Reads a text file.
 pub(super) fn read_text(path: &Path) -> Result<String, DataError> {
     fs_err::read_to_string(path).map_err(|source| DataError::Read { path: path.to_owned(), source })
-}
-
-/// The digest in lower-case hexadecimal.
-pub(super) fn hex_sha256(digest: Sha256) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in digest.finalize() {
-        write!(text, "{byte:02x}").expect("writing to a string can't fail");
-    }
-    text
 }

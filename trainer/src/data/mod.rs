@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use promptfield_core::dataset::DatasetDefinition;
 use promptfield_core::names::ClassSubset;
+use promptfield_core::spec::hex;
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
@@ -76,7 +77,7 @@ impl Split {
     /// The data-split hash of manifests: the SHA-256 of [`Split::to_json`] in lower-case hexadecimal. It changes with any
     /// image, label, class name or their order, and not with where the data root lies.
     pub fn hash(&self) -> String {
-        lists::hex_sha256(Sha256::new().chain_update(self.to_json()))
+        hex(&Sha256::digest(self.to_json()))
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use promptfield_core::dataset::{Catalogue, DatasetDefinition};
 use promptfield_core::names::ClassSubset;
+use promptfield_core::spec::hex;
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -85,9 +86,8 @@ impl Selection {
             self.seed
         );
         let lines = split.train.iter().chain(&split.val).map(|item| format!("{} {}\n", item.relative, item.label));
-        let digest = Sha256::digest(lines.collect::<String>());
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
-        assert_eq!(hex, self.sha256, "{} shots, seed {}", self.shots, self.seed);
+        let digest = hex(&Sha256::digest(lines.collect::<String>()));
+        assert_eq!(digest, self.sha256, "{} shots, seed {}", self.shots, self.seed);
     }
 }
 

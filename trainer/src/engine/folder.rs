@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use fs_err::File;
 use promptfield_core::layout::{LOG_FILE, MANIFEST_FILE, PARTIAL_SUFFIX, parse_log_result};
 use promptfield_core::outcome::{FileEntry, Manifest};
-use promptfield_core::spec::{JobSpec, SpecHash};
+use promptfield_core::spec::{JobSpec, SpecHash, hex};
 use promptfield_core::trainer_wire::Outcome;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -304,8 +304,7 @@ fn digest(file: &mut File) -> io::Result<FileEntry> {
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
-            let digits: Vec<String> = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-            return Ok(FileEntry { sha256: digits.concat(), bytes });
+            return Ok(FileEntry { sha256: hex(&hasher.finalize()), bytes });
         }
         hasher.update(&buffer[..read]);
         bytes += read as u64;

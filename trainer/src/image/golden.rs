@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use promptfield_core::spec::hex;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -78,5 +79,5 @@ fn compare(pixels: &Pixels, expected: &Tensor, name: &str) {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+    hex(&Sha256::digest(bytes))
 }
