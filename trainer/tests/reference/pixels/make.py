@@ -1,8 +1,18 @@
-"""Writes golden.json: what Pillow and torchvision make of the files in files/ and of some of the demo's images.
+"""Writes golden.json: what Pillow and torchvision make of the files in files/ and of some of the demo's images. Or makes it
+again and compares.
 
-    pip install torch torchvision pillow numpy
-    python make.py            # only golden.json
+    pip install --requirement requirements.txt
+    python make.py            # writes golden.json
     python make.py --files    # the special files too
+    python make.py --check    # compares, exit code 1 on a difference
+
+torchvision's preprocessing of a Pillow image is Pillow's resampling and a few operations on 32-bit floats, which are
+written out here with numpy. golden.json was recorded by torchvision itself; the bytes are the same. With
+
+    pip install torch==2.13.0 torchvision==0.28.0 pillow==13.0.0
+    python make.py --torchvision --check
+
+torchvision does it again, which takes gigabytes to install.
 
 For each file: size and SHA-256 of the RGB bytes after `.convert("RGB")`; per preprocessing the SHA-256 of the tensor's
 little-endian float32 bytes and four of its values, which tell how far off a failing result is.
@@ -18,16 +28,11 @@ import zlib
 
 import numpy as np
 import PIL
-import torch
-import torchvision
 from PIL import Image
-from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
-from torchvision.transforms import functional as F
 
 HERE = pathlib.Path(__file__).parent
 REPOSITORY = HERE.parents[3]
-BICUBIC = InterpolationMode.BICUBIC
-NORMALIZE = Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 DEMO = [
     "demo/caltech-101/101_ObjectCategories/Faces",
     "demo/caltech-101/101_ObjectCategories/airplanes",
@@ -99,13 +104,48 @@ def make_files(folder):
     png(folder / "interlaced.png", 8, 8, 8, 2, rows, interlace=1)
 
 
+def normalised(image):
+    channels = np.asarray(image).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+    return (channels - np.float32(MEAN)[:, None, None]) / np.float32(DEVIATION)[:, None, None]
+
+
+def test_time(image, size):
+    """Resize(size), CenterCrop(size), ToTensor, Normalize."""
+    short, long = sorted(image.size)
+    resized = [size if edge == short else int(size * long / short) for edge in image.size]
+    left, top = (round((edge - size) / 2) for edge in resized)
+    return normalised(image.resize(resized, Image.Resampling.BICUBIC).crop((left, top, left + size, top + size)))
+
+
+def train_time(image, x, y, width, height, mirrored, size):
+    """resized_crop, hflip, ToTensor, Normalize."""
+    cropped = image.crop((x, y, x + width, y + height)).resize((size, size), Image.Resampling.BICUBIC)
+    return normalised(cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else cropped)
+
+
+def by_torchvision():
+    """The same two, by torchvision."""
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor, functional
+
+    bicubic, finish = InterpolationMode.BICUBIC, Compose([ToTensor(), Normalize(MEAN, DEVIATION)])
+
+    def test_time(image, size):
+        return Compose([Resize(size, bicubic, antialias=True), CenterCrop(size), finish])(image).numpy()
+
+    def train_time(image, x, y, width, height, mirrored, size):
+        cropped = functional.resized_crop(image, y, x, height, width, [size, size], bicubic, antialias=True)
+        return finish(functional.hflip(cropped) if mirrored else cropped).numpy()
+
+    return test_time, train_time
+
+
 def facts(tensor):
-    data = np.ascontiguousarray(tensor.numpy(), dtype="<f4")
+    data = np.ascontiguousarray(tensor, dtype="<f4")
     places = np.linspace(0, data.size - 1, 4).astype(int)
     return {"sha256": hashlib.sha256(data.tobytes()).hexdigest(), "values": [float(data.flat[place]) for place in places]}
 
 
-def describe(path):
+def describe(path, test_time, train_time):
     image = Image.open(path).convert("RGB")
     width, height = image.size
     entry = {
@@ -117,25 +157,38 @@ def describe(path):
         "train": [],
     }
     for size in (64, 224):
-        transform = Compose([Resize(size, BICUBIC, antialias=True), CenterCrop(size), ToTensor(), NORMALIZE])
-        entry["test"].append({"size": size, **facts(transform(image))})
+        entry["test"].append({"size": size, **facts(test_time(image, size))})
     for parts, mirrored in CROPS:
         top, rows = (int(part * height / 64) for part in (parts[0], parts[2]))
         left, columns = (int(part * width / 64) for part in (parts[1], parts[3]))
-        cropped = F.resized_crop(image, top, left, rows, columns, [64, 64], BICUBIC, antialias=True)
-        cropped = F.hflip(cropped) if mirrored else cropped
         crop = {"x": left, "y": top, "width": columns, "height": rows, "mirrored": mirrored, "size": 64}
-        entry["train"].append({**crop, **facts(NORMALIZE(F.to_tensor(cropped)))})
+        entry["train"].append({**crop, **facts(train_time(image, **crop))})
     return entry
 
 
-if __name__ == "__main__":
+def main():
     warnings.simplefilter("ignore")  # Pillow advises against dropping alpha, which is what is wanted here
     if "--files" in sys.argv:
         make_files(HERE / "files")
     paths = sorted((HERE / "files").iterdir())
     for folder in DEMO:
         paths += sorted((REPOSITORY / folder).iterdir())[:4]
-    versions = {"pillow": PIL.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__}
-    lines = ",\n".join(json.dumps(describe(path)) for path in paths)
-    (HERE / "golden.json").write_text(f'{{"versions": {json.dumps(versions)}, "images": [\n{lines}\n]}}\n')
+    versions, ways = {"pillow": PIL.__version__, "numpy": np.__version__}, (test_time, train_time)
+    if "--torchvision" in sys.argv:
+        import torch
+        import torchvision
+
+        versions = {"pillow": PIL.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__}
+        ways = by_torchvision()
+    images, golden = [describe(path, *ways) for path in paths], HERE / "golden.json"
+    if "--check" in sys.argv:
+        recorded = json.loads(golden.read_text())["images"]
+        different = [ours["file"] for ours, theirs in zip(images, recorded, strict=True) if ours != theirs]
+        print(f"golden.json: {len(images)} images, {f'DIFFERENT: {different}' if different else 'the same'}")
+        sys.exit(bool(different))
+    lines = ",\n".join(json.dumps(image) for image in images)
+    golden.write_text(f'{{"versions": {json.dumps(versions)}, "images": [\n{lines}\n]}}\n')
+
+
+if __name__ == "__main__":
+    main()

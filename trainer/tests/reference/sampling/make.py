@@ -1,7 +1,8 @@
 """Writes golden.json and fewshot.pkl: what CPython's `random` draws, and which images the reference code's few-shot
-selection takes of the demo's Caltech-101.
+selection takes of the demo's Caltech-101. Or draws again and compares with golden.json. Needs nothing but Python.
 
-    python make.py            # needs nothing but Python
+    python make.py            # writes both
+    python make.py --check    # compares, exit code 1 on a difference
 
 The selection is the rule of the published code in a few lines of its own: seed Python's generator, group the list by
 label in the order of first appearance, `random.sample` per class, train first, then val with at most 4 shots.
@@ -77,16 +78,27 @@ def write_pickle(split, path):
         pickle.dump(data, file, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-if __name__ == "__main__":
-    split = json.loads(SPLIT.read_text())
+def main():
+    split, path = json.loads(SPLIT.read_text()), HERE / "golden.json"
     golden = {
         "python": platform.python_version(),
         "draws": [draws(seed) for seed in SEEDS],
         "few_shot": [selection(split, shots, seed) for shots in (1, 2, 4, 8, 16) for seed in (1, 2, 3)],
         "pickle": selection(split, 2, 99),
     }
+    if "--check" in sys.argv:
+        recorded = json.loads(path.read_text())
+        keys = sorted((golden.keys() | recorded.keys()) - {"python"})
+        different = [key for key in keys if golden.get(key) != recorded.get(key)]
+        for key in keys:
+            print(f"golden.json: {key}: {'DIFFERS' if key in different else 'the same'}")
+        sys.exit(bool(different))
     lines = ",\n".join(f"{json.dumps(key)}: " + (
         "[\n" + ",\n".join(json.dumps(row) for row in value) + "\n]" if isinstance(value, list) else json.dumps(value)
     ) for key, value in golden.items())
-    (HERE / "golden.json").write_text(f"{{\n{lines}\n}}\n")
+    path.write_text(f"{{\n{lines}\n}}\n")
     write_pickle(split, HERE / "fewshot.pkl")
+
+
+if __name__ == "__main__":
+    main()

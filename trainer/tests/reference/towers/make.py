@@ -1,25 +1,41 @@
 """Recomputes the recorded replays with `plain.py` and writes them, or compares them with the recorded ones.
 
-    python make.py golden            # writes golden/<case>.safetensors
-    python make.py --check golden    # compares, exit code 1 on a difference
+    pip install --requirement requirements.txt
+    python make.py golden                        # writes golden/<case>.safetensors
+    python make.py --check golden                # compares, exit code 1 on a difference
+    python make.py --check --only vit_b16 golden # only the cases whose names start so; --only may be repeated
 
-A case's weights, initial parameters and images are numbers of a fixed rule (`numbers`), so that only results are recorded. The test
-trainer/tests/integration/towers.rs has the same rule and the same cases (cases.json).
+`--check` also holds `plain.py` against identities between the methods and against finite differences (identities.py).
+
+A case's weights, initial parameters and images are numbers of a fixed rule (`numbers`), so that only results are
+recorded; of a large parameter only some numbers, and its shape (`recorded`). A case has 3 batches of 4 images and
+evaluates 5, unless it says otherwise (`batches`, `batch`, `eval`). The test trainer/tests/integration/towers.rs has the
+same rules and the same cases (cases.json).
 """
 
+import argparse
+import functools
 import json
+import os
 import pathlib
 import struct
 import sys
 
+# Read by JAX. Compiling takes longer than computing: as little optimisation as there is.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+import jax.numpy as jnp
 import numpy as np
 
+import identities
 import plain
 
 HERE = pathlib.Path(__file__).parent
 MINIATURE = HERE.parents[3] / "demo/clip-mini.safetensors"
 DTYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64}
 TOLERANCE = 1e-6
+# A parameter of more than WHOLE numbers is recorded as every STRIDE-th of them.
+WHOLE, STRIDE = 16384, 61
 
 
 def read_safetensors(path):
@@ -98,66 +114,107 @@ def made_weights(sizes):
     return {name: numbers(name, shape, 0.1, float(is_norm(name))) for name, shape in shapes.items()}
 
 
+@functools.lru_cache(maxsize=1)
+def weights_of(description):
+    """What a case's `weights`, as JSON, stand for, in 64 bits. The last ones are kept for the next case."""
+    sizes = json.loads(description)
+    stored = read_safetensors(MINIATURE) if sizes == "miniature" else made_weights(sizes)
+    return {name: jnp.asarray(tensor, float) for name, tensor in stored.items()}
+
+
+def parameter_shapes(case, weights):
+    hyper, width, text = case["overrides"], weights["visual.proj"].shape[0], weights["text_projection"].shape[0]
+    if case["method"] == "zero_shot":
+        return {}
+    if case["method"] == "coop":
+        return {"ctx": [hyper["n_ctx"], text]}
+    space, embedding = hyper["rep_dim"], weights["visual.proj"].shape[1]
+    shapes = {"rep_tokens": [hyper["n_rep_tokens"], space]}
+    for m, prefix, w in [("vision", "visual.transformer.resblocks.", width), ("text", "transformer.resblocks.", text)]:
+        layers = range(len(plain.representation_layers(weights, prefix, hyper.get("rep_layers"))))
+        shapes |= {f"{m}.aligner.{i}.bias": [w] for i in layers}
+        if case["method"] == "mmrl":
+            shapes |= {f"{m}.aligner.{i}.weight": [w, space] for i in layers}
+        else:
+            shapes[f"{m}.aligner.weight"] = [w, space]
+            shapes |= {f"{m}.aligner.{i}.lora_a": [w, hyper["res_lora_dim"]] for i in layers}
+            shapes |= {f"{m}.aligner.{i}.lora_b": [hyper["res_lora_dim"], space] for i in layers}
+    if case["method"] == "mmrl":
+        return shapes | {"vision.proj.rep": [width, embedding]}
+    rank = hyper["proj_lora_dim"]
+    return shapes | {"vision.proj.lora_a": [width, rank], "vision.proj.lora_b": [rank, embedding]}
+
+
 def made_inputs(case, weights):
-    """Initial parameters, three batches of four images, five images to evaluate, by the rule."""
-    hyper = case["overrides"]
-    inputs = {"eval/images": ([5], 2.0)}
+    """Initial parameters, the batches and the images to evaluate, by the rule."""
     width, _, patch, _ = weights["visual.conv1.weight"].shape
     size = patch * round((weights["visual.positional_embedding"].shape[0] - 1) ** 0.5)
-    if case["method"] != "zero_shot":
-        embedding = weights["visual.proj"].shape[1]
-        space, rank, proj_rank = hyper["rep_dim"], hyper["res_lora_dim"], hyper["proj_lora_dim"]
-        inputs["init/rep_tokens"] = ([hyper["n_rep_tokens"], space], 0.5)
-        for m, prefix, w in [
-            ("vision", "visual.transformer.resblocks.", width),
-            ("text", "transformer.resblocks.", weights["text_projection"].shape[0]),
-        ]:
-            inputs[f"init/{m}.aligner.weight"] = ([w, space], 0.2)
-            for i in range(len(plain.representation_layers(weights, prefix, hyper.get("rep_layers")))):
-                inputs[f"init/{m}.aligner.{i}.lora_a"] = ([w, rank], 0.2)
-                inputs[f"init/{m}.aligner.{i}.lora_b"] = ([rank, space], 0.2)
-                inputs[f"init/{m}.aligner.{i}.bias"] = ([w], 0.2)
-        inputs["init/vision.proj.lora_a"] = ([width, proj_rank], 0.2)
-        inputs["init/vision.proj.lora_b"] = ([proj_rank, embedding], 0.2)
-        for i in range(3):
-            inputs[f"batch/{i}/images"] = ([4], 2.0)
-    for name, (shape, scale) in inputs.items():
-        shape = [*shape, 3, size, size] if name.endswith("images") else shape
-        inputs[name] = numbers(name, shape, scale)
-    for i in range(3 if case["method"] != "zero_shot" else 0):
-        inputs[f"batch/{i}/labels"] = np.array([(i + j) % len(case["classnames"]) for j in range(4)])
+    images = lambda name, count: {name: numbers(name, [count, 3, size, size], 2.0).astype(np.float64)}
+    inputs = images("eval/images", case.get("eval", 5))
+    for name, shape in parameter_shapes(case, weights).items():
+        scale = 0.5 if name == "rep_tokens" else 0.2
+        inputs[f"init/{name}"] = numbers(f"init/{name}", shape, scale).astype(np.float64)
+    count = case.get("batch", 4)
+    for i in range(case.get("batches", 3) if case["method"] != "zero_shot" else 0):
+        inputs |= images(f"batch/{i}/images", count)
+        inputs[f"batch/{i}/labels"] = np.array([(i + j) % len(case["classnames"]) for j in range(count)])
     return inputs
 
 
+def prompts_of(case):
+    return np.array([row + [0] * (77 - len(row)) for row in case["tokens"]])
+
+
+def recorded(results):
+    """A large `param/x` as every STRIDE-th of its numbers in row-major order, and beside it `shape/x`."""
+    record = {}
+    for name, value in results.items():
+        value = np.asarray(value)
+        if name.startswith("param/") and value.size > WHOLE:
+            record[name.replace("param/", "shape/", 1)] = np.array(value.shape, float)
+            value = value.reshape(-1)[::STRIDE]
+        record[name] = value
+    return record
+
+
 def compute(case):
-    stored = read_safetensors(MINIATURE) if case["weights"] == "miniature" else made_weights(case["weights"])
-    inputs = made_inputs(case, stored)
-    exact = lambda tensors: {
-        name: tensor if tensor.dtype == np.int64 else tensor.astype(np.float64) for name, tensor in tensors.items()
-    }
-    ids = np.array([row + [0] * (77 - len(row)) for row in case["tokens"]])
-    results = plain.replay(case, exact(stored), exact(inputs), ids)
-    return {name: np.asarray(value) for name, value in results.items()}
+    weights = weights_of(json.dumps(case["weights"]))
+    return recorded(plain.replay(case, weights, made_inputs(case, weights), prompts_of(case)))
+
+
+def difference(ours, theirs):
+    """max |a − b| / max |b|."""
+    if theirs is None or ours.shape != theirs.shape:
+        return np.inf
+    return np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30)
 
 
 def main():
-    check, folder = "--check" in sys.argv, pathlib.Path(sys.argv[-1])
-    same = True
-    for name, case in json.loads((HERE / "cases.json").read_text()).items():
-        results, path = compute(case), folder / f"{name}.safetensors"
-        if not check:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--only", action="append", metavar="PREFIX")
+    options = parser.parse_args()
+    cases, same = json.loads((HERE / "cases.json").read_text()), True
+    chosen = {name: case for name, case in cases.items() if name.startswith(tuple(options.only or [""]))}
+    if not chosen:
+        parser.error(f"no case's name starts with {' or '.join(options.only)}")
+    if options.check:
+        case = cases["miniature-zero_shot"]
+        weights = weights_of(json.dumps(case["weights"]))
+        same = identities.hold(weights, made_inputs(case, weights)["eval/images"][:2], prompts_of(case), numbers)
+    for name, case in chosen.items():
+        results, path = compute(case), options.folder / f"{name}.safetensors"
+        if not options.check:
             write_safetensors(path, results)
-            print(f"{path.name}: {len(results)} tensors")
+            print(f"{path.name}: {len(results)} tensors", flush=True)
             continue
-        recorded = read_safetensors(path)
-        worst = max(
-            np.abs(results[key] - recorded[key]).max() / max(np.abs(recorded[key]).max(), 1e-30)
-            if key in recorded else np.inf
-            for key in results
-        )
-        fits = worst <= TOLERANCE and results.keys() == recorded.keys()
+        golden = read_safetensors(path)
+        worst = np.max([difference(value, golden.get(key)) for key, value in results.items()])
+        fits = worst <= TOLERANCE and results.keys() == golden.keys()
         same &= fits
-        print(f"{path.name}: {len(results)} tensors, largest relative difference {worst:.1e}{'' if fits else '  DIFFERS'}")
+        verdict = f"largest relative difference {worst:.1e}{'' if fits else '  DIFFERS'}"
+        print(f"{path.name}: {len(results)} tensors, {verdict}", flush=True)
     sys.exit(not same)
 
 
