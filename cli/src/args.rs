@@ -25,7 +25,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run an experiment on this machine from beginning to end, and print its table.
+    /// Run experiments on this machine from beginning to end, and print their tables.
     Run(RunArgs),
     /// The same, and stay: the coordinator and its workers take further experiments until Ctrl-C.
     Up(RunArgs),
@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Run a worker.
     Work(WorkArgs),
-    /// Hand an experiment to a coordinator.
+    /// Hand experiments to a coordinator.
     Submit(SubmitArgs),
     /// Show the experiments, or one experiment with its jobs.
     Status(StatusArgs),
@@ -75,12 +75,12 @@ pub(crate) struct ConfigShowArgs {
     pub(crate) backbone: String,
 }
 
-/// Which experiment, and what is different from its file.
+/// Which experiments, and what is different from their files.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExperimentArgs {
-    /// An experiment file, or the name of a built-in experiment: `base_to_new`, `cross_dataset`, `few_shot`, `demo`.
-    #[arg(value_name = "EXPERIMENT")]
-    pub(crate) experiment: String,
+    /// Experiment files, or names of built-in experiments: `base_to_new`, `cross_dataset`, `few_shot`, `demo`.
+    #[arg(required = true, value_name = "EXPERIMENT")]
+    pub(crate) experiments: Vec<String>,
     /// The methods, separated by commas or spaces.
     #[arg(long, value_name = "NAMES")]
     pub(crate) methods: Option<String>,
@@ -154,7 +154,7 @@ pub(crate) struct SubmitArgs {
     pub(crate) experiment: ExperimentArgs,
     #[command(flatten)]
     pub(crate) coordinator: CoordinatorArgs,
-    /// Wait for the end, and print the table.
+    /// Wait for the end, and print the tables.
     #[arg(long)]
     pub(crate) wait: bool,
 }

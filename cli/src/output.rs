@@ -21,6 +21,14 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints what there is of one experiment as one JSON document, of several as a list.
+pub(crate) fn json_of_each(values: &[impl Serialize]) -> anyhow::Result<()> {
+    match values {
+        [value] => json(value),
+        values => json(&values),
+    }
+}
+
 /// The result table with what its marks mean.
 pub(crate) fn results(results: &Results) -> String {
     let counts = results.experiment.counts;

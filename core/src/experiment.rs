@@ -11,7 +11,6 @@ use crate::hyper::Overrides;
 use crate::input::{InvalidInput, Refusals, from_toml, from_value, one_of};
 use crate::method::Method;
 use crate::names::{Precision, Protocol};
-use crate::preset;
 use crate::spec::SpecHash;
 
 /// Methods × data sets × seeds × shots under one protocol.
@@ -127,18 +126,6 @@ impl Experiment {
             .enumerate()
             .filter_map(|(i, method)| refusals.keep(named::<Method>(method, &format!("methods[{i}]"))))
             .collect();
-        if let Some(protocol) = protocol {
-            for (i, method) in methods.iter().enumerate() {
-                let mut protocols = preset::protocols(*method);
-                if !protocols.clone().any(|known| known == protocol) {
-                    let expected = format!("a method with a preset for `{protocol}`; `{method}` has presets for {}", {
-                        let names: Vec<_> = protocols.by_ref().map(|known| format!("`{known}`")).collect();
-                        names.join(", ")
-                    });
-                    refusals.add(InvalidInput::new(format!("methods[{i}]"), method, expected));
-                }
-            }
-        }
         let datasets = match document.datasets {
             Datasets::Word(word) if word == "all" => protocol.map(all_of).unwrap_or_default(),
             Datasets::Word(word) => {

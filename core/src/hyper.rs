@@ -5,14 +5,16 @@ use serde::{Deserialize, Serialize};
 use crate::input::InvalidInput;
 use crate::method::Method;
 
-/// Declares [`Overrides`] and [`Hyperparameters`] with the same keys.
+/// Declares [`Overrides`] and [`Hyperparameters`] with the same keys. Those after `of some methods` are absent from the values of
+/// a method that doesn't have them, so that a new key leaves the identities of older methods' jobs as they are.
 macro_rules! hyperparameters {
-    ($($(#[$doc:meta])* $key:ident: $type:ty),+ $(,)?) => {
+    ($($(#[$doc:meta])* $key:ident: $type:ty),+; of some methods: $($(#[$some_doc:meta])* $some:ident: $some_type:ty),+ $(,)?) => {
         /// Single values that replace a preset's; a key that is absent leaves the preset's value.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Overrides {
             $($(#[$doc])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $key: Option<$type>,)+
+            $($(#[$some_doc])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $some: Option<$some_type>,)+
             /// The model layers, numbered from 1, that get representation tokens. Absent: method.md section 2, scaled to
             /// the tower's depth (interfaces.md section 5).
             #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,11 +24,12 @@ macro_rules! hyperparameters {
             pub eval: Option<Evaluation>,
         }
 
-        /// The resolved values that a job runs with. Keys that a job's method does not have are 0.
+        /// The resolved values that a job runs with. Keys that a job's method does not have are 0 or absent.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Hyperparameters {
             $($(#[$doc])* pub $key: $type,)+
+            $($(#[$some_doc])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $some: Option<$some_type>,)+
             /// See [`Overrides::rep_layers`].
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub rep_layers: Option<Vec<u32>>,
@@ -37,7 +40,7 @@ macro_rules! hyperparameters {
 
         impl Overrides {
             /// Every key that can be overridden.
-            pub const KEYS: &'static [&'static str] = &[$(stringify!($key),)+ "rep_layers", "eval"];
+            pub const KEYS: &'static [&'static str] = &[$(stringify!($key),)+ $(stringify!($some),)+ "rep_layers", "eval"];
         }
 
         impl Hyperparameters {
@@ -47,6 +50,9 @@ macro_rules! hyperparameters {
             pub fn with(mut self, method: Method, overrides: &Overrides) -> Self {
                 $(if method.has(stringify!($key)) && let Some(value) = overrides.$key {
                     self.$key = value;
+                })+
+                $(if method.has(stringify!($some)) && overrides.$some.is_some() {
+                    self.$some = overrides.$some;
                 })+
                 if method.has("rep_layers") && overrides.rep_layers.is_some() {
                     self.rep_layers.clone_from(&overrides.rep_layers);
@@ -64,12 +70,13 @@ macro_rules! hyperparameters {
                 all.into_iter().filter(|(key, _)| method.has(key)).collect()
             }
 
-            /// Overrides that name every value, for a job that is to run with exactly these.
-            pub fn as_overrides(&self) -> Overrides {
+            /// Overrides that name every value of `method`, for a job that is to run with exactly these.
+            pub fn as_overrides(&self, method: Method) -> Overrides {
                 Overrides {
-                    $($key: Some(self.$key),)+
+                    $($key: method.has(stringify!($key)).then_some(self.$key),)+
+                    $($some: self.$some,)+
                     rep_layers: self.rep_layers.clone(),
-                    eval: Some(self.eval),
+                    eval: method.has("eval").then_some(self.eval),
                 }
             }
         }
@@ -85,7 +92,7 @@ hyperparameters! {
     warmup_epochs: u32,
     /// Learning rate of the warm-up epochs.
     warmup_lr: f64,
-    /// Decoupled weight decay of `AdamW`.
+    /// Weight decay: decoupled with `AdamW`, added to the gradient with SGD.
     weight_decay: f64,
     /// Images per training step.
     train_batch: u32,
@@ -108,7 +115,12 @@ hyperparameters! {
     /// Rank of the representation projection's residual.
     proj_lora_dim: u32,
     /// r: rank of a layer's residual in the shared aligner.
-    res_lora_dim: u32,
+    res_lora_dim: u32;
+    of some methods:
+    /// Context vectors in a class's prompt.
+    n_ctx: u32,
+    /// Momentum of SGD.
+    momentum: f64,
 }
 
 /// When to evaluate during training.
@@ -142,6 +154,7 @@ impl Overrides {
             ("n_rep_tokens", self.n_rep_tokens, 1),
             ("proj_lora_dim", self.proj_lora_dim, 1),
             ("res_lora_dim", self.res_lora_dim, 1),
+            ("n_ctx", self.n_ctx, 1),
         ];
         for (key, value, least) in counts {
             if let Some(value) = value.filter(|value| !(least..=1_000_000).contains(value)) {
@@ -152,6 +165,9 @@ impl Overrides {
             if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
                 refusals.add(InvalidInput::new(key, value, "a number from 0 to 1"));
             }
+        }
+        if let Some(momentum) = self.momentum.filter(|momentum| !(0.0..1.0).contains(momentum)) {
+            refusals.add(InvalidInput::new("momentum", momentum, "a number from 0 to below 1"));
         }
         let weights = [
             ("lr", self.lr),
@@ -199,6 +215,17 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_some_methods_is_not_written_for_the_others() {
+        let overrides = Overrides { n_ctx: Some(4), momentum: Some(0.5), ..Overrides::default() };
+        let keys = |method: &str| {
+            let values = Hyperparameters::default().with(method.parse().unwrap(), &overrides);
+            serde_json::to_value(values).unwrap().as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+        };
+        assert!(keys("coop").contains(&"n_ctx".to_owned()) && keys("coop").contains(&"momentum".to_owned()));
+        assert!(!keys("alignednorm").iter().any(|key| key == "n_ctx" || key == "momentum"));
+    }
+
+    #[test]
     fn narrower_overrides_win_key_by_key() {
         let wide = Overrides { lr: Some(0.1), beta: Some(0.9), ..Overrides::default() };
         let narrow = Overrides { beta: Some(0.2), ..Overrides::default() };
@@ -210,13 +237,14 @@ mod tests {
     fn out_of_range_values_are_named_all_at_once() {
         let overrides = Overrides {
             alpha: Some(1.5),
+            momentum: Some(1.0),
             lr: Some(-1.0),
             train_batch: Some(0),
             rep_layers: Some(vec![3, 5]),
             ..Overrides::default()
         };
         let fields: Vec<_> = overrides.check().unwrap_err().errors.into_iter().map(|error| error.field).collect();
-        assert_eq!(fields, ["train_batch", "alpha", "lr", "rep_layers"]);
+        assert_eq!(fields, ["train_batch", "alpha", "momentum", "lr", "rep_layers"]);
     }
 
     #[test]
@@ -224,6 +252,6 @@ mod tests {
         let overrides = Overrides { epochs: Some(3), rep_layers: Some(vec![2, 3]), ..Overrides::default() };
         let method: Method = "alignednorm".parse().unwrap();
         let values = Hyperparameters::default().with(method, &overrides);
-        assert_eq!(Hyperparameters::default().with(method, &values.as_overrides()), values);
+        assert_eq!(Hyperparameters::default().with(method, &values.as_overrides(method)), values);
     }
 }

@@ -1,11 +1,13 @@
 //! The methods that can be named in an experiment.
 //!
-//! This table holds what the coordinator must know of a method without libtorch; the arithmetic lies in the trainer, in one
-//! file per method. A handle is a reference into the table, so a method that isn't registered can't be expressed.
+//! This table is the one place where a method is registered: its names, the numbers that mean something for it, and its
+//! presets. It holds what the coordinator must know without libtorch; the arithmetic is a file in the trainer that has the
+//! method's key as its name. A handle is a reference into the table, so a method that isn't registered can't be expressed.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::input::{InvalidInput, one_of};
+use crate::names::Protocol;
 
 /// A registered method.
 #[derive(Clone, Copy)]
@@ -18,33 +20,75 @@ struct Info {
     folder: &'static str,
     /// The keys of [`crate::hyper::Overrides`] that mean something for the method, besides `test_batch`.
     hyperparameters: &'static [&'static [&'static str]],
+    presets: Presets,
 }
 
-/// What every method that trains representation tokens by gradient descent has.
-const TOKENS: &[&str] = &[
-    "epochs",
-    "lr",
-    "warmup_epochs",
-    "warmup_lr",
-    "weight_decay",
-    "train_batch",
-    "alpha",
-    "beta",
-    "reg_weight",
-    "rep_layers",
-    "rep_dim",
-    "n_rep_tokens",
-    "proj_lora_dim",
-    "res_lora_dim",
-    "eval",
-];
+/// The preset file of each protocol, as it was written.
+#[derive(Debug)]
+struct Presets {
+    base_to_new: &'static str,
+    cross_dataset: &'static str,
+    few_shot: &'static str,
+}
+
+/// What every method that learns has.
+const TRAINING: &[&str] = &["epochs", "lr", "warmup_epochs", "warmup_lr", "weight_decay", "train_batch", "eval"];
+/// What every method with representation tokens has.
+const TOKENS: &[&str] = &["alpha", "reg_weight", "rep_layers", "rep_dim", "n_rep_tokens"];
+/// What shared-residual aligners have.
+const RESIDUALS: &[&str] = &["beta", "proj_lora_dim", "res_lora_dim"];
 /// The weights of the norm terms.
 const NORMS: &[&str] = &["final_norm", "seq_norm"];
+/// What context vectors trained by gradient descent with momentum have.
+const CONTEXT: &[&str] = &["n_ctx", "momentum"];
+
+/// The files `configs/trainer/<key>.<protocol>.toml`.
+macro_rules! presets {
+    ($key:literal) => {
+        Presets {
+            base_to_new: include_str!(concat!("../../configs/trainer/", $key, ".base_to_new.toml")),
+            cross_dataset: include_str!(concat!("../../configs/trainer/", $key, ".cross_dataset.toml")),
+            few_shot: include_str!(concat!("../../configs/trainer/", $key, ".few_shot.toml")),
+        }
+    };
+}
 
 static METHODS: &[Info] = &[
-    Info { key: "alignednorm", label: "AlignedNorm", folder: "ALIGNEDNORM", hyperparameters: &[TOKENS, NORMS] },
-    Info { key: "mmrlpp", label: "MMRL++", folder: "MMRLpp", hyperparameters: &[TOKENS] },
-    Info { key: "zero_shot", label: "CLIP (zero-shot)", folder: "ZeroshotCLIP", hyperparameters: &[] },
+    Info {
+        key: "alignednorm",
+        label: "AlignedNorm",
+        folder: "ALIGNEDNORM",
+        hyperparameters: &[TRAINING, TOKENS, RESIDUALS, NORMS],
+        presets: presets!("alignednorm"),
+    },
+    Info {
+        key: "mmrlpp",
+        label: "MMRL++",
+        folder: "MMRLpp",
+        hyperparameters: &[TRAINING, TOKENS, RESIDUALS],
+        presets: presets!("mmrlpp"),
+    },
+    Info {
+        key: "mmrl",
+        label: "MMRL",
+        folder: "MMRL",
+        hyperparameters: &[TRAINING, TOKENS],
+        presets: presets!("mmrl"),
+    },
+    Info {
+        key: "coop",
+        label: "CoOp",
+        folder: "CoOp",
+        hyperparameters: &[TRAINING, CONTEXT],
+        presets: presets!("coop"),
+    },
+    Info {
+        key: "zero_shot",
+        label: "CLIP (zero-shot)",
+        folder: "ZeroshotCLIP",
+        hyperparameters: &[],
+        presets: presets!("zero_shot"),
+    },
 ];
 
 impl Method {
@@ -76,6 +120,15 @@ impl Method {
     /// Whether the hyper-parameter `key` changes what the method computes.
     pub fn has(self, key: &str) -> bool {
         key == "test_batch" || self.0.hyperparameters.iter().any(|keys| keys.contains(&key))
+    }
+
+    /// The method's preset file for a protocol, as it was written.
+    pub const fn preset(self, protocol: Protocol) -> &'static str {
+        match protocol {
+            Protocol::BaseToNew => self.0.presets.base_to_new,
+            Protocol::CrossDataset => self.0.presets.cross_dataset,
+            Protocol::FewShot => self.0.presets.few_shot,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Presets: the published numbers of each method and protocol, one file each under `configs/trainer/`.
+//! Presets: the published numbers of each method and protocol, one file each under `configs/trainer/`
+//! (embedded where the method is registered, in [`crate::method`]).
 
 use std::collections::BTreeMap;
 
@@ -8,19 +9,6 @@ use crate::hyper::{Hyperparameters, Overrides};
 use crate::input::{InvalidInput, from_toml};
 use crate::method::Method;
 use crate::names::Protocol;
-
-/// The preset files; adding one is a line here.
-const FILES: &[(&str, Protocol, &str)] = &[
-    ("alignednorm", Protocol::BaseToNew, include_str!("../../configs/trainer/alignednorm.base_to_new.toml")),
-    ("alignednorm", Protocol::CrossDataset, include_str!("../../configs/trainer/alignednorm.cross_dataset.toml")),
-    ("alignednorm", Protocol::FewShot, include_str!("../../configs/trainer/alignednorm.few_shot.toml")),
-    ("mmrlpp", Protocol::BaseToNew, include_str!("../../configs/trainer/mmrlpp.base_to_new.toml")),
-    ("mmrlpp", Protocol::CrossDataset, include_str!("../../configs/trainer/mmrlpp.cross_dataset.toml")),
-    ("mmrlpp", Protocol::FewShot, include_str!("../../configs/trainer/mmrlpp.few_shot.toml")),
-    ("zero_shot", Protocol::BaseToNew, include_str!("../../configs/trainer/zero_shot.base_to_new.toml")),
-    ("zero_shot", Protocol::CrossDataset, include_str!("../../configs/trainer/zero_shot.cross_dataset.toml")),
-    ("zero_shot", Protocol::FewShot, include_str!("../../configs/trainer/zero_shot.few_shot.toml")),
-];
 
 /// One preset file.
 #[derive(Debug, Deserialize)]
@@ -49,23 +37,9 @@ pub struct Preset {
     pub hyper: Hyperparameters,
 }
 
-/// The protocols that `method` has published numbers for.
-pub fn protocols(method: Method) -> impl Iterator<Item = Protocol> + Clone {
-    FILES.iter().filter(move |(key, ..)| *key == method.key()).map(|(_, protocol, _)| *protocol)
-}
-
-/// The preset file of `method` for `protocol`, as it was written.
-pub fn file(method: Method, protocol: Protocol) -> Result<&'static str, InvalidInput> {
-    let found = FILES.iter().find(|(key, of, _)| *key == method.key() && *of == protocol);
-    found.map(|(.., text)| *text).ok_or_else(|| {
-        let known: Vec<&str> = protocols(method).map(Protocol::as_str).collect();
-        InvalidInput::new("protocol", protocol, format!("one that `{method}` has a preset for: {}", known.join(", ")))
-    })
-}
-
 /// Looks the preset up. Data sets without numbers of their own get the protocol's defaults.
 pub fn resolve(method: Method, protocol: Protocol, dataset: &str, backbone: &str) -> Result<Preset, InvalidInput> {
-    let file: File = from_toml(file(method, protocol)?)?;
+    let file: File = from_toml(method.preset(protocol))?;
     let defaults: Overrides = crate::input::from_value(file.defaults.values.into())?;
     let mut hyper = Hyperparameters::default().with(method, &defaults);
     let mut suffix = file.defaults.config_suffix.unwrap_or_default();
@@ -100,11 +74,17 @@ mod tests {
     #[test]
     fn every_file_parses_and_names_only_known_data_sets() {
         let catalogue = crate::dataset::Catalogue::built_in();
-        for (method, protocol, text) in FILES {
-            let file: File = from_toml(text).unwrap();
-            for dataset in file.datasets.keys() {
-                catalogue.get(dataset).unwrap();
-                resolve(method.parse().unwrap(), *protocol, dataset, "ViT-B/16").unwrap();
+        for method in Method::all() {
+            for &protocol in Protocol::ALL {
+                let file: File = from_toml(method.preset(protocol)).unwrap();
+                let values = file.datasets.values().chain([&file.defaults]).flat_map(|entry| entry.values.keys());
+                for key in values {
+                    assert!(method.has(key), "{method} for {protocol} sets `{key}`, which means nothing for it");
+                }
+                for dataset in file.datasets.keys() {
+                    catalogue.get(dataset).unwrap();
+                    resolve(method, protocol, dataset, "ViT-B/16").unwrap();
+                }
             }
         }
     }
@@ -122,6 +102,14 @@ mod tests {
         assert_eq!((plain.lr, plain.epochs, plain.warmup_epochs, plain.train_batch), (0.001, 10, 1, 4));
         let food = preset("mmrlpp", "food101").hyper;
         assert_eq!((food.beta, food.reg_weight, food.final_norm, food.seq_norm), (0.1, 1.0, 0.0, 0.0));
+        let eurosat = preset("mmrl", "eurosat").hyper;
+        assert_eq!((eurosat.rep_dim, eurosat.reg_weight, eurosat.beta, eurosat.test_batch), (2048, 0.01, 0.0, 250));
+        let coop = preset("coop", "dtd");
+        assert_eq!(
+            (coop.config.as_str(), coop.hyper.n_ctx, coop.hyper.momentum),
+            ("vit_b16_ep50", Some(16), Some(0.9))
+        );
+        assert_eq!((coop.hyper.lr, coop.hyper.epochs, coop.hyper.warmup_lr), (0.002, 50, 1e-5));
         assert_eq!(preset("zero_shot", "food101").hyper, Hyperparameters { test_batch: 128, ..Default::default() });
     }
 

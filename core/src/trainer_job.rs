@@ -100,7 +100,7 @@ impl TrainerJob {
             checkpoint: places.checkpoint,
             device: places.device,
             precision: spec.precision,
-            overrides: spec.hyper.as_overrides(),
+            overrides: spec.hyper.as_overrides(spec.method),
             backbone: Some(spec.backbone.clone()),
             template: Some(spec.template.clone()),
             trained_by: spec.trained_by,
@@ -189,18 +189,20 @@ mod tests {
         let job = TrainerJob::parse(JOB).unwrap();
         let catalogue = crate::dataset::Catalogue::built_in();
         let definition = catalogue.get("caltech101").unwrap();
-        let spec = JobSpec { backbone: "ViT-B/16".into(), ..job.spec(definition, None).unwrap() };
-        let places = Places {
-            weights: "w".into(),
-            data_root: "d".into(),
-            output: "o".into(),
-            checkpoint: None,
-            datasets: None,
-            device: "cpu".into(),
-        };
-        let back = TrainerJob::new(&spec, places);
-        let text = serde_json::to_string(&back).unwrap();
-        assert_eq!(TrainerJob::parse(&text).unwrap().spec(definition, None).unwrap(), spec);
+        for method in Method::all() {
+            let job = TrainerJob { method, ..job.clone() };
+            let spec = JobSpec { backbone: "ViT-B/16".into(), ..job.spec(definition, None).unwrap() };
+            let places = Places {
+                weights: "w".into(),
+                data_root: "d".into(),
+                output: "o".into(),
+                checkpoint: None,
+                datasets: None,
+                device: "cpu".into(),
+            };
+            let text = serde_json::to_string(&TrainerJob::new(&spec, places)).unwrap();
+            assert_eq!(TrainerJob::parse(&text).unwrap().spec(definition, None).unwrap(), spec);
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Optimisation (method.md, section 5): `AdamW` and the learning rate of each epoch.
+//! Optimisation (method.md, section 5): `AdamW`, stochastic gradient descent, and the learning rate of each epoch.
 //!
 //! Rule of this room: what an optimiser remembers can be taken out by name and put back, so that a run goes on from a
 //! checkpoint bit for bit.
@@ -81,28 +81,82 @@ impl Optimiser for AdamW {
     }
 
     fn state(&self) -> NamedTensors {
-        let averages = [(MEAN, &self.mean), (SQUARE, &self.square)].into_iter().flat_map(|(kind, buffer)| {
-            let parts = self.parameters.parts_of(buffer);
-            parts.into_iter().map(move |(name, part)| (format!("{kind}/{name}"), part))
-        });
+        let mut state = parts_of(&self.parameters, &[(MEAN, &self.mean), (SQUARE, &self.square)]);
         // As a 32-bit float like the rest: exact up to 2^24 steps.
-        averages.chain([(STEPS.to_owned(), Tensor::from_slice(&[self.steps as f32]))]).collect()
+        state.insert(STEPS.to_owned(), Tensor::from_slice(&[self.steps as f32]));
+        state
     }
 
     fn restore(&mut self, state: &NamedTensors) -> Result<(), StateError> {
-        let _no_history = tch::no_grad_guard();
-        let get = |name: String, shape: Vec<i64>| match state.get(&name).filter(|tensor| tensor.size() == shape) {
-            Some(tensor) => Ok(tensor),
-            None => Err(StateError { name, shape }),
-        };
-        let steps = get(STEPS.to_owned(), vec![1])?;
-        for (kind, buffer) in [(MEAN, &self.mean), (SQUARE, &self.square)] {
-            for (name, mut part) in self.parameters.parts_of(buffer) {
-                part.copy_(get(format!("{kind}/{name}"), part.size())?);
-            }
-        }
+        let steps = of_shape(state, STEPS.to_owned(), vec![1])?;
+        restore_parts(&self.parameters, &[(MEAN, &self.mean), (SQUARE, &self.square)], state)?;
         self.steps = steps.to_kind(Kind::Int64).int64_value(&[0]) as u32;
         Ok(())
+    }
+}
+
+/// Stochastic gradient descent with momentum, with the formula and order of operations of `torch.optim.SGD` without
+/// dampening: the weight decay is added to the gradient.
+#[derive(Debug)]
+pub struct Sgd {
+    parameters: Parameters,
+    momentum: f64,
+    weight_decay: f64,
+    /// Decaying sum of the gradients, in the layout of the parameters' buffer.
+    velocity: Tensor,
+}
+
+impl Sgd {
+    /// An optimiser that hasn't made a step.
+    pub fn new(parameters: &Parameters, momentum: f64, weight_decay: f64) -> Self {
+        let velocity = parameters.buffer().zeros_like();
+        Self { parameters: parameters.share(), momentum, weight_decay, velocity }
+    }
+}
+
+const VELOCITY: &str = "momentum_buffer";
+
+impl Optimiser for Sgd {
+    fn step(&mut self, loss: &Tensor, lr: f64) {
+        let gradient = self.parameters.gradient(loss);
+        let _no_history = tch::no_grad_guard();
+        let mut values = self.parameters.buffer().shallow_clone();
+        let decayed = gradient + &values * self.weight_decay;
+        let _ = self.velocity.g_mul_scalar_(self.momentum).g_add_(&decayed);
+        let _ = values.g_sub_(&(&self.velocity * lr));
+    }
+
+    fn state(&self) -> NamedTensors {
+        parts_of(&self.parameters, &[(VELOCITY, &self.velocity)])
+    }
+
+    fn restore(&mut self, state: &NamedTensors) -> Result<(), StateError> {
+        restore_parts(&self.parameters, &[(VELOCITY, &self.velocity)], state)
+    }
+}
+
+/// What an optimiser remembers of each parameter, as `<kind>/<parameter>`.
+fn parts_of(parameters: &Parameters, buffers: &[(&str, &Tensor)]) -> NamedTensors {
+    let of = |(kind, buffer): &(&str, &Tensor)| {
+        let named = parameters.parts_of(buffer).into_iter();
+        named.map(|(name, part)| (format!("{kind}/{name}"), part)).collect::<Vec<_>>()
+    };
+    buffers.iter().flat_map(of).collect()
+}
+
+/// Puts back what [`parts_of`] gave.
+fn restore_parts(parameters: &Parameters, buffers: &[(&str, &Tensor)], state: &NamedTensors) -> Result<(), StateError> {
+    let _no_history = tch::no_grad_guard();
+    for (name, mut part) in parts_of(parameters, buffers) {
+        part.copy_(of_shape(state, name, part.size())?);
+    }
+    Ok(())
+}
+
+fn of_shape(state: &NamedTensors, name: String, shape: Vec<i64>) -> Result<&Tensor, StateError> {
+    match state.get(&name).filter(|tensor| tensor.size() == shape) {
+        Some(tensor) => Ok(tensor),
+        None => Err(StateError { name, shape }),
     }
 }
 
@@ -146,21 +200,39 @@ mod tests {
     }
 
     #[test]
-    fn restored_it_goes_on_bit_for_bit() {
-        let straight = parameters();
-        let mut optimiser = AdamW::new(&straight, 0.01);
-        let half = |optimiser: &mut AdamW, parameters: &Parameters| {
-            (0..5).for_each(|_| optimiser.step(&loss(parameters), 0.05));
+    fn momentum_adds_up_and_the_decay_is_part_of_the_gradient() {
+        // By hand, for the loss x: the gradient is 1 + decay·x.
+        let given = NamedTensors::from([("x".to_owned(), Tensor::from_slice(&[2.0_f32]))]);
+        let parameters = Parameters::new(&given, Device::Cpu);
+        let mut optimiser = Sgd::new(&parameters, 0.5, 0.25);
+        let mut step = || {
+            optimiser.step(&parameters.named()["x"].sum(Kind::Float), 0.1);
+            values(&parameters)[0]
         };
-        half(&mut optimiser, &straight);
-        let state = optimiser.state().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
-        let resumed = Parameters::new(straight.named(), Device::Cpu);
-        half(&mut optimiser, &straight);
+        assert!((step() - (2.0 - 0.1 * 1.5)).abs() < 1e-6);
+        assert!((step() - (1.85 - 0.1 * (0.75 + 1.0 + 0.25 * 1.85))).abs() < 1e-6);
+    }
 
-        let mut optimiser = AdamW::new(&resumed, 0.01);
-        optimiser.restore(&state).unwrap();
-        half(&mut optimiser, &resumed);
-        assert_eq!(values(&resumed), values(&straight));
+    #[test]
+    fn restored_it_goes_on_bit_for_bit() {
+        let adamw = |parameters: &Parameters| Box::new(AdamW::new(parameters, 0.01)) as Box<dyn Optimiser>;
+        let sgd = |parameters: &Parameters| Box::new(Sgd::new(parameters, 0.9, 0.01)) as Box<dyn Optimiser>;
+        for new in [adamw, sgd] {
+            let straight = parameters();
+            let mut optimiser = new(&straight);
+            let half = |optimiser: &mut dyn Optimiser, parameters: &Parameters| {
+                (0..5).for_each(|_| optimiser.step(&loss(parameters), 0.05));
+            };
+            half(optimiser.as_mut(), &straight);
+            let state = optimiser.state().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
+            let resumed = Parameters::new(straight.named(), Device::Cpu);
+            half(optimiser.as_mut(), &straight);
+
+            let mut optimiser = new(&resumed);
+            optimiser.restore(&state).unwrap();
+            half(optimiser.as_mut(), &resumed);
+            assert_eq!(values(&resumed), values(&straight));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{exit, output};
 pub(super) fn show(context: &Context, args: &ConfigShowArgs) -> anyhow::Result<u8> {
     let &ConfigShowArgs { method, protocol, ref dataset, ref backbone } = args;
     let Some(dataset) = dataset else {
-        let text = preset::file(method, protocol)?;
+        let text = method.preset(protocol);
         if context.json {
             output::json(&promptfield_core::input::from_toml::<serde_json::Value>(text)?)?;
         } else {

@@ -1,4 +1,4 @@
-//! `run` and `up`: a coordinator and workers on this machine, for one experiment or for as long as one likes.
+//! `run` and `up`: a coordinator and workers on this machine, for some experiments or for as long as one likes.
 
 use std::time::Instant;
 
@@ -14,8 +14,8 @@ use crate::{exit, output};
 
 pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow::Result<u8> {
     let started = Instant::now();
-    let experiment = submit::document(&args.experiment, &context.settings)?;
-    submit::check(&experiment, &context.settings)?;
+    let experiments = submit::documents(&args.experiment, &context.settings)?;
+    submit::check(&experiments, &context.settings)?;
     let trainer = &context.settings.trainer;
     anyhow::ensure!(
         trainer.is_file(),
@@ -32,8 +32,8 @@ pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow:
     let fleet = tokio::spawn(Fleet::new(&context.settings, url.clone(), workers).run(stop.clone()));
     let client = Client::new(url.clone())?;
     let work = async {
-        let submitted = submit::hand_over(&client, &experiment, &display).await?;
-        let code = submit::wait_and_print(context, &client, &submitted.experiment, display).await?;
+        let submitted = submit::hand_over(&client, &experiments, &display).await?;
+        let code = submit::wait_and_print(context, &client, submitted).await?;
         if !context.json {
             anstream::eprintln!("done in {}", output::duration(started.elapsed()));
         }

@@ -1,9 +1,9 @@
-//! `submit`, and what `run` shares with it: reading an experiment, handing it over, waiting, printing its table.
+//! `submit`, and what `run` shares with it: reading experiments, handing them over, waiting, printing their tables.
 
 use std::path::Path;
 
 use anyhow::Context as _;
-use promptfield_core::api::{ExperimentSummary, SubmitResponse};
+use promptfield_core::api::SubmitResponse;
 use promptfield_core::experiment::Experiment;
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
 use promptfield_core::scheduler::JobStateName;
@@ -26,23 +26,29 @@ const BUILT_IN: &[(&str, &str)] = &[
 
 pub(super) async fn submit(context: &Context, args: SubmitArgs) -> anyhow::Result<u8> {
     let client = context.client(args.coordinator.url.as_deref())?;
-    let experiment = document(&args.experiment, &context.settings)?;
+    let experiments = documents(&args.experiment, &context.settings)?;
     let display = Display::new(context.json || !args.wait);
-    let submitted = hand_over(&client, &experiment, &display).await?;
+    let submitted = hand_over(&client, &experiments, &display).await?;
     if args.wait {
-        return wait_and_print(context, &client, &submitted.experiment, display).await;
+        return wait_and_print(context, &client, submitted).await;
     }
     if context.json {
-        output::json(&submitted)?;
+        output::json_of_each(&submitted)?;
     } else {
-        anstream::println!("experiment {}: {}", submitted.experiment.id, output::counts(&submitted.experiment.counts));
+        for SubmitResponse { experiment, .. } in submitted {
+            anstream::println!("experiment {}: {}", experiment.id, output::counts(&experiment.counts));
+        }
     }
     Ok(exit::DONE)
 }
 
-/// Reads the experiment and puts in what the command line says.
-pub(super) fn document(args: &ExperimentArgs, settings: &Settings) -> anyhow::Result<Value> {
-    let mut document: Map<String, Value> = read(&args.experiment)?;
+/// Reads the experiments and puts in what the command line says.
+pub(super) fn documents(args: &ExperimentArgs, settings: &Settings) -> anyhow::Result<Vec<Value>> {
+    args.experiments.iter().map(|name| document(name, args, settings)).collect()
+}
+
+fn document(name: &str, args: &ExperimentArgs, settings: &Settings) -> anyhow::Result<Value> {
+    let mut document: Map<String, Value> = read(name)?;
     for (key, text) in [("methods", &args.methods), ("datasets", &args.datasets)] {
         if let Some(text) = text {
             let names = list(text, |name| Value::from(name));
@@ -72,9 +78,12 @@ pub(super) fn document(args: &ExperimentArgs, settings: &Settings) -> anyhow::Re
     Ok(document.into())
 }
 
-/// Checks an experiment against this machine's names, so that a slip is found before anything is started.
-pub(super) fn check(document: &Value, settings: &Settings) -> anyhow::Result<()> {
-    Experiment::from_json(document.clone(), &settings.known()?)?;
+/// Checks experiments against this machine's names, so that a slip is found before anything is started.
+pub(super) fn check(documents: &[Value], settings: &Settings) -> anyhow::Result<()> {
+    let known = settings.known()?;
+    for document in documents {
+        Experiment::from_json(document.clone(), &known)?;
+    }
     Ok(())
 }
 
@@ -100,44 +109,57 @@ fn number_or_text(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }
 
-/// Hands an experiment over. What failed or was cancelled in an earlier run of the same experiment is tried again.
+/// Hands experiments over. What failed or was cancelled in an earlier run of the same experiment is tried again.
 pub(super) async fn hand_over(
     client: &Client,
-    experiment: &Value,
+    experiments: &[Value],
     display: &Display,
-) -> anyhow::Result<SubmitResponse> {
-    let mut submitted = client.submit(experiment).await?;
-    let summary = &mut submitted.experiment;
-    let what = if submitted.created { "submitted" } else { "known already" };
-    display.say(&format!("experiment {} `{}` ({what}): {}", summary.id, summary.name, output::counts(&summary.counts)));
-    if summary.counts.failed + summary.counts.cancelled > 0 {
-        let retried = client.act(&format!("experiments/{}", summary.id), "retry").await?.changed;
-        display.say(&format!("{retried} jobs that had failed or were cancelled are tried again"));
-        *summary = client.experiment(summary.id).await?;
+) -> anyhow::Result<Vec<SubmitResponse>> {
+    let mut all = Vec::with_capacity(experiments.len());
+    for experiment in experiments {
+        let mut submitted = client.submit(experiment).await?;
+        let summary = &mut submitted.experiment;
+        let what = if submitted.created { "submitted" } else { "known already" };
+        let (id, name, counts) = (summary.id, &summary.name, output::counts(&summary.counts));
+        display.say(&format!("experiment {id} `{name}` ({what}): {counts}"));
+        if summary.counts.failed + summary.counts.cancelled > 0 {
+            let retried = client.act(&format!("experiments/{id}"), "retry").await?.changed;
+            display.say(&format!("{retried} jobs that had failed or were cancelled are tried again"));
+            *summary = client.experiment(id).await?;
+        }
+        all.push(submitted);
     }
-    Ok(submitted)
+    Ok(all)
 }
 
-/// Waits for the end of an experiment and prints its table; the exit code says whether every job has a result.
+/// Waits for the end of each experiment and prints its table; the exit code says whether every job has a result.
 pub(super) async fn wait_and_print(
     context: &Context,
     client: &Client,
-    experiment: &ExperimentSummary,
-    mut display: Display,
+    submitted: Vec<SubmitResponse>,
 ) -> anyhow::Result<u8> {
-    let ended = waiting::until_done(client, experiment.id, &mut display).await;
-    display.finish();
-    let ended = ended?;
-    let results = client.results(ended.id).await?;
+    let (mut tables, mut code) = (Vec::new(), exit::DONE);
+    for SubmitResponse { experiment, .. } in submitted {
+        let mut display = Display::new(context.json);
+        let ended = waiting::until_done(client, experiment.id, &mut display).await;
+        display.finish();
+        let ended = ended?;
+        let results = client.results(ended.id).await?;
+        if !context.json {
+            anstream::println!("{}", output::results(&results));
+        }
+        tables.push(results);
+        for job in client.jobs(ended.id, &format!("state={}", JobStateName::Failed)).await? {
+            anstream::eprintln!("job {} failed: {}: {}", job.id, job.title, output::remark(&job));
+        }
+        if ended.counts.done() < ended.counts.total() {
+            code = exit::FAILED;
+        }
+    }
     if context.json {
-        output::json(&results)?;
-    } else {
-        anstream::println!("{}", output::results(&results));
+        output::json_of_each(&tables)?;
     }
-    for job in client.jobs(ended.id, &format!("state={}", JobStateName::Failed)).await? {
-        anstream::eprintln!("job {} failed: {}: {}", job.id, job.title, output::remark(&job));
-    }
-    Ok(if ended.counts.done() == ended.counts.total() { exit::DONE } else { exit::FAILED })
+    Ok(code)
 }
 
 #[cfg(test)]

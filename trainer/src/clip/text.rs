@@ -13,11 +13,11 @@ use crate::tokenizer::{END_TOKEN, Tokens};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
     /// A text is longer than the weights' context.
-    #[error("text {index} takes {length} tokens, expected at most {context}: the weights have no more positions")]
+    #[error("text {index} takes {length} positions, expected at most {context}: the weights have no more positions")]
     Context {
         /// Which text, counted from 0.
         index: usize,
-        /// Its tokens, with start and end.
+        /// Its positions, with start and end.
         length: usize,
         /// The most tokens of a text.
         context: i64,
@@ -107,28 +107,41 @@ impl TextTower {
     /// The activations after the first `layers` layers, cut after the longest text's end.
     pub(crate) fn prefix(&self, texts: &[Tokens], layers: usize) -> Result<TextPrefix, TextError> {
         let _constant = tch::no_grad_guard();
-        let ends = self.check(texts)?;
-        let length = 1 + ends.iter().copied().max().ok_or(TextError::Empty)?;
-        let ids: Vec<i64> =
-            texts.iter().flat_map(|tokens| &tokens[..length as usize]).map(|&token| i64::from(token)).collect();
-        let ids = Tensor::from_slice(&ids).to_device(self.token_embedding.device());
-        let embedded = self.token_embedding.index_select(0, &ids).to_kind(Kind::Float);
-        let embedded = embedded.view([texts.len() as i64, length, self.geometry.width]);
-        let x = embedded + self.positional_embedding.narrow(0, 0, length);
+        let TextPrefix { activations, ends } = self.embed(texts, 0)?;
+        let x = self.positioned(&activations);
         let activations =
             self.blocks[..layers].iter().fold(x, |x, block| block.forward(&x, Rows::All, Mask::Causal).residual);
         Ok(TextPrefix { activations, ends })
     }
 
-    /// Where the texts end, if the tower can take them.
-    fn check(&self, texts: &[Tokens]) -> Result<Vec<i64>, TextError> {
+    /// The tokens' embeddings without their positions, cut after the longest text's end. The context must have room for
+    /// `more` positions besides.
+    pub(crate) fn embed(&self, texts: &[Tokens], more: usize) -> Result<TextPrefix, TextError> {
+        let _constant = tch::no_grad_guard();
+        let ends = self.check(texts, more)?;
+        let length = 1 + ends.iter().copied().max().ok_or(TextError::Empty)?;
+        let ids: Vec<i64> =
+            texts.iter().flat_map(|tokens| &tokens[..length as usize]).map(|&token| i64::from(token)).collect();
+        let ids = Tensor::from_slice(&ids).to_device(self.token_embedding.device());
+        let embedded = self.token_embedding.index_select(0, &ids).to_kind(Kind::Float);
+        let activations = embedded.view([texts.len() as i64, length, self.geometry.width]);
+        Ok(TextPrefix { activations, ends })
+    }
+
+    /// Embeddings [C, T, W] with their positions added.
+    pub(crate) fn positioned(&self, embedded: &Tensor) -> Tensor {
+        embedded + self.positional_embedding.narrow(0, 0, embedded.size()[1])
+    }
+
+    /// Where the texts end, if the tower can take them with `more` positions besides.
+    fn check(&self, texts: &[Tokens], more: usize) -> Result<Vec<i64>, TextError> {
         let (context, vocabulary) = (self.geometry.context, self.geometry.vocabulary);
         let end = |(index, tokens): (usize, &Tokens)| {
             let end = tokens.iter().position(|&token| token == END_TOKEN).unwrap_or(tokens.len() - 1);
             if let Some(&token) = tokens.iter().find(|&&token| i64::from(token) >= vocabulary) {
                 return Err(TextError::Vocabulary { index, token, vocabulary });
             }
-            let length = end + 1;
+            let length = end + 1 + more;
             if length as i64 > context {
                 return Err(TextError::Context { index, length, context });
             }
@@ -139,8 +152,14 @@ impl TextTower {
 
     /// The features [C, E] of the plain tower, not normalised, from the activations after `layers` layers.
     pub(crate) fn features(&self, prefix: &TextPrefix, layers: usize) -> Tensor {
-        let mut x = prefix.activations.shallow_clone();
-        let ends = EndTokens::new(&prefix.ends, x.size()[1], x.device());
+        let x = &prefix.activations;
+        self.encode(x, &EndTokens::new(&prefix.ends, x.size()[1], x.device()), layers)
+    }
+
+    /// The features [C, E] of the plain tower, read at `ends`, not normalised, from activations [C, T, W] after `layers`
+    /// layers.
+    pub(crate) fn encode(&self, activations: &Tensor, ends: &EndTokens, layers: usize) -> Tensor {
+        let mut x = activations.shallow_clone();
         let last = self.blocks.len() - 1;
         for (layer, block) in self.blocks.iter().enumerate().skip(layers) {
             let (rows, mask) = if layer == last { (ends.rows(), ends.mask()) } else { (Rows::All, Mask::Causal) };

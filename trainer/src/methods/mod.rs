@@ -1,10 +1,12 @@
 //! Methods: what is trained around the frozen CLIP, the loss, and how a test image is classified.
 //!
-//! Rule of this room: a method is one file with one line in [`REGISTRY`]; adding one touches nothing else in this crate.
+//! Rule of this room: a method is one file and a word in [`REGISTRY`]; adding one touches nothing else in this crate.
 //! What several share has a file of its own ([`representation`]). A method draws nothing at random while it trains and reads
 //! no file: it gets parameters, images and class names, so that a replay from outside runs the very same code as a job.
 
 mod alignednorm;
+mod coop;
+mod mmrl;
 mod mmrlpp;
 mod parameters;
 mod representation;
@@ -22,7 +24,8 @@ use crate::optimiser::{AdamW, Optimiser};
 use crate::tokenizer::{TokenError, Tokenizer, Tokens};
 
 /// Every method, in no particular order.
-static REGISTRY: &[&Registration] = &[&alignednorm::METHOD, &mmrlpp::METHOD, &zero_shot::METHOD];
+static REGISTRY: &[&Registration] =
+    &[&alignednorm::METHOD, &coop::METHOD, &mmrl::METHOD, &mmrlpp::METHOD, &zero_shot::METHOD];
 
 /// How a method is made.
 struct Registration {
@@ -253,6 +256,8 @@ mod tests {
         for (key, trained, unseen) in [
             ("alignednorm", Inference::Fused, Inference::Fused),
             ("mmrlpp", Inference::Fused, Inference::Native),
+            ("mmrl", Inference::Fused, Inference::Native),
+            ("coop", Inference::Native, Inference::Native),
             ("zero_shot", Inference::Native, Inference::Native),
         ] {
             let method: Method = key.parse().unwrap();

@@ -48,7 +48,13 @@ pub(super) struct Parameter {
     pub(super) initial: Initial,
 }
 
-/// How a parameter's first values are drawn.
+impl Parameter {
+    pub(super) fn new(name: impl Into<String>, shape: &[i64], initial: Initial) -> Self {
+        Self { name: name.into(), shape: shape.to_vec(), initial }
+    }
+}
+
+/// A parameter's first values.
 pub(super) enum Initial {
     Zeros,
     /// Normal with mean 0.
@@ -61,6 +67,8 @@ pub(super) enum Initial {
     },
     /// The same values as an earlier parameter.
     CopyOf(String),
+    /// The values of a tensor of the same shape.
+    Given(Tensor),
 }
 
 impl Initial {
@@ -70,7 +78,7 @@ impl Initial {
     }
 }
 
-/// Draws the first values. Each parameter has a stream of its own, so that none depends on which others there are.
+/// Makes the first values. Each parameter has a stream of its own, so that none depends on which others there are.
 pub(super) fn draw(parameters: &[Parameter], seed: u64) -> NamedTensors {
     let mut drawn = NamedTensors::new();
     for Parameter { name, shape, initial } in parameters {
@@ -80,6 +88,10 @@ pub(super) fn draw(parameters: &[Parameter], seed: u64) -> NamedTensors {
             Initial::CopyOf(other) => {
                 let copy = drawn[other].copy();
                 drawn.insert(name.clone(), copy);
+                continue;
+            }
+            Initial::Given(tensor) => {
+                drawn.insert(name.clone(), tensor.to_device(Device::Cpu).to_kind(Kind::Float).copy());
                 continue;
             }
             Initial::Zeros => vec![0.0; count],
@@ -189,10 +201,6 @@ fn parts(buffer: &Tensor, like: &NamedTensors) -> NamedTensors {
 mod tests {
     use super::*;
 
-    fn parameter(name: &str, shape: &[i64], initial: Initial) -> Parameter {
-        Parameter { name: name.to_owned(), shape: shape.to_vec(), initial }
-    }
-
     fn values(tensor: &Tensor) -> Vec<f32> {
         Vec::try_from(tensor.reshape(-1)).unwrap()
     }
@@ -200,10 +208,11 @@ mod tests {
     #[test]
     fn first_values_follow_their_distribution_and_the_seed() {
         let parameters = [
-            parameter("normal", &[50, 40], Initial::Normal { deviation: 0.02 }),
-            parameter("uniform", &[50, 16], Initial::kaiming_uniform(16)),
-            parameter("copy", &[50, 16], Initial::CopyOf("uniform".to_owned())),
-            parameter("zeros", &[3], Initial::Zeros),
+            Parameter::new("normal", &[50, 40], Initial::Normal { deviation: 0.02 }),
+            Parameter::new("uniform", &[50, 16], Initial::kaiming_uniform(16)),
+            Parameter::new("copy", &[50, 16], Initial::CopyOf("uniform".to_owned())),
+            Parameter::new("zeros", &[3], Initial::Zeros),
+            Parameter::new("given", &[2], Initial::Given(Tensor::from_slice(&[1.5_f64, -2.0]))),
         ];
         let drawn = draw(&parameters, 1);
         let deviation = f64::try_from(drawn["normal"].std(true)).unwrap();
@@ -212,13 +221,14 @@ mod tests {
         assert!((0.24..0.25).contains(&largest), "{largest}");
         assert_eq!(values(&drawn["copy"]), values(&drawn["uniform"]));
         assert_eq!(values(&drawn["zeros"]), [0.0; 3]);
+        assert_eq!(values(&drawn["given"]), [1.5, -2.0]);
         assert_eq!(values(&drawn["normal"]), values(&draw(&parameters[..1], 1)["normal"]));
         assert_ne!(values(&drawn["normal"]), values(&draw(&parameters, 2)["normal"]));
     }
 
     #[test]
     fn the_first_difference_is_named() {
-        let wanted = [parameter("rep_tokens", &[2, 3], Initial::Zeros)];
+        let wanted = [Parameter::new("rep_tokens", &[2, 3], Initial::Zeros)];
         let given = |name: &str, shape: &[i64]| {
             NamedTensors::from([(name.to_owned(), Tensor::zeros(shape, (Kind::Float, Device::Cpu)))])
         };

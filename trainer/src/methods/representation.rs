@@ -1,4 +1,5 @@
-//! What `AlignedNorm` and MMRL++ share: representation tokens in the upper layers of both towers (method.md, sections 2 to 4).
+//! What the methods with representation tokens in the upper layers of both towers share (method.md, sections 2 to 4). Where a
+//! layer's tokens come from is each method's [`Aligner`].
 //!
 //! Shapes: B images, C classes, K representation tokens, W a tower's width, E embedding, n representation layers. A
 //! sequence holds first the token that was there first (class or start token), then the K tokens, then the rest.
@@ -18,10 +19,30 @@ use crate::clip::{Block, BlockOutput, Clip, EndTokens, Geometry, Mask, Rows, Tex
 /// What the methods differ in.
 #[derive(Clone, Copy)]
 pub(super) struct Variant {
+    /// Where the tokens come from.
+    pub(super) aligner: &'static dyn Aligner,
     /// Whether the loss has the two norm terms.
     pub(super) norm_terms: bool,
     /// Which logits decide on classes and data sets that weren't trained on.
     pub(super) unseen: Inference,
+}
+
+/// How a layer's tokens come from the tokens of the representation space, and the representation feature from the tokens.
+pub(super) trait Aligner: Sync {
+    /// What is trained of one tower: `width` is W, `layers` the number of its representation layers.
+    fn tower(&self, tower: &str, width: i64, layers: usize, hyper: &Hyperparameters) -> Vec<Parameter>;
+
+    /// What is trained of the representation feature's projection, which starts at the frozen `proj` [W, E].
+    fn projection(&self, proj: &Tensor, hyper: &Hyperparameters) -> Vec<Parameter>;
+
+    /// A tower's tokens [K, W], for each of so many representation layers, from those of the space [K, `d_r`].
+    fn tokens(&self, parameters: &Parameters, tower: &str, layers: usize, space: &Tensor) -> Vec<Tensor>;
+
+    /// The representation feature [B, E] from the mean of the normalised tokens [B, W]; `proj` [W, E] is frozen.
+    fn project(&self, parameters: &Parameters, mean: &Tensor, proj: &Tensor) -> Tensor;
+
+    /// β: the share of a layer's own tokens when they meet what the layer before left in their place.
+    fn beta(&self, hyper: &Hyperparameters) -> f64;
 }
 
 /// The layers of each tower that get tokens, counted from 0.
@@ -53,44 +74,25 @@ fn representation_layers(
     }
 }
 
-/// R, the shared-residual aligner of each tower, and the residual of the representation projection.
-pub(super) fn parameters(clip: &Clip, hyper: &Hyperparameters) -> Result<Vec<Parameter>, MethodError> {
+/// The tokens of the representation space, and what the aligner adds.
+pub(super) fn parameters(
+    clip: &Clip,
+    hyper: &Hyperparameters,
+    aligner: &dyn Aligner,
+) -> Result<Vec<Parameter>, MethodError> {
     const TOKEN_DEVIATION: f64 = 0.02;
-    let (tokens, space) = (i64::from(hyper.n_rep_tokens), i64::from(hyper.rep_dim));
-    let (rank, proj_rank) = (i64::from(hyper.res_lora_dim), i64::from(hyper.proj_lora_dim));
     let geometry = clip.geometry();
     let layers = RepresentationLayers::new(geometry, hyper)?;
-    let mut parameters = Vec::new();
-    let mut add = |name: String, shape: [i64; 2], initial| {
-        parameters.push(Parameter { name, shape: shape.to_vec(), initial });
-    };
-    add("rep_tokens".to_owned(), [tokens, space], Initial::Normal { deviation: TOKEN_DEVIATION });
-    for (tower, layers, width) in
-        [("vision", &layers.vision, geometry.vision.width), ("text", &layers.text, geometry.text.width)]
-    {
-        add(format!("{tower}.aligner.weight"), [width, space], Initial::kaiming_uniform(space));
-        for layer in 0..layers.len() {
-            add(format!("{tower}.aligner.{layer}.lora_a"), [width, rank], Initial::kaiming_uniform(rank));
-            add(format!("{tower}.aligner.{layer}.lora_b"), [rank, space], Initial::Zeros);
-        }
-    }
-    let width = geometry.vision.width;
-    add("vision.proj.lora_a".to_owned(), [width, proj_rank], Initial::kaiming_uniform(proj_rank));
-    add("vision.proj.lora_b".to_owned(), [proj_rank, geometry.embedding], Initial::Zeros);
-    for (tower, layers, width) in
-        [("vision", layers.vision, geometry.vision.width), ("text", layers.text, geometry.text.width)]
-    {
-        for layer in 0..layers.len() {
-            let initial = match layer {
-                // Both the weight and the bias of a default linear layer are drawn from ±1/√fan-in.
-                0 => Initial::kaiming_uniform(space),
-                _ => Initial::CopyOf(format!("{tower}.aligner.0.bias")),
-            };
-            parameters.push(Parameter { name: format!("{tower}.aligner.{layer}.bias"), shape: vec![width], initial });
-        }
-    }
+    let shape = [i64::from(hyper.n_rep_tokens), i64::from(hyper.rep_dim)];
+    let mut parameters = vec![Parameter::new(SPACE, &shape, Initial::Normal { deviation: TOKEN_DEVIATION })];
+    parameters.extend(aligner.tower("vision", geometry.vision.width, layers.vision.len(), hyper));
+    parameters.extend(aligner.tower("text", geometry.text.width, layers.text.len(), hyper));
+    parameters.extend(aligner.projection(&clip.vision.proj, hyper));
     Ok(parameters)
 }
+
+/// The parameter that holds the tokens of the representation space.
+const SPACE: &str = "rep_tokens";
 
 struct Representation<'a> {
     clip: &'a Clip,
@@ -132,16 +134,14 @@ struct ImageFeatures {
 }
 
 impl Representation<'_> {
-    /// A tower's tokens, [K, W] for each representation layer: `R_i = R·(W_m + A_i·B_i)ᵀ + b_i`.
+    /// A tower's tokens, [K, W] for each representation layer.
     fn tokens(&self, tower: &str, layers: &Range<usize>) -> Vec<Tensor> {
-        let parameter = |name: &str| self.parameters.get(&format!("{tower}.aligner.{name}"));
-        let space = self.parameters.get("rep_tokens");
-        let shared = space.matmul(&parameter("weight").tr());
-        let token = |layer: usize| {
-            let lora = |half: &str| parameter(&format!("{layer}.{half}")).tr();
-            &shared + space.matmul(&lora("lora_b")).matmul(&lora("lora_a")) + parameter(&format!("{layer}.bias"))
-        };
-        (0..layers.len()).map(token).collect()
+        self.variant.aligner.tokens(&self.parameters, tower, layers.len(), self.parameters.get(SPACE))
+    }
+
+    /// β.
+    fn beta(&self) -> f64 {
+        self.variant.aligner.beta(&self.hyper)
     }
 
     /// t [C, E].
@@ -152,7 +152,7 @@ impl Representation<'_> {
             &self.layers.text,
             &self.prompts.activations,
             &self.tokens("text", &self.layers.text),
-            self.hyper.beta,
+            self.beta(),
             (Mask::Causal, self.ends.mask(), self.ends.rows()),
             |_| {},
         );
@@ -169,7 +169,7 @@ impl Representation<'_> {
             &self.layers.vision,
             prefix,
             tokens,
-            self.hyper.beta,
+            self.beta(),
             (Mask::None, Mask::None, Rows::First(1 + count)),
             |output| {
                 if let Some(norms) = norms {
@@ -179,8 +179,7 @@ impl Representation<'_> {
         );
         let normed = tower.ln_post.forward(&x);
         let (class_normed, rep_normed) = (normed.select(1, 0), normed.narrow(1, 1, count).mean_dim(1, false, None));
-        let lora = |half| self.parameters.get(&format!("vision.proj.{half}"));
-        let rep = rep_normed.matmul(proj) + rep_normed.matmul(lora("lora_a")).matmul(lora("lora_b"));
+        let rep = self.variant.aligner.project(&self.parameters, &rep_normed, proj);
         ImageFeatures { class: class_normed.matmul(proj), rep, class_normed, rep_normed }
     }
 
@@ -222,16 +221,20 @@ fn prompted(
 }
 
 /// [first, token, rest].
-fn insert(x: &Tensor, token: &Tensor) -> Tensor {
+pub(super) fn insert(x: &Tensor, token: &Tensor) -> Tensor {
     let (sequences, length) = (x.size()[0], x.size()[1]);
     let token = token.unsqueeze(0).expand([sequences, -1, -1], false);
     Tensor::cat(&[x.narrow(1, 0, 1), token, x.narrow(1, 1, length - 1)], 1)
 }
 
-/// [first, β·token + (1−β)·what stands there, rest].
+/// [first, β·token + (1−β)·what stands there, rest]; with β = 1 the tokens are replaced.
 fn mix(x: &Tensor, token: &Tensor, beta: f64) -> Tensor {
     let (count, length) = (token.size()[0], x.size()[1]);
-    let mixed = x.narrow(1, 1, count) * (1.0 - beta) + token * beta;
+    let mixed = if beta < 1.0 {
+        x.narrow(1, 1, count) * (1.0 - beta) + token * beta
+    } else {
+        token.unsqueeze(0).expand([x.size()[0], -1, -1], false)
+    };
     Tensor::cat(&[x.narrow(1, 0, 1), mixed, x.narrow(1, 1 + count, length - 1 - count)], 1)
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use promptfield_core::layout::parse_log_result;
+use promptfield_core::method::Method;
 use promptfield_core::outcome::{FailureClass, Manifest};
 use promptfield_core::trainer_job::TrainerJob;
 use promptfield_core::trainer_wire::{Outcome, Progress};
@@ -159,7 +160,7 @@ fn zero_shot_evaluates_in_both_stages_and_needs_no_checkpoint() {
 
 #[test]
 fn a_resumed_job_gives_the_same_bytes_as_an_uninterrupted_one() {
-    for method in ["alignednorm", "mmrlpp"] {
+    for method in Method::all().filter(|method| method.learns()) {
         let room = Room::new();
         let job = |output: &str| room.job(output, json!({"method": method}));
         let whole = complete(&job("whole"));

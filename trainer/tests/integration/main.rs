@@ -2,5 +2,6 @@
 
 mod fixture;
 mod jobs;
+mod kills;
 mod serve;
 mod towers;

@@ -1,0 +1,87 @@
+//! `CoOp` (Zhou et al., IJCV 2022): context vectors in the place of the prompt's words, the same for all classes, with the class
+//! name at the end. Only they are trained, by the cross-entropy of the class feature's logits.
+//!
+//! Shapes: B images, C classes, T tokens of the longest class name's text, W the text tower's width.
+
+use promptfield_core::hyper::Hyperparameters;
+use tch::Tensor;
+
+use super::parameters::{Initial, Parameter};
+use super::representation::insert;
+use super::{
+    Built, Classes, Classifier, Evaluated, Inference, Logits, Model, Parameters, Parts, Registration, TrainingLoss,
+    normalised,
+};
+use crate::clip::{Clip, EndTokens};
+use crate::optimiser::{Optimiser, Sgd};
+
+pub(super) static METHOD: Registration = Registration {
+    key: "coop",
+    parameters: |clip, hyper| {
+        let shape = [i64::from(hyper.n_ctx.unwrap_or_default()), clip.geometry().text.width];
+        Ok(vec![Parameter::new(CONTEXT, &shape, Initial::Normal { deviation: 0.02 })])
+    },
+    build,
+};
+
+/// The parameter that holds the context vectors [`n_ctx`, W].
+const CONTEXT: &str = "ctx";
+/// What is tokenised of a class; the data set's template is for prompts without context vectors.
+const TEMPLATE: &str = "{}.";
+
+struct ContextVectors<'a> {
+    clip: &'a Clip,
+    parameters: Parameters,
+    /// Start token, class name and end token [C, T, W], without positions.
+    names: Tensor,
+    /// Where they end once the context is in.
+    ends: EndTokens,
+}
+
+fn build<'a>(clip: &'a Clip, parts: Parts<'_>) -> Built<'a> {
+    let Parts { classes, parameters, .. } = parts;
+    let context = parameters.get(CONTEXT).size()[0];
+    let prompts = Classes { template: TEMPLATE, ..classes }.prompts()?;
+    let names = clip.text.embed(&prompts, context as usize)?;
+    let ends: Vec<i64> = names.ends.iter().map(|end| end + context).collect();
+    let ends = EndTokens::new(&ends, names.activations.size()[1] + context, clip.device());
+    Ok(Box::new(ContextVectors { clip, parameters, names: names.activations, ends }))
+}
+
+impl ContextVectors<'_> {
+    /// The class prompts' features, normalised [C, E].
+    fn texts(&self) -> Tensor {
+        let prompts = insert(&self.names, self.parameters.get(CONTEXT));
+        normalised(&self.clip.text.encode(&self.clip.text.positioned(&prompts), &self.ends, 0))
+    }
+
+    fn logits(&self, images: &Tensor, texts: &Tensor) -> Logits {
+        let images = normalised(&self.clip.image_features(images));
+        Logits { native: images.matmul(&texts.tr()) * 100.0, rep: None, alpha: 1.0 }
+    }
+}
+
+impl Model for ContextVectors<'_> {
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn training_loss(&self, images: &Tensor, labels: &Tensor) -> TrainingLoss {
+        let logits = self.logits(images, &self.texts());
+        TrainingLoss::sum(vec![("ce", logits.native.cross_entropy_for_logits(labels))], Vec::new(), &logits)
+    }
+
+    fn classifier(&self) -> Classifier<'_> {
+        let _constant = tch::no_grad_guard();
+        let texts = self.texts();
+        Box::new(move |images| self.logits(images, &texts))
+    }
+
+    fn inference(&self, _: Evaluated) -> Inference {
+        Inference::Native
+    }
+
+    fn optimiser(&self, hyper: &Hyperparameters) -> Box<dyn Optimiser> {
+        Box::new(Sgd::new(&self.parameters, hyper.momentum.unwrap_or_default(), hyper.weight_decay))
+    }
+}

@@ -1,0 +1,78 @@
+//! Trainers that are killed, as by a power cut, at moments that nobody chose.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, LOG_FILE};
+use promptfield_core::method::Method;
+use serde_json::json;
+
+use crate::fixture::{job_json, tiny};
+
+/// Runs the job, for `limit` at most and then no further; returns what it had printed.
+fn run(job: &Path, limit: Option<Duration>) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_promptfield-trainer"));
+    command.env("PROMPTFIELD_THREADS", "1").arg("run").arg(job);
+    let mut trainer = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = trainer.stdout.take().unwrap();
+    let (said, hear) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).unwrap();
+        said.send(text).unwrap();
+    });
+    let early = limit.and_then(|limit| hear.recv_timeout(limit).ok());
+    if limit.is_some() {
+        trainer.kill().unwrap();
+    }
+    let text = early.unwrap_or_else(|| hear.recv().unwrap());
+    let status = trainer.wait().unwrap();
+    assert!(status.success() || limit.is_some(), "{status}: {text}");
+    text
+}
+
+#[test]
+fn killed_at_random_moments_a_job_ends_with_the_same_checkpoint_and_the_whole_log() {
+    const KILLS: u32 = 3;
+    for method in Method::all().filter(|method| method.learns()) {
+        let root = tempfile::tempdir().unwrap();
+        let data = tiny(root.path());
+        let job = |output: &str| {
+            let path = root.path().join(format!("{output}.json"));
+            let job = job_json(&data, &root.path().join(output), json!({"method": method}));
+            fs_err::write(&path, job.to_string()).unwrap();
+            path
+        };
+        let checkpoint = |output: &str| {
+            fs_err::read(root.path().join(output).join(CHECKPOINT_FOLDER).join(CHECKPOINT_FILE)).unwrap()
+        };
+        let begun = Instant::now();
+        run(&job("whole"), None);
+        let whole = begun.elapsed();
+
+        let mut moments = Vec::new();
+        let mut said = String::new();
+        for kill in 0..KILLS {
+            let share = RandomState::new().hash_one(kill) as f64 / u64::MAX as f64;
+            moments.push(whole.mul_f64(share));
+            // A line that was cut off in the middle is not one.
+            let text = run(&job("killed"), moments.last().copied());
+            said.push_str(text.rsplit_once('\n').map_or("", |(lines, _)| lines));
+            said.push('\n');
+        }
+        said.push_str(&run(&job("killed"), None));
+        assert_eq!(checkpoint("killed"), checkpoint("whole"), "{method}, killed after {moments:?} of {whole:?}");
+        let log = fs_err::read_to_string(root.path().join("killed").join(LOG_FILE)).unwrap();
+        let mut lines = log.lines();
+        for line in said.lines().filter(|line| !line.is_empty()) {
+            assert!(
+                lines.any(|kept| kept == line),
+                "{method}, killed after {moments:?}: the log lost `{line}`:\n{log}"
+            );
+        }
+    }
+}
