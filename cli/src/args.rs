@@ -37,7 +37,7 @@ pub(crate) enum Command {
     Submit(SubmitArgs),
     /// Show the experiments, or one experiment with its jobs.
     Status(StatusArgs),
-    /// Print an experiment's table.
+    /// Print an experiment's table, or one job's numbers by class.
     Results(ResultsArgs),
     /// Print a job's log.
     Logs(JobArgs),
@@ -174,6 +174,9 @@ pub(crate) struct ResultsArgs {
     /// `csv`, `markdown`, `latex` or `json` instead of a table for the terminal.
     #[arg(long)]
     pub(crate) format: Option<Format>,
+    /// One job instead: its numbers by class.
+    #[arg(long, conflicts_with_all = ["experiment", "format"])]
+    pub(crate) job: Option<JobId>,
     #[command(flatten)]
     pub(crate) coordinator: CoordinatorArgs,
 }

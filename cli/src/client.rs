@@ -3,6 +3,7 @@
 use promptfield_core::api::{
     Changed, ExperimentSummary, JobDetail, JobSummary, PREFIX, Page, Problem, Results, SubmitResponse, WorkerSummary,
 };
+use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::{ExperimentId, JobId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::Explanation;
@@ -53,6 +54,10 @@ impl Client {
 
     pub(crate) async fn job(&self, id: JobId) -> anyhow::Result<JobDetail> {
         self.json(self.request(Method::GET, &format!("/jobs/{id}"))).await
+    }
+
+    pub(crate) async fn evaluation(&self, id: JobId) -> anyhow::Result<Evaluation> {
+        self.json(self.request(Method::GET, &format!("/jobs/{id}/evaluation"))).await
     }
 
     pub(crate) async fn log(&self, id: JobId) -> anyhow::Result<String> {

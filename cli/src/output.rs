@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use promptfield_core::api::{ExperimentSummary, JobSummary, Results, WorkerSummary};
+use promptfield_core::evaluation::Evaluation;
+use promptfield_core::outcome::TestResult;
 use promptfield_core::scheduler::Counts;
 use promptfield_core::tables::Grid;
 use serde::Serialize;
@@ -51,12 +53,40 @@ fn grid(grid: &Grid) -> String {
             table.add_row(row);
         }
     }
-    for column in 2..grid.header.len() {
+    align_right(&mut table, 2..grid.header.len());
+    table.trim_fmt()
+}
+
+fn align_right(table: &mut Table, columns: std::ops::Range<usize>) {
+    for column in columns {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table.trim_fmt()
+}
+
+/// A job's numbers, class by class, and its rates over all of them.
+pub(crate) fn evaluation(job: &JobSummary, evaluation: &Evaluation) -> String {
+    let mut table = table(&["Class", "Images", "Accuracy", "Most often taken for"]);
+    let name = |label: u32| evaluation.classes.get(label as usize).map_or("", |class| class.name.as_str());
+    for class in &evaluation.classes {
+        table.add_row([
+            class.name.clone(),
+            class.images.to_string(),
+            class.accuracy().map_or_else(|| "–".to_owned(), |accuracy| format!("{accuracy:.2}")),
+            class.most_confused().map_or_else(String::new, |(label, images)| format!("{} ({images})", name(label))),
+        ]);
+    }
+    align_right(&mut table, 1..3);
+    let mut text = format!("{}\n{}", job.title, table.trim_fmt());
+    if let Some(TestResult { accuracy, macro_f1, calibration_error, .. }) = job.result {
+        text.push_str(&format!("\nIn per cent: accuracy {accuracy:.2}, macro-F1 {macro_f1:.2}"));
+        if let Some(error) = calibration_error {
+            text.push_str(&format!(", calibration error {error:.2}"));
+        }
+        text.push('.');
+    }
+    text
 }
 
 /// The list of experiments.
@@ -152,6 +182,22 @@ mod tests {
         let two = Counts { completed: 2, failed: 1, ..Counts::default() };
         assert_eq!(counts(&two), "3 jobs: 2 completed, 1 failed");
         assert_eq!(counts(&Counts::default()), "0 jobs: none");
+    }
+
+    #[test]
+    fn an_evaluation_is_a_class_a_line() {
+        let text = r#"{"format":1,"classes":[{"name":"cat","images":8,"predicted":6,"correct":6,"confused":[[1,2]]},
+            {"name":"dog","images":0,"predicted":2,"correct":0,"confused":[]}]}"#;
+        let job = r#"{"id":7,"title":"zero_shot on pets, new classes","dataset":"pets","state":"completed","failures":0,
+            "worker":null,"progress":null,"failure":null,"result":{"total":8,"correct":6,"accuracy":75.0,"error":25.0,
+            "macro_f1":85.714,"calibration_error":12.345}}"#;
+        let text = evaluation(&serde_json::from_str(job).unwrap(), &Evaluation::parse(text).unwrap());
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        assert_eq!(lines[0], "zero_shot on pets, new classes");
+        let words: Vec<Vec<&str>> = lines[1..].iter().map(|line| line.split_whitespace().collect()).collect();
+        assert!(words.contains(&vec!["cat", "8", "75.00", "dog", "(2)"]), "{text}");
+        assert!(words.contains(&vec!["dog", "0", "–"]), "{text}");
+        assert_eq!(lines.last(), Some(&"In per cent: accuracy 75.00, macro-F1 85.71, calibration error 12.35."));
     }
 
     #[test]

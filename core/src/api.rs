@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evaluation::Evaluation;
 use crate::experiment::Experiment;
 use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, WorkerId};
 use crate::input::FieldError;
@@ -282,6 +283,9 @@ pub struct CompletionReport {
     pub token: FencingToken,
     /// What it brought.
     pub outcome: Outcome,
+    /// Its numbers by class; absent when its folder has none.
+    #[serde(default)]
+    pub evaluation: Option<Evaluation>,
 }
 
 /// An attempt failed.

@@ -10,6 +10,8 @@ pub const CHECKPOINT_FOLDER: &str = "MultiModalRepresentationLearner";
 pub const CHECKPOINT_FILE: &str = "model.safetensors";
 /// The document that makes a folder complete.
 pub const MANIFEST_FILE: &str = "manifest.json";
+/// The numbers by class, a [`crate::evaluation::Evaluation`].
+pub const EVALUATION_FILE: &str = "evaluation.json";
 /// The log that people's parsers read.
 pub const LOG_FILE: &str = "log.txt";
 /// What a folder's name ends in while it is worked on.
@@ -50,6 +52,7 @@ pub fn parse_log_result(log: &str) -> Option<TestResult> {
         accuracy,
         error: 100.0 - accuracy,
         macro_f1: number("macro_f1")?,
+        calibration_error: number("ece"),
     })
 }
 
@@ -62,6 +65,8 @@ mod tests {
         let log = "epoch [1/1]\n=> result\n* total: 4,200\n* correct: 4,036\n* accuracy: 96.1%\n* error: 3.9%\n* macro_f1: 96.0%\n";
         let result = parse_log_result(log).unwrap();
         assert_eq!((result.total, result.correct, result.macro_f1), (4200, 4036, 96.0));
+        assert_eq!(result.calibration_error, None);
+        assert_eq!(parse_log_result(&format!("{log}* ece: 2.5%\n")).unwrap().calibration_error, Some(2.5));
         assert!((result.accuracy - 96.095_238).abs() < 1e-6);
     }
 

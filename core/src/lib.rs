@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod dataset;
+pub mod evaluation;
 pub mod experiment;
 pub mod hyper;
 pub mod id;

@@ -21,6 +21,9 @@ pub struct TestResult {
     pub error: f64,
     /// The mean of the classes' F1 scores.
     pub macro_f1: f64,
+    /// The expected calibration error; absent in the result of another tool, or of an earlier version.
+    #[serde(default)]
+    pub calibration_error: Option<f64>,
 }
 
 /// `manifest.json` of a completed output folder: from a number back to everything it rests on.

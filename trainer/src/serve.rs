@@ -255,7 +255,8 @@ mod tests {
             }
             return Err(JobError::Cancelled);
         }
-        let result = TestResult { total: 1, correct: 1, accuracy: 100.0, error: 0.0, macro_f1: 100.0 };
+        let result =
+            TestResult { total: 1, correct: 1, accuracy: 100.0, error: 0.0, macro_f1: 100.0, calibration_error: None };
         Ok(Outcome { result, adopted: false, manifest: None })
     }
 

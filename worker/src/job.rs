@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use promptfield_core::api::{CompletionReport, FailureReport, LeaseGrant, ReleaseReport};
+use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::WorkerId;
 use promptfield_core::outcome::{Failure, FailureClass};
 use promptfield_core::trainer_job::TrainerJob;
@@ -20,7 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::client::{Rejected, chain};
 use crate::report::{Outbox, SHORTEST_INTERVAL};
 use crate::trainer::{Flaw, Trainer, out_of_turn};
-use crate::{Agent, checkpoint, places};
+use crate::{Agent, checkpoint, evaluation, places};
 
 /// How long a trainer may take to stop a job that somebody else has now. A step on a slow CPU can be long.
 const CANCEL_LIMIT: Duration = Duration::from_secs(30);
@@ -248,6 +249,16 @@ impl<'a> Job<'a> {
         standing
     }
 
+    /// The numbers by class in the job's folder. Without them the result still counts.
+    async fn evaluation(&self, outcome: &Outcome) -> Option<Evaluation> {
+        let manifest = outcome.manifest.as_ref()?;
+        let folder = places::output_folder(&self.agent.options.machine, &self.grant.spec).ok()?;
+        evaluation::read(&folder, manifest).await.unwrap_or_else(|error| {
+            tracing::warn!("lease {}: the numbers by class are left out: {}", self.grant.lease, chain(&error));
+            None
+        })
+    }
+
     async fn deliver(&self, end: End) {
         let (lease, token) = (self.grant.lease, self.grant.token);
         let title = self.grant.spec.title();
@@ -259,7 +270,8 @@ impl<'a> Job<'a> {
             match end {
                 End::Completed(outcome) => {
                     let how = if outcome.adopted { "was complete already" } else { "completed" };
-                    let report = CompletionReport { token, outcome: *outcome };
+                    let evaluation = self.evaluation(&outcome).await;
+                    let report = CompletionReport { token, outcome: *outcome, evaluation };
                     match client.until_answered(|| client.complete(lease, &report)).await {
                         // It would be refused again after another attempt.
                         Err(refused @ Rejected::Refused { .. }) => {

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 mod checkpoint;
 mod client;
+mod evaluation;
 mod job;
 mod options;
 mod places;

@@ -27,6 +27,15 @@ pub(super) async fn status(context: &Context, args: StatusArgs) -> anyhow::Resul
 
 pub(super) async fn results(context: &Context, args: ResultsArgs) -> anyhow::Result<u8> {
     let client = context.client(args.coordinator.url.as_deref())?;
+    if let Some(job) = args.job {
+        let evaluation = client.evaluation(job).await?;
+        if context.json {
+            anstream::print!("{}", evaluation.to_text());
+        } else {
+            anstream::println!("{}", output::evaluation(&client.job(job).await?.summary, &evaluation));
+        }
+        return Ok(exit::DONE);
+    }
     let latest = match args.experiment {
         None => client.experiments().await?.into_iter().map(|experiment| experiment.id).max(),
         named => named,

@@ -1,5 +1,8 @@
 //! A matrix from beginning to end.
 
+use promptfield_core::evaluation::Evaluation;
+use promptfield_core::layout::EVALUATION_FILE;
+
 use crate::site::{QUICK, Site, text};
 
 #[test]
@@ -27,6 +30,40 @@ fn an_experiment_runs_and_a_second_time_there_is_nothing_to_do() {
     let adopted = site.run(&["run", "quick.toml"]);
     assert_eq!(text(&adopted.stdout), stdout, "the table is the same");
     assert_eq!(text(&adopted.stderr).matches("already complete").count(), 4, "{}", text(&adopted.stderr));
+}
+
+#[test]
+fn a_job_s_numbers_by_class_can_be_seen() {
+    let site = Site::new();
+    site.write("quick.toml", &QUICK.replace("\"alignednorm\", ", ""));
+    let mut up = site.start(&["up", "quick.toml"]);
+    let mut said = String::new();
+    while !said.contains("the coordinator stays") {
+        assert!(std::io::BufRead::read_line(&mut up.stderr, &mut said).unwrap() > 0, "{said}");
+    }
+    let url = up.url.clone();
+    let results = |more: &[&str]| site.run(&[&["results", "--coordinator", url.as_str()][..], more].concat());
+    let output = results(&["--job", "2"]);
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(stdout.starts_with("zero_shot on icons, new classes\n"), "{stdout}");
+    for word in ["Class", "Images", "Accuracy", "Most often taken for", "macro-F1", "calibration error"] {
+        assert!(stdout.contains(word), "{word}: {stdout}");
+    }
+    let document: Evaluation = serde_json::from_slice(&results(&["--job", "2", "--json"]).stdout).unwrap();
+    let folder = site.complete_folders().into_iter().find(|folder| folder.contains("test_new")).unwrap();
+    let kept = std::fs::read_to_string(site.path("output").join(folder).join(EVALUATION_FILE)).unwrap();
+    assert_eq!(document, Evaluation::parse(&kept).unwrap());
+    for class in &document.classes {
+        assert!(stdout.contains(&class.name), "{}: {stdout}", class.name);
+    }
+
+    let missing = results(&["--job", "77"]);
+    assert_eq!(missing.status.code(), Some(2), "{}", text(&missing.stderr));
+    assert!(text(&missing.stderr).contains("there is no job 77"), "{}", text(&missing.stderr));
+    assert_eq!(results(&["1", "--job", "2"]).status.code(), Some(2));
+    up.child.kill().unwrap();
+    up.child.wait().unwrap();
 }
 
 #[test]

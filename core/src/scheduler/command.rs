@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::state::{Counts, JobState, JobStateName};
+use crate::evaluation::Evaluation;
 use crate::experiment::Experiment;
 use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
 use crate::matrix::PlannedJob;
@@ -46,6 +47,8 @@ pub enum Command {
         held: Held,
         /// What it brought.
         outcome: Box<Outcome>,
+        /// Its numbers by class.
+        evaluation: Option<Box<Evaluation>>,
     },
     /// An attempt failed.
     Fail {
@@ -265,6 +268,8 @@ pub enum Change {
         result: TestResult,
         /// Where they come from; absent when another tool completed the folder.
         manifest: Option<Box<Manifest>>,
+        /// The numbers by class; absent when the folder has none.
+        evaluation: Option<Box<Evaluation>>,
     },
     /// A worker registered, or its state changed.
     Worker(WorkerRecord),

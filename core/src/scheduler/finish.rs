@@ -1,6 +1,7 @@
 //! Results and failures.
 
 use super::{AttemptEnd, Change, Held, JobState, Rejection, Reply, Scheduler};
+use crate::evaluation::Evaluation;
 use crate::id::JobId;
 use crate::outcome::{Failure, FailureClass};
 use crate::time::Timestamp;
@@ -9,7 +10,13 @@ use crate::trainer_wire::Outcome;
 impl Scheduler {
     /// Records a job's result, once. A worker that was cut off is heard as long as its attempt is the latest: its lease may
     /// have ended, but nobody else has begun. The same report again is answered as the first was.
-    pub(super) fn complete(&mut self, held: Held, outcome: Outcome, now: Timestamp) -> Result<Reply, Rejection> {
+    pub(super) fn complete(
+        &mut self,
+        held: Held,
+        outcome: Outcome,
+        evaluation: Option<Box<Evaluation>>,
+        now: Timestamp,
+    ) -> Result<Reply, Rejection> {
         let job = self.valid(held)?;
         let Some(entry) = self.jobs.get(&job) else {
             return Err(Rejection::NoJob(job));
@@ -22,7 +29,7 @@ impl Scheduler {
         let Outcome { result, adopted, manifest } = outcome;
         self.end_attempt(held.lease, AttemptEnd::Completed, None, now);
         let manifest = manifest.map(Box::new);
-        self.changes.push(Change::ResultRecorded { job, lease: held.lease, result, manifest });
+        self.changes.push(Change::ResultRecorded { job, lease: held.lease, result, manifest, evaluation });
         let state = if adopted { JobState::Skipped(result) } else { JobState::Completed(result) };
         self.set_state(job, state, None, now);
         self.unblock_dependents(job, now);

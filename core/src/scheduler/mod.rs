@@ -143,7 +143,7 @@ impl Scheduler {
             Command::Register(description) => Ok(self.register(description, now)),
             Command::Lease { worker, slots } => self.lease(worker, slots, now),
             Command::Progress { held, progress } => self.progress(held, progress, now),
-            Command::Complete { held, outcome } => self.complete(held, *outcome, now),
+            Command::Complete { held, outcome, evaluation } => self.complete(held, *outcome, evaluation, now),
             Command::Fail { held, failure } => self.fail(held, failure, now),
             Command::Release { held } => self.release(held, now),
             Command::Drain { worker } => self.drain(worker, now),

@@ -12,7 +12,8 @@ use crate::matrix;
 use crate::outcome::{Failure, FailureClass, TestResult};
 use crate::trainer_wire::{Outcome, Progress};
 
-const RESULT: TestResult = TestResult { total: 10, correct: 9, accuracy: 90.0, error: 10.0, macro_f1: 90.0 };
+const RESULT: TestResult =
+    TestResult { total: 10, correct: 9, accuracy: 90.0, error: 10.0, macro_f1: 90.0, calibration_error: None };
 
 fn experiment(name: &str, rest: &str) -> Command {
     let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
@@ -144,7 +145,7 @@ fn held(grant: &Grant) -> Held {
 
 fn completes(grant: &Grant) -> Command {
     let outcome = Outcome { result: RESULT, adopted: false, manifest: None };
-    Command::Complete { held: held(grant), outcome: Box::new(outcome) }
+    Command::Complete { held: held(grant), outcome: Box::new(outcome), evaluation: None }
 }
 
 fn fails(grant: &Grant, class: FailureClass) -> Command {
@@ -367,7 +368,7 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
         Action::Progress(i) => Command::Progress { held: of(i), progress: (i % 2 == 0).then(Progress::default) },
         Action::Complete(i, adopted) => {
             let outcome = Outcome { result: RESULT, adopted, manifest: None };
-            Command::Complete { held: of(i), outcome: Box::new(outcome) }
+            Command::Complete { held: of(i), outcome: Box::new(outcome), evaluation: None }
         }
         Action::Fail(i, class) => {
             let class = FailureClass::ALL[class % FailureClass::ALL.len()];
@@ -384,7 +385,8 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
         Action::Forge(i) => {
             let Held { lease, token } = of(i);
             let held = Held { lease, token: FencingToken(token.0 + 1) };
-            Command::Complete { held, outcome: Box::new(Outcome { result: RESULT, adopted: false, manifest: None }) }
+            let outcome = Outcome { result: RESULT, adopted: false, manifest: None };
+            Command::Complete { held, outcome: Box::new(outcome), evaluation: None }
         }
     }
 }

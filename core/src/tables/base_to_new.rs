@@ -150,6 +150,7 @@ mod tests {
                     accuracy,
                     error: 100.0 - accuracy,
                     macro_f1: 0.0,
+                    calibration_error: None,
                 })
             })
             .collect();

@@ -152,7 +152,7 @@ mod tests {
             .iter()
             .map(|job| {
                 let accuracy = 10.0 * accuracy(&job.spec.dataset).unwrap() as f64 + job.spec.seed as f64;
-                TestResult { total: 1, correct: 0, accuracy, error: 0.0, macro_f1: 0.0 }
+                TestResult { total: 1, correct: 0, accuracy, error: 0.0, macro_f1: 0.0, calibration_error: None }
             })
             .collect();
         let table = CrossDataset::new(jobs.iter().zip(&results).map(|(job, result)| Entry {

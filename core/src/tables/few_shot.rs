@@ -114,7 +114,14 @@ mod tests {
                     datasets = [\"dtd\", \"eurosat\"]\nseeds = [1, 3]\nshots = [4, 1]";
         let experiment = Experiment::from_toml(text, &known).unwrap();
         let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
-        let result = |accuracy| TestResult { total: 1, correct: 0, accuracy, error: 0.0, macro_f1: 0.0 };
+        let result = |accuracy| TestResult {
+            total: 1,
+            correct: 0,
+            accuracy,
+            error: 0.0,
+            macro_f1: 0.0,
+            calibration_error: None,
+        };
         let results: Vec<Option<TestResult>> = jobs
             .iter()
             .map(|job| {

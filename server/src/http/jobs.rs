@@ -7,6 +7,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use promptfield_core::api::{Changed, JobDetail, JobSummary, Metrics};
+use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::{JobId, LeaseId};
 use promptfield_core::scheduler::{Command, Explanation, JobRecord, JobState, Rejection, Reply};
 
@@ -56,6 +57,18 @@ pub(super) async fn show(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<J
         attempts,
         manifest,
     }))
+}
+
+/// A job's numbers by class.
+pub(super) async fn evaluation(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Evaluation>, ApiError> {
+    let find = app.writer.look(move |scheduler, _| scheduler.job(id).map(|job| job.state.result().is_some()));
+    let has_result = find.await?.ok_or(Rejection::NoJob(id))?;
+    let why = match app.reader.evaluation(id).await? {
+        Some(evaluation) => return Ok(Json(evaluation)),
+        None if has_result => "its output folder was completed by another tool or an earlier version",
+        None => "it has no result yet",
+    };
+    Err(ApiError::NotFound(format!("job {id} has no numbers by class: {why}")))
 }
 
 /// Why a job waits, or why it failed.

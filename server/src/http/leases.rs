@@ -91,8 +91,11 @@ pub(super) async fn complete(
     Id(lease): Id<LeaseId>,
     JsonBody(report): JsonBody<CompletionReport>,
 ) -> Result<StatusCode, ApiError> {
-    let CompletionReport { token, outcome } = report;
+    let CompletionReport { token, outcome, evaluation } = report;
     check(&outcome.result).map_err(|error| ApiError::Invalid(error.under("outcome.result")))?;
+    if let Some(evaluation) = &evaluation {
+        evaluation.check(&outcome.result).map_err(|error| ApiError::Invalid(error.under("evaluation")))?;
+    }
     if let Some(manifest) = &outcome.manifest
         && let Some(hash) = app.reader.hash_of_lease(lease).await?
         && manifest.spec_hash != hash
@@ -100,19 +103,23 @@ pub(super) async fn complete(
         let expected = format!("{hash}, the identity of the lease's job");
         return Err(ApiError::Invalid(InvalidInput::new("outcome.manifest.spec_hash", manifest.spec_hash, expected)));
     }
-    app.writer.apply(Command::Complete { held: Held { lease, token }, outcome: Box::new(outcome) }).await?;
+    let (held, outcome, evaluation) = (Held { lease, token }, Box::new(outcome), evaluation.map(Box::new));
+    app.writer.apply(Command::Complete { held, outcome, evaluation }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 fn check(result: &TestResult) -> Result<(), InvalidInput> {
-    let TestResult { total, correct, accuracy, error, macro_f1 } = *result;
+    let TestResult { total, correct, accuracy, error, macro_f1, calibration_error } = *result;
     if !(1..=MOST).contains(&total) {
         return Err(InvalidInput::new("total", total, "at least one image"));
     }
     if correct > total {
         return Err(InvalidInput::new("correct", correct, format!("at most {total}, the number of images")));
     }
-    for (field, rate) in [("accuracy", accuracy), ("error", error), ("macro_f1", macro_f1)] {
+    let calibration = calibration_error.map(|rate| ("calibration_error", rate));
+    for (field, rate) in
+        [("accuracy", accuracy), ("error", error), ("macro_f1", macro_f1)].into_iter().chain(calibration)
+    {
         if !(0.0..=100.0).contains(&rate) {
             return Err(InvalidInput::new(field, rate, "a number from 0 to 100"));
         }

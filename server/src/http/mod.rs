@@ -62,6 +62,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/experiments/{id}/jobs", get(experiments::jobs))
         .route("/experiments/{id}/results", get(experiments::results))
         .route("/jobs/{id}", get(jobs::show))
+        .route("/jobs/{id}/evaluation", get(jobs::evaluation))
         .route("/jobs/{id}/metrics", get(jobs::metrics))
         .route("/jobs/{id}/explain", get(jobs::explain))
         .route("/jobs/{id}/cancel", post(jobs::cancel))

@@ -20,8 +20,8 @@ const SET_STATE: &str =
     "UPDATE job SET state = ?2, failures = ?3, not_before = ?4, failure_class = ?5, failure_reason = ?6 WHERE id = ?1";
 const SET_PRIORITY: &str = "UPDATE job SET priority = ?2 WHERE id = ?1";
 const LOAD: &str = "SELECT job.id, job.hash, job.spec, job.needs, job.priority, job.state, job.failures, job.not_before, \
-     job.failure_class, job.failure_reason, result.total, result.correct, result.accuracy, result.error, result.macro_f1 \
-     FROM job LEFT JOIN result ON result.job_id = job.id ORDER BY job.id";
+     job.failure_class, job.failure_reason, result.total, result.correct, result.accuracy, result.error, result.macro_f1, \
+     result.calibration_error      FROM job LEFT JOIN result ON result.job_id = job.id ORDER BY job.id";
 pub(super) const HASH_OF_LEASE: &str =
     "SELECT job.hash FROM attempt JOIN job ON job.id = attempt.job_id WHERE attempt.id = ?1";
 
@@ -110,6 +110,7 @@ struct Row {
     accuracy: Option<f64>,
     error: Option<f64>,
     macro_f1: Option<f64>,
+    calibration_error: Option<f64>,
 }
 
 type Unreadable = Box<dyn std::error::Error + Send + Sync>;
@@ -155,6 +156,7 @@ impl Row {
             accuracy: self.accuracy.ok_or(missing)?,
             error: self.error.ok_or(missing)?,
             macro_f1: self.macro_f1.ok_or(missing)?,
+            calibration_error: self.calibration_error,
         })
     }
 }

@@ -251,8 +251,8 @@ async fn write_change(connection: &mut SqliteConnection, change: &Change) -> Res
         Change::AttemptEnded { lease, at, end, failure } => {
             attempts::set_end(connection, *lease, *at, *end, failure.as_ref()).await
         }
-        Change::ResultRecorded { job, lease, result, manifest } => {
-            results::insert(connection, *job, *lease, result, manifest.as_deref()).await
+        Change::ResultRecorded { job, lease, result, manifest, evaluation } => {
+            results::insert(connection, *job, *lease, result, manifest.as_deref(), evaluation.as_deref()).await
         }
         Change::Worker(record) => workers::upsert(connection, record).await,
         Change::Event(event) => events::insert(connection, event).await,

@@ -1,5 +1,6 @@
-//! Results and their manifests.
+//! Results, with their manifests and their numbers by class.
 
+use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::{JobId, LeaseId};
 use promptfield_core::outcome::{Manifest, TestResult};
 use promptfield_core::spec::SpecHash;
@@ -7,9 +8,10 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::{Doing, Reader, StoreError, damaged};
 
-const INSERT: &str = "INSERT INTO result (job_id, attempt_id, total, correct, accuracy, error, macro_f1, manifest) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const INSERT: &str = "INSERT INTO result (job_id, attempt_id, total, correct, accuracy, error, macro_f1, \
+     calibration_error, manifest, evaluation) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 pub(super) const MANIFEST: &str = "SELECT manifest FROM result WHERE job_id = ?1";
+pub(super) const EVALUATION: &str = "SELECT evaluation FROM result WHERE job_id = ?1";
 pub(super) const FILE_OF_SPEC: &str = "SELECT file.value ->> 'sha256' FROM job JOIN result ON result.job_id = job.id, \
      json_each(result.manifest, '$.files') AS file WHERE job.hash = ?1 AND file.key = ?2";
 
@@ -20,6 +22,7 @@ pub(super) async fn insert(
     lease: LeaseId,
     result: &TestResult,
     manifest: Option<&Manifest>,
+    evaluation: Option<&Evaluation>,
 ) -> Result<(), StoreError> {
     sqlx::query(INSERT)
         .bind(job.0.cast_signed())
@@ -29,7 +32,9 @@ pub(super) async fn insert(
         .bind(result.accuracy)
         .bind(result.error)
         .bind(result.macro_f1)
+        .bind(result.calibration_error)
         .bind(manifest.map(|manifest| serde_json::json!(manifest).to_string()))
+        .bind(evaluation.map(|evaluation| serde_json::json!(evaluation).to_string()))
         .execute(connection)
         .await
         .doing("insert a result")
@@ -44,6 +49,15 @@ impl Reader {
             sqlx::query_scalar(MANIFEST).bind(id).fetch_optional(&self.pool).await.doing("read a manifest")?;
         let manifest = text.flatten().map(|text| serde_json::from_str(&text)).transpose();
         manifest.map_err(damaged("the manifest of job", id))
+    }
+
+    /// A job's numbers by class.
+    pub(crate) async fn evaluation(&self, job: JobId) -> Result<Option<Evaluation>, StoreError> {
+        let id = job.0.cast_signed();
+        let text: Option<Option<String>> =
+            sqlx::query_scalar(EVALUATION).bind(id).fetch_optional(&self.pool).await.doing("read an evaluation")?;
+        let evaluation = text.flatten().map(|text| serde_json::from_str(&text)).transpose();
+        evaluation.map_err(damaged("the evaluation of job", id))
     }
 
     /// SHA-256 of a file that the job with this specification made.

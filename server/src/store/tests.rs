@@ -2,6 +2,7 @@
 
 use promptfield_core::api::{LogChunk, MetricPoint};
 use promptfield_core::dataset::Catalogue;
+use promptfield_core::evaluation::{ClassCounts, Evaluation};
 use promptfield_core::experiment::{Experiment, Known};
 use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
 use promptfield_core::matrix;
@@ -44,8 +45,27 @@ fn register(name: &str) -> Command {
 fn outcome(adopted: bool) -> Box<Outcome> {
     // Numbers that have no short decimal form must come back bit for bit.
     let accuracy = 100.0 * 2.0 / 3.0;
-    let result = TestResult { total: 3, correct: 2, accuracy, error: 100.0 - accuracy, macro_f1: 0.1 + 0.2 };
+    let result = TestResult {
+        total: 3,
+        correct: 2,
+        accuracy,
+        error: 100.0 - accuracy,
+        macro_f1: 0.1 + 0.2,
+        calibration_error: Some(0.7 + 0.1),
+    };
     Box::new(Outcome { result, adopted, manifest: None })
+}
+
+fn evaluation() -> Evaluation {
+    let class = |name: &str, [images, predicted, correct]: [u64; 3], confused| ClassCounts {
+        name: name.into(),
+        images,
+        predicted,
+        correct,
+        confused,
+    };
+    let classes = vec![class("it's a \"cat\"", [2, 1, 1], vec![(1, 1)]), class("caf\u{e9}", [1, 2, 1], Vec::new())];
+    Evaluation { format: Evaluation::FORMAT, classes }
 }
 
 /// A scheduler with its database.
@@ -95,7 +115,11 @@ impl World {
             1 => register(["a", "b", "c"][i % 3]),
             2 | 3 => Command::Lease { worker, slots: 1 + i % 3 },
             4 => Command::Progress { held: self.held(i), progress: i.is_multiple_of(2).then(Progress::default) },
-            5 | 6 => Command::Complete { held: self.held(i), outcome: outcome(i.is_multiple_of(3)) },
+            5 | 6 => {
+                let (outcome, evaluation) =
+                    (outcome(i.is_multiple_of(3)), i.is_multiple_of(2).then(|| Box::new(evaluation())));
+                Command::Complete { held: self.held(i), outcome, evaluation }
+            }
             7 => {
                 let class = FailureClass::ALL[i % FailureClass::ALL.len()];
                 Command::Fail { held: self.held(i), failure: Failure { class, reason: "it's broken".into() } }
@@ -233,6 +257,51 @@ async fn a_statement_that_fails_undoes_the_whole_batch() {
     world.apply(register("a")).await;
 }
 
+/// A result as the first version wrote it.
+const FIRST_INSERT: &str = "INSERT INTO result (job_id, attempt_id, total, correct, accuracy, error, macro_f1, manifest) \
+     VALUES (1, 1, 3, 2, 66.7, 33.3, 65.0, '{\"format\": 1}')";
+
+#[tokio::test]
+async fn a_database_of_the_first_version_goes_on_with_its_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true).foreign_keys(true);
+    let mut connection = options.connect().await.unwrap();
+    MIGRATIONS.run_direct(Some(1), &mut connection, false).await.unwrap();
+    let store = Store { connection, durability: Durability::Full, _lock: lock(&path).unwrap() };
+    let scheduler = Scheduler::new(Policy::default());
+    let mut world = World { folder, store, scheduler, now: START, grants: Vec::new(), events: Vec::new() };
+    world.apply(submit("[1]")).await;
+    world.apply(register("a")).await;
+    world.apply(Command::Lease { worker: WorkerId(1), slots: 2 }).await;
+    let mut first = outcome(false);
+    first.result = TestResult { accuracy: 66.7, error: 33.3, macro_f1: 65.0, calibration_error: None, ..first.result };
+    let complete = Command::Complete { held: world.held(0), outcome: first, evaluation: None };
+    let (mut changes, _) = world.scheduler.apply(complete, world.now);
+    changes.retain(|change| !matches!(change, Change::ResultRecorded { .. }));
+    world.store.write(&Writes { changes, ..Writes::default() }).await.unwrap();
+    sqlx::query(FIRST_INSERT).execute(&mut world.store.connection).await.unwrap();
+    let World { folder, store, scheduler, grants, .. } = world;
+    store.close().await.unwrap();
+
+    let mut store = Store::open(&path).await.unwrap();
+    let restored = Scheduler::restore(Policy::default(), store.load().await.unwrap(), START);
+    assert_eq!(restored.violations(), Vec::<String>::new());
+    assert_eq!(seen(&restored), seen(&scheduler));
+    let mut world = World { folder, store, scheduler: restored, now: START, grants, events: Vec::new() };
+    let reader = world.reader().await;
+    assert_eq!(reader.evaluation(JobId(1)).await.unwrap(), None);
+    let complete =
+        Command::Complete { held: world.held(1), outcome: outcome(false), evaluation: Some(Box::new(evaluation())) };
+    world.apply(complete).await;
+    let second = world.grants[1].job;
+    assert_eq!(reader.evaluation(second).await.unwrap(), Some(evaluation()));
+    assert_eq!(
+        seen(&Scheduler::restore(Policy::default(), world.store.load().await.unwrap(), START)),
+        seen(&world.scheduler)
+    );
+}
+
 #[tokio::test]
 async fn a_database_of_a_later_version_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
@@ -288,6 +357,7 @@ async fn readers_use_the_indexes() {
     for sql in [
         attempts::OF_JOB,
         attempts::LATEST_OF_JOB,
+        results::EVALUATION,
         events::AFTER,
         jobs::HASH_OF_LEASE,
         results::MANIFEST,

@@ -105,13 +105,26 @@ async fn a_result_must_make_sense() {
         ("/outcome/result/correct", json!(-1), "outcome.result.correct"),
         ("/outcome/result/macro_f1", json!(101.0), "outcome.result.macro_f1"),
         ("/outcome/result/accuracy", json!(null), "outcome.result.accuracy"),
+        ("/outcome/result/calibration_error", json!(-0.1), "outcome.result.calibration_error"),
+        ("/outcome/result/total", json!(201), "evaluation.classes"),
+        ("/evaluation/classes/1/images", json!(81), "evaluation.classes[1].images"),
+        ("/evaluation/classes/0/correct", json!("x"), "evaluation.classes[0].correct"),
+        ("/evaluation/classes/0/confused/0", json!([3, 10]), "evaluation.classes[0].confused[0][0]"),
+        ("/evaluation/format", json!(2), "evaluation.format"),
         ("/outcome/manifest/spec_hash", json!("0".repeat(64)), "outcome.manifest.spec_hash"),
     ] {
         let error =
             refused(&server, &path, &with(report.clone(), pointer, value), StatusCode::UNPROCESSABLE_ENTITY).await;
         assert_eq!(error.field, field, "{error}");
     }
-    let huge = TestResult { total: u64::MAX, correct: u64::MAX, accuracy: 100.0, error: 0.0, macro_f1: 100.0 };
+    let huge = TestResult {
+        total: u64::MAX,
+        correct: u64::MAX,
+        accuracy: 100.0,
+        error: 0.0,
+        macro_f1: 100.0,
+        calibration_error: None,
+    };
     let error =
         refused(&server, &path, &with(report, "/outcome/result", json!(huge)), StatusCode::UNPROCESSABLE_ENTITY).await;
     assert_eq!(error.field, "outcome.result.total");
@@ -167,6 +180,7 @@ async fn what_is_not_there_is_not_found() {
         "/experiments/1/results",
         "/jobs/1",
         "/jobs/1/log",
+        "/jobs/1/evaluation",
         "/jobs/1/metrics",
         "/jobs/1/explain",
     ] {

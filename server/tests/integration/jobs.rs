@@ -1,12 +1,13 @@
 //! A job's life as its readers see it.
 
-use promptfield_core::api::{Changed, LogChunk, MetricPoint, Metrics, ProgressReport};
+use promptfield_core::api::{Changed, CompletionReport, LogChunk, MetricPoint, Metrics, ProgressReport};
+use promptfield_core::evaluation::{ClassCounts, Evaluation};
 use promptfield_core::id::JobId;
 use promptfield_core::outcome::FailureClass;
 use promptfield_core::scheduler::{AttemptEnd, Explanation, JobStateName, Policy};
 use reqwest::StatusCode;
 
-use crate::support::{CHECKPOINT, TestServer, at_step, experiment, read};
+use crate::support::{CHECKPOINT, TestServer, at_step, completion, evaluation, experiment, on, problem, read};
 
 #[tokio::test]
 async fn a_job_is_leased_reports_and_completes() {
@@ -65,6 +66,48 @@ async fn a_job_is_leased_reports_and_completes() {
         (test, grant.spec, Some(grant.hash.to_string())),
         "{CHECKPOINT}"
     );
+}
+
+#[tokio::test]
+async fn a_job_s_numbers_by_class_are_kept_with_its_result() {
+    let mut server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let none = async |server: &TestServer| {
+        let response = server.get("/jobs/1/evaluation").await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        problem(response).await.detail
+    };
+    assert_eq!(none(&server).await, "job 1 has no numbers by class: it has no result yet");
+    let worker = server.register("w").await;
+    let grant = server.lease(worker, 1).await.remove(0);
+    let report = CompletionReport { evaluation: None, ..completion(&grant) };
+    assert_eq!(server.post(&on(grant.lease, "complete"), &report).await.status(), StatusCode::NO_CONTENT);
+    assert!(none(&server).await.ends_with("by another tool or an earlier version"));
+    let grant = server.lease(worker, 1).await.remove(0);
+    assert_eq!(server.complete(&grant).await.status(), StatusCode::NO_CONTENT);
+    server.restart().await;
+    assert_eq!(server.json::<Evaluation>("/jobs/2/evaluation").await, evaluation());
+    let result = server.job(JobId(2)).await.summary.result.unwrap();
+    assert_eq!(result.calibration_error, Some(3.25));
+}
+
+/// Everything wrong, each image in a cell of its own: no document of `ImageNet` is longer.
+#[tokio::test]
+async fn the_longest_document_of_imagenet_is_taken() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let worker = server.register("w").await;
+    let grant = server.lease(worker, 1).await.remove(0);
+    let class = |label: u32| {
+        let mut confused: Vec<(u32, u64)> = (1..=50).map(|i| ((label + i) % 1000, 1)).collect();
+        confused.sort_unstable();
+        ClassCounts { name: "yellow garden spider".into(), images: 50, predicted: 50, correct: 0, confused }
+    };
+    let evaluation = Evaluation { format: Evaluation::FORMAT, classes: (0..1000).map(class).collect() };
+    let mut report = CompletionReport { evaluation: Some(evaluation.clone()), ..completion(&grant) };
+    (report.outcome.result.total, report.outcome.result.correct) = (50_000, 0);
+    assert_eq!(server.post(&on(grant.lease, "complete"), &report).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(server.json::<Evaluation>("/jobs/1/evaluation").await, evaluation);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use promptfield_core::api::{
     ProgressReport, Registered, ReleaseReport, SubmitResponse,
 };
 use promptfield_core::dataset::Catalogue;
+use promptfield_core::evaluation::{ClassCounts, Evaluation};
 use promptfield_core::experiment::Known;
 use promptfield_core::id::{JobId, LeaseId, WorkerId};
 use promptfield_core::outcome::{Failure, FailureClass, FileEntry, Manifest, Seconds, TestResult};
@@ -251,7 +252,14 @@ pub(crate) const CHECKPOINT: &str = "MultiModalRepresentationLearner/model.safet
 
 /// What a job's worker brings: 90 % and a checkpoint whose hash is made of the job's.
 pub(crate) fn completion(grant: &LeaseGrant) -> CompletionReport {
-    let result = TestResult { total: 200, correct: 180, accuracy: 90.0, error: 10.0, macro_f1: 89.5 };
+    let result = TestResult {
+        total: 200,
+        correct: 180,
+        accuracy: 90.0,
+        error: 10.0,
+        macro_f1: 89.5,
+        calibration_error: Some(3.25),
+    };
     let checkpoint = FileEntry { sha256: grant.hash.to_string(), bytes: 7 };
     let manifest = Manifest {
         format: Manifest::FORMAT,
@@ -267,7 +275,25 @@ pub(crate) fn completion(grant: &LeaseGrant) -> CompletionReport {
         seconds: Seconds { prepare: 0.1, train: 1.5, test: 0.2 },
         files: BTreeMap::from([(CHECKPOINT.to_owned(), checkpoint)]),
     };
-    CompletionReport { token: grant.token, outcome: Outcome { result, adopted: false, manifest: Some(manifest) } }
+    let outcome = Outcome { result, adopted: false, manifest: Some(manifest) };
+    CompletionReport { token: grant.token, outcome, evaluation: Some(evaluation()) }
+}
+
+/// The numbers by class of what [`completion`] brings.
+pub(crate) fn evaluation() -> Evaluation {
+    let class = |name: &str, [images, predicted, correct]: [u64; 3], confused| ClassCounts {
+        name: name.into(),
+        images,
+        predicted,
+        correct,
+        confused,
+    };
+    let classes = vec![
+        class("banded", [120, 107, 105], vec![(1, 10), (2, 5)]),
+        class("blotchy", [80, 85, 75], vec![(0, 2), (2, 3)]),
+        class("braided", [0, 8, 0], Vec::new()),
+    ];
+    Evaluation { format: Evaluation::FORMAT, classes }
 }
 
 pub(crate) fn at_step(grant: &LeaseGrant, step: u64) -> ProgressReport {

@@ -1,12 +1,14 @@
 //! Evaluation on all test images of the job's classes (method.md, section 4).
 
+use promptfield_core::evaluation::Evaluation;
 use promptfield_core::outcome::TestResult;
+use tch::{Kind, Tensor};
 
 use super::error::JobError;
 use super::job::Inputs;
 use super::loader::each_prefetched;
 use super::report::Report;
-use super::score::Score;
+use super::score::{FullScore, Rates, Score};
 use crate::data::Item;
 use crate::image::load_batch_test;
 use crate::methods::{Evaluated, Model};
@@ -16,19 +18,53 @@ pub(super) const fn batches(images: usize, batch: u32) -> usize {
     images.div_ceil(batch as usize)
 }
 
-/// Classifies every test image.
+/// Classifies every test image, and counts all that a job's result holds.
 pub(super) fn evaluate(
     inputs: &Inputs,
     model: &dyn Model,
     evaluated: Evaluated,
     report: &mut Report,
-) -> Result<TestResult, JobError> {
+) -> Result<(TestResult, Evaluation), JobError> {
+    let mut score = FullScore::new(inputs.split.classnames.len());
+    classify(inputs, model, evaluated, report, |logits, items| {
+        let confidences = Vec::<f32>::try_from(logits.softmax(-1, Kind::Float).amax([-1_i64], false))?;
+        for ((item, predicted), confidence) in items.iter().zip(predicted(logits)?).zip(confidences) {
+            score.add(predicted, item.label, f64::from(confidence));
+        }
+        Ok(())
+    })?;
+    Ok((score.result(), score.evaluation(&inputs.split.classnames)))
+}
+
+/// Classifies every test image for the two numbers that a training logs on its way.
+pub(super) fn evaluate_rates(inputs: &Inputs, model: &dyn Model, report: &mut Report) -> Result<Rates, JobError> {
+    let mut score = Score::new(inputs.split.classnames.len());
+    classify(inputs, model, Evaluated::Trained, report, |logits, items| {
+        items.iter().zip(predicted(logits)?).for_each(|(item, predicted)| score.add(predicted, item.label));
+        Ok(())
+    })?;
+    Ok(score.rates())
+}
+
+/// The label of each image.
+fn predicted(logits: &Tensor) -> Result<impl Iterator<Item = usize> + use<>, JobError> {
+    let labels = Vec::<i64>::try_from(logits.argmax(-1, false))?;
+    Ok(labels.into_iter().map(|label| label as usize))
+}
+
+/// Hands the logits that decide [B, C] of each batch of test images on, with the images.
+fn classify(
+    inputs: &Inputs,
+    model: &dyn Model,
+    evaluated: Evaluated,
+    report: &mut Report,
+    mut take: impl FnMut(&Tensor, &[Item]) -> Result<(), JobError>,
+) -> Result<(), JobError> {
     let _guard = tch::no_grad_guard();
     let size = inputs.spec.hyper.test_batch as usize;
     let batches: Vec<&[Item]> = inputs.split.test.chunks(size).collect();
     let classifier = model.classifier();
     let inference = model.inference(evaluated);
-    let mut score = Score::new(inputs.split.classnames.len());
     each_prefetched(
         batches.len(),
         |index| {
@@ -37,14 +73,9 @@ pub(super) fn evaluate(
         },
         |index, pixels, _| {
             inputs.go_on()?;
-            let predicted = classifier(&inputs.to_device(&pixels)).by(inference).argmax(-1, false);
-            let predicted = Vec::<i64>::try_from(predicted)?;
-            for (item, predicted) in batches[index].iter().zip(predicted) {
-                score.add(predicted as usize, item.label);
-            }
+            take(&classifier(&inputs.to_device(&pixels)).by(inference), batches[index])?;
             report.step(false);
             Ok(())
         },
-    )?;
-    Ok(score.result())
+    )
 }

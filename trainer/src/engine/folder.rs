@@ -345,7 +345,14 @@ mod tests {
     }
 
     fn complete(folder: WorkFolder, origin: &Origin) -> Manifest {
-        let result = TestResult { total: 10, correct: 9, accuracy: 90.0, error: 10.0, macro_f1: 90.0 };
+        let result = TestResult {
+            total: 10,
+            correct: 9,
+            accuracy: 90.0,
+            error: 10.0,
+            macro_f1: 90.0,
+            calibration_error: Some(1.5),
+        };
         folder
             .complete(&["state"], |files| Manifest {
                 format: Manifest::FORMAT,
@@ -417,6 +424,19 @@ mod tests {
             ["seed1.aside-1", "seed1.aside-2", "seed1.aside-3", "seed1.aside-4", "seed1.partial"]
         );
         drop(folder);
+    }
+
+    #[test]
+    fn a_folder_of_a_version_without_evaluations_is_adopted() {
+        let root = tempfile::tempdir().unwrap();
+        let output = root.path().join("seed1");
+        complete(work(&output, &origin(1)), &origin(1));
+        let path = output.join(MANIFEST_FILE);
+        let mut manifest: serde_json::Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+        manifest["result"].as_object_mut().unwrap().remove("calibration_error").unwrap();
+        fs_err::write(&path, manifest.to_string()).unwrap();
+        let outcome = adopt(&output, origin(1).spec.hash()).unwrap();
+        assert_eq!((outcome.result.correct, outcome.result.calibration_error), (9, None));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use promptfield_core::input::InvalidInput;
-use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, LOG_FILE};
+use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOG_FILE};
 use promptfield_core::names::{Precision, Stage};
 use promptfield_core::outcome::{Manifest, Seconds, TestResult};
 use promptfield_core::spec::JobSpec;
@@ -196,7 +196,8 @@ fn compute(
         Stage::Train => Evaluated::Trained,
         Stage::Test => Evaluated::Unseen,
     };
-    let result = evaluate(inputs, model.as_ref(), evaluated, report)?;
+    let (result, evaluation) = evaluate(inputs, model.as_ref(), evaluated, report)?;
+    fs_err::write(folder.file(EVALUATION_FILE), evaluation.to_text()).map_err(|error| folder.error(error))?;
     seconds.test = testing.elapsed().as_secs_f64();
     report.log(&result_block(&result))?;
     Ok((result, seconds))

@@ -55,10 +55,11 @@ pub(super) fn epoch_line(at: Position, meters: &EpochMeters, lr: f64) -> String 
     )
 }
 
-/// The `=> result` block that ends a log.
+/// The `=> result` block that ends a log. Parsers know its first five lines.
 pub(super) fn result_block(result: &TestResult) -> String {
+    let calibration = result.calibration_error.map_or_else(String::new, |error| format!("\n* ece: {error:.1}%"));
     format!(
-        "=> result\n* total: {}\n* correct: {}\n* accuracy: {:.1}%\n* error: {:.1}%\n* macro_f1: {:.1}%",
+        "=> result\n* total: {}\n* correct: {}\n* accuracy: {:.1}%\n* error: {:.1}%\n* macro_f1: {:.1}%{calibration}",
         thousands(result.total),
         thousands(result.correct),
         result.accuracy,
@@ -139,14 +140,16 @@ mod tests {
             accuracy: 100.0 * 4036.0 / 4200.0,
             error: 100.0 * 164.0 / 4200.0,
             macro_f1: 96.06,
+            calibration_error: Some(1.234),
         };
         let block = result_block(&result);
         assert_eq!(
             block,
-            "=> result\n* total: 4,200\n* correct: 4,036\n* accuracy: 96.1%\n* error: 3.9%\n* macro_f1: 96.1%"
+            "=> result\n* total: 4,200\n* correct: 4,036\n* accuracy: 96.1%\n* error: 3.9%\n* macro_f1: 96.1%\n\
+             * ece: 1.2%"
         );
         let read = promptfield_core::layout::parse_log_result(&block).unwrap();
-        assert_eq!((read.total, read.correct), (4200, 4036));
+        assert_eq!((read.total, read.correct, read.calibration_error), (4200, 4036, Some(1.2)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! complete or absent ([`folder`]), an interrupted job goes on from its last epoch ([`train`]), and neither a failure nor a
 //! panic of a job ends the process ([`run`]).
 
+mod calibration;
 mod checkpoint;
 mod error;
 mod evaluate;

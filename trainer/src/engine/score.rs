@@ -1,11 +1,34 @@
 //! From predictions to the numbers that are reported (method.md, section 4).
 
+use std::collections::BTreeMap;
+
+use promptfield_core::evaluation::{ClassCounts, Evaluation};
 use promptfield_core::outcome::TestResult;
+
+use super::calibration::Calibration;
 
 /// Counts of one evaluation, by class.
 #[derive(Clone, Debug)]
 pub(super) struct Score {
     classes: Vec<Counts>,
+}
+
+/// Everything that a job's own evaluation counts.
+#[derive(Clone, Debug)]
+pub(super) struct FullScore {
+    score: Score,
+    /// Images of each class by the other class that they were taken for.
+    confused: Vec<BTreeMap<u32, u64>>,
+    calibration: Calibration,
+}
+
+/// The rates that a score comes to, in per cent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Rates {
+    /// 100·correct/total.
+    pub(super) accuracy: f64,
+    /// The mean over the classes that occur among the true labels, as Dassl's evaluator takes it.
+    pub(super) macro_f1: f64,
 }
 
 /// What the F1 score of one class needs.
@@ -35,11 +58,16 @@ impl Score {
         self.classes[actual].correct += u64::from(predicted == actual);
     }
 
-    /// The numbers, in per cent. Macro-F1 is the mean over the classes that occur among the true labels, as Dassl's
-    /// evaluator takes it; with no image at all every rate is 0.
-    pub(super) fn result(&self) -> TestResult {
-        let total: u64 = self.classes.iter().map(|class| class.actual).sum();
-        let correct: u64 = self.classes.iter().map(|class| class.correct).sum();
+    fn total(&self) -> u64 {
+        self.classes.iter().map(|class| class.actual).sum()
+    }
+
+    fn correct(&self) -> u64 {
+        self.classes.iter().map(|class| class.correct).sum()
+    }
+
+    /// The rates; with no image at all each is 0.
+    pub(super) fn rates(&self) -> Rates {
         let scores: Vec<f64> = self
             .classes
             .iter()
@@ -47,14 +75,51 @@ impl Score {
             .map(|class| 2.0 * class.correct as f64 / (class.actual + class.predicted) as f64)
             .collect();
         let percent = |part: f64, whole: f64| if whole > 0.0 { 100.0 * part / whole } else { 0.0 };
-        let accuracy = percent(correct as f64, total as f64);
-        TestResult {
-            total,
-            correct,
-            accuracy,
-            error: if total > 0 { 100.0 - accuracy } else { 0.0 },
+        Rates {
+            accuracy: percent(self.correct() as f64, self.total() as f64),
             macro_f1: percent(scores.iter().sum(), scores.len() as f64),
         }
+    }
+}
+
+impl FullScore {
+    /// No image seen yet.
+    pub(super) fn new(classes: usize) -> Self {
+        let confused = vec![BTreeMap::new(); classes];
+        Self { score: Score::new(classes), confused, calibration: Calibration::default() }
+    }
+
+    /// Counts one image; `confidence` is the predicted class's probability.
+    ///
+    /// # Panics
+    /// If one of the labels isn't below the number of classes.
+    pub(super) fn add(&mut self, predicted: usize, actual: usize, confidence: f64) {
+        self.score.add(predicted, actual);
+        self.calibration.add(confidence, predicted == actual);
+        if predicted != actual {
+            *self.confused[actual].entry(predicted as u32).or_default() += 1;
+        }
+    }
+
+    /// The numbers, in per cent.
+    pub(super) fn result(&self) -> TestResult {
+        let (total, correct) = (self.score.total(), self.score.correct());
+        let Rates { accuracy, macro_f1 } = self.score.rates();
+        let error = if total > 0 { 100.0 - accuracy } else { 0.0 };
+        TestResult { total, correct, accuracy, error, macro_f1, calibration_error: self.calibration.error() }
+    }
+
+    /// The numbers by class.
+    pub(super) fn evaluation(self, names: &[String]) -> Evaluation {
+        let counts = self.score.classes.into_iter().zip(self.confused);
+        let class = |(name, (counts, confused)): (&String, (Counts, BTreeMap<u32, u64>))| ClassCounts {
+            name: name.clone(),
+            images: counts.actual,
+            predicted: counts.predicted,
+            correct: counts.correct,
+            confused: confused.into_iter().collect(),
+        };
+        Evaluation { format: Evaluation::FORMAT, classes: names.iter().zip(counts).map(class).collect() }
     }
 }
 
@@ -85,12 +150,16 @@ impl RunningMean {
 mod tests {
     use super::*;
 
-    fn score(classes: usize, pairs: &[(usize, usize)]) -> TestResult {
-        let mut score = Score::new(classes);
+    fn full_score(classes: usize, pairs: &[(usize, usize)]) -> FullScore {
+        let mut score = FullScore::new(classes);
         for &(predicted, actual) in pairs {
-            score.add(predicted, actual);
+            score.add(predicted, actual, 0.75);
         }
-        score.result()
+        score
+    }
+
+    fn score(classes: usize, pairs: &[(usize, usize)]) -> TestResult {
+        full_score(classes, pairs).result()
     }
 
     #[test]
@@ -102,6 +171,19 @@ mod tests {
         assert!((result.accuracy - 100.0 * 4.0 / 6.0).abs() < 1e-12);
         assert!((result.error - 100.0 * 2.0 / 6.0).abs() < 1e-12);
         assert!((result.macro_f1 - 100.0 * (0.8 + 0.5 + 2.0 / 3.0) / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_score_has_its_numbers_by_class() {
+        let score = full_score(3, &[(0, 0), (0, 0), (2, 0), (1, 0), (2, 0), (1, 1), (2, 2)]);
+        let result = score.result();
+        // Always as confident, four of seven correct.
+        assert!((result.calibration_error.unwrap() - 100.0 * (0.75 - 4.0 / 7.0)).abs() < 1e-12);
+        let evaluation = score.evaluation(&["a", "b", "c"].map(str::to_owned));
+        evaluation.check(&result).unwrap();
+        let a = &evaluation.classes[0];
+        assert_eq!((a.name.as_str(), a.images, a.predicted, a.correct), ("a", 5, 2, 2));
+        assert_eq!(a.confused, [(1, 1), (2, 2)]);
     }
 
     #[test]

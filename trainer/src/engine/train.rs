@@ -11,12 +11,13 @@ use tch::{Kind, Tensor};
 
 use super::checkpoint::{self, CheckpointError, Reached};
 use super::error::JobError;
-use super::evaluate::evaluate;
+use super::evaluate::evaluate_rates;
 use super::folder::WorkFolder;
 use super::job::Inputs;
 use super::loader::each_prefetched;
 use super::log::{EpochMeters, Position, epoch_line};
 use super::report::Report;
+use super::score::Rates;
 use crate::draws::epoch_order;
 use crate::image::{AugmentationDraws, load_batch_train};
 use crate::methods::{Evaluated, Model, NamedTensors, TrainingLoss};
@@ -93,8 +94,7 @@ pub(super) fn train(
         let done = epoch + 1;
         save(inputs, model, optimiser.as_ref(), done, folder)?;
         if evaluates_after(hyper, done) {
-            let result = evaluate(inputs, model, Evaluated::Trained, report)?;
-            let (accuracy, macro_f1) = (result.accuracy, result.macro_f1);
+            let Rates { accuracy, macro_f1 } = evaluate_rates(inputs, model, report)?;
             let text = format!("epoch [{done}/{}] test accuracy {accuracy:.1}% macro_f1 {macro_f1:.1}%", hyper.epochs);
             report.log(&text)?;
         }

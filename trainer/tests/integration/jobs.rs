@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use promptfield_core::evaluation::Evaluation;
 use promptfield_core::layout::parse_log_result;
 use promptfield_core::method::Method;
 use promptfield_core::outcome::{FailureClass, Manifest};
@@ -114,13 +115,13 @@ fn training_on_the_bundled_photographs_beats_chance_and_its_checkpoint_is_tested
     let mut notes = Notes::default();
     let outcome = run(&photos(&base, json!({})), &mut notes).unwrap();
 
-    assert_eq!(names(&base), ["MultiModalRepresentationLearner", "log.txt", "manifest.json"]);
+    assert_eq!(names(&base), ["MultiModalRepresentationLearner", "evaluation.json", "log.txt", "manifest.json"]);
     assert_eq!(names(base.parent().unwrap()), ["seed1"]);
     let manifest: Manifest = serde_json::from_slice(&fs_err::read(base.join("manifest.json")).unwrap()).unwrap();
     assert_eq!((outcome.adopted, outcome.manifest.as_ref()), (false, Some(&manifest)));
     assert_eq!(
         manifest.files.keys().collect::<Vec<_>>(),
-        ["MultiModalRepresentationLearner/model.safetensors", "log.txt"]
+        ["MultiModalRepresentationLearner/model.safetensors", "evaluation.json", "log.txt"]
     );
     // 12 of 24 classes; 2 images of each in batches of 4 are 6 steps an epoch; 216 test images in batches of 128, evaluated
     // after the first epoch and at the end, are 4 more steps.
@@ -131,6 +132,11 @@ fn training_on_the_bundled_photographs_beats_chance_and_its_checkpoint_is_tested
     assert!(log.contains("\nepoch [1/2] batch [6/6] time "), "{log}");
     assert!(log.contains("\nepoch [1/2] test accuracy "), "{log}");
     assert!(log.contains(&format!("specification {}", manifest.spec_hash)), "{log}");
+    let evaluation = Evaluation::parse(&fs_err::read_to_string(base.join("evaluation.json")).unwrap()).unwrap();
+    evaluation.check(&outcome.result).unwrap();
+    assert_eq!(evaluation.classes.len(), 12);
+    let calibration = outcome.result.calibration_error.unwrap();
+    assert!((0.0..=100.0).contains(&calibration), "{calibration}");
     let read = parse_log_result(&log).unwrap();
     assert_eq!((read.total, read.correct), (216, outcome.result.correct));
     assert_eq!(notes.metrics.len(), 12);
@@ -142,7 +148,8 @@ fn training_on_the_bundled_photographs_beats_chance_and_its_checkpoint_is_tested
     let outcome = complete(&test);
     let tested = outcome.manifest.unwrap();
     assert_eq!(tested.spec.trained_by, Some(manifest.spec_hash));
-    assert_eq!((outcome.result.total, names(&new)), (216, vec!["log.txt".to_owned(), "manifest.json".to_owned()]));
+    assert_eq!(outcome.result.total, 216);
+    assert_eq!(names(&new), ["evaluation.json", "log.txt", "manifest.json"]);
     assert_ne!(tested.split_sha256, manifest.split_sha256);
 }
 
@@ -153,7 +160,7 @@ fn zero_shot_evaluates_in_both_stages_and_needs_no_checkpoint() {
         let outcome =
             complete(&room.job(stage, json!({"method": "zero_shot", "shots": 0, "stage": stage, "overrides": {}})));
         assert_eq!(outcome.result.total, 9);
-        assert_eq!(names(&room.path(stage)), ["log.txt", "manifest.json"]);
+        assert_eq!(names(&room.path(stage)), ["evaluation.json", "log.txt", "manifest.json"]);
         assert_eq!(outcome.manifest.unwrap().spec.trained_by, None);
     }
 }

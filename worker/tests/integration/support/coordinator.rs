@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 
 use promptfield_core::api::{JobDetail, JobSummary, Metrics, Page, SubmitResponse, WorkerSummary};
 use promptfield_core::dataset::Catalogue;
+use promptfield_core::evaluation::Evaluation;
 use promptfield_core::experiment::Known;
 use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::scheduler::{JobStateName, Policy, WorkerDescription};
 use promptfield_server::Options;
-use reqwest::{RequestBuilder, Response};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
@@ -87,6 +88,12 @@ impl Coordinator {
 
     pub(crate) async fn job(&self, job: JobId) -> JobDetail {
         self.get(&format!("/jobs/{job}")).await
+    }
+
+    /// A job's numbers by class, if there are any.
+    pub(crate) async fn evaluation(&self, job: JobId) -> Option<Evaluation> {
+        let response = soon(self.http.get(self.address(&format!("/jobs/{job}/evaluation"))).send()).await.unwrap();
+        if response.status() == StatusCode::NOT_FOUND { None } else { response.json().await.unwrap() }
     }
 
     pub(crate) async fn log(&self, job: JobId) -> Vec<String> {

@@ -8,6 +8,7 @@ pub(crate) mod puppet;
 
 pub(crate) use coordinator::Coordinator;
 pub(crate) use host::Host;
+pub(crate) use puppet::evaluation;
 
 /// The value of something that must happen, or a failed test instead of one that hangs.
 pub(crate) async fn soon<T>(event: impl Future<Output = T>) -> T {

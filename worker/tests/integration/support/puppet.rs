@@ -5,7 +5,8 @@ use std::path::Path;
 
 use promptfield_core::VERSION;
 use promptfield_core::dataset::Catalogue;
-use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, MANIFEST_FILE};
+use promptfield_core::evaluation::{ClassCounts, Evaluation};
+use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, MANIFEST_FILE};
 use promptfield_core::outcome::{Failure, FailureClass, FileEntry, Manifest, Seconds, TestResult};
 use promptfield_core::spec::{JobSpec, hex};
 use promptfield_core::time::Timestamp;
@@ -128,20 +129,28 @@ impl Running {
         self.job.spec(Catalogue::built_in().get(&self.job.dataset).unwrap(), None).unwrap()
     }
 
-    /// Makes the output folder; a training job's has a checkpoint.
+    /// Makes the output folder, with the numbers by class; a training job's has a checkpoint too.
     pub(crate) fn finish(&self) -> Outcome {
         let spec = self.spec();
         let mut files = BTreeMap::new();
-        fs_err::create_dir_all(&self.job.output).unwrap();
-        if spec.method.learns() && self.job.checkpoint.is_none() {
-            let name = format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}");
+        let mut write = |name: String, bytes: &[u8]| {
             let path = self.job.output.join(&name);
-            let bytes = self.checkpoint();
             fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-            fs_err::write(path, &bytes).unwrap();
-            files.insert(name, FileEntry { sha256: hex(&Sha256::digest(&bytes)), bytes: bytes.len() as u64 });
+            fs_err::write(path, bytes).unwrap();
+            files.insert(name, FileEntry { sha256: hex(&Sha256::digest(bytes)), bytes: bytes.len() as u64 });
+        };
+        write(EVALUATION_FILE.to_owned(), evaluation().to_text().as_bytes());
+        if spec.method.learns() && self.job.checkpoint.is_none() {
+            write(format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}"), &self.checkpoint());
         }
-        let result = TestResult { total: 100, correct: 75, accuracy: 75.0, error: 25.0, macro_f1: 70.0 };
+        let result = TestResult {
+            total: 100,
+            correct: 75,
+            accuracy: 75.0,
+            error: 25.0,
+            macro_f1: 70.0,
+            calibration_error: None,
+        };
         let manifest = Manifest {
             format: Manifest::FORMAT,
             spec_hash: spec.hash(),
@@ -164,6 +173,19 @@ impl Running {
     pub(crate) fn checkpoint(&self) -> Vec<u8> {
         format!("weights of seed {}", self.job.seed).into_bytes()
     }
+}
+
+/// What a puppet's evaluation counted.
+pub(crate) fn evaluation() -> Evaluation {
+    let class = |name: &str, [images, predicted, correct]: [u64; 3], confused| ClassCounts {
+        name: name.to_owned(),
+        images,
+        predicted,
+        correct,
+        confused: vec![confused],
+    };
+    let classes = vec![class("llama", [60, 55, 45], (1, 15)), class("cat", [40, 45, 30], (0, 10))];
+    Evaluation { format: Evaluation::FORMAT, classes }
 }
 
 fn write_manifest(folder: &Path, manifest: &Manifest) {
