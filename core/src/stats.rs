@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A mean over seeds.
+/// A mean, and how it varies over seeds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// The mean.
     pub mean: f64,
     /// The population standard deviation (division by n).
     pub std: f64,
-    /// How many values it rests on.
+    /// How many seeds the deviation is over; there is none over one.
     pub n: usize,
 }
 

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, Collected, Entry, Grid, csv_field, csv_number, mark, method_words, place, several_shots};
+use super::{
+    Cell, Collected, Entry, Grid, Seeded, csv_field, method_words, place, several_shots, summary_csv, summary_words,
+};
 use crate::method::Method;
 use crate::names::ClassSubset;
-use crate::stats::harmonic_mean;
+use crate::stats::Summary;
 
 /// The base-to-new table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,28 +35,39 @@ pub struct BaseToNewRow {
     pub base: Cell,
     /// Accuracy on the new classes, in per cent.
     pub new: Cell,
-    /// The harmonic mean of the two means.
-    pub harmonic_mean: Option<f64>,
+    /// The harmonic mean of the two means; its deviation is that of the seeds' own harmonic means.
+    pub harmonic_mean: Option<Summary>,
+}
+
+/// What tells the rows of one data set apart: method, shots, variant.
+type Key<'a> = (Method, u32, &'a str);
+
+/// A row while it is collected.
+#[derive(Default)]
+struct Line {
+    base: Collected,
+    new: Collected,
 }
 
 impl BaseToNew {
     pub(super) fn new<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Self {
         let mut datasets: Vec<&str> = Vec::new();
-        let mut cells: BTreeMap<(usize, Method, u32, &str), [Collected; 2]> = BTreeMap::new();
+        let mut lines: BTreeMap<(usize, Key<'_>), Line> = BTreeMap::new();
         for entry in entries {
             let spec = entry.spec;
             let dataset = place(&mut datasets, &spec.dataset);
-            let pair = cells.entry((dataset, spec.method, spec.shots, entry.variant)).or_default();
-            pair[usize::from(spec.classes() == ClassSubset::New)].add(&entry);
+            let line = lines.entry((dataset, (spec.method, spec.shots, entry.variant))).or_default();
+            let cell = if spec.classes() == ClassSubset::New { &mut line.new } else { &mut line.base };
+            cell.add(&entry);
         }
-        let rows: Vec<BaseToNewRow> = cells
-            .into_iter()
-            .map(|((dataset, method, shots, variant), [base, new])| {
-                let dataset = Some(datasets[dataset].to_owned());
-                BaseToNewRow::new(dataset, (method, shots, variant), base.cell(), new.cell())
-            })
-            .collect();
-        let average = averages(&rows);
+        let mut averaged: BTreeMap<Key<'_>, Vec<&Line>> = BTreeMap::new();
+        let mut rows = Vec::new();
+        for (&(dataset, key), line) in &lines {
+            rows.push(BaseToNewRow::new(Some(datasets[dataset]), key, line));
+            averaged.entry(key).or_default().push(line);
+        }
+        let average =
+            averaged.iter().map(|(key, lines)| BaseToNewRow::new(None, *key, &Line::average(lines))).collect();
         Self { rows, average }
     }
 
@@ -71,7 +84,7 @@ impl BaseToNew {
 
     pub(super) fn csv(&self) -> String {
         let mut text = String::from(
-            "dataset,method,shots,variant,base_mean,base_std,base_n,new_mean,new_std,new_n,harmonic_mean\n",
+            "dataset,method,shots,variant,base_mean,base_std,base_n,new_mean,new_std,new_n,harmonic_mean,harmonic_std,harmonic_n\n",
         );
         for row in self.rows.iter().chain(&self.average) {
             text.push_str(&format!(
@@ -80,47 +93,47 @@ impl BaseToNew {
                 row.method,
                 row.shots,
                 csv_field(&row.variant),
-                row.base.csv(),
-                row.new.csv(),
-                csv_number(row.harmonic_mean)
+                summary_csv(row.base.summary),
+                summary_csv(row.new.summary),
+                summary_csv(row.harmonic_mean)
             ));
         }
         text
     }
 }
 
+impl Line {
+    /// The means of the data sets' means. Provisional while a data set is missing.
+    fn average(lines: &[&Self]) -> Self {
+        let base = Collected::average(lines.iter().map(|line| &line.base));
+        let new = Collected::average(lines.iter().map(|line| &line.new));
+        Self { base, new }
+    }
+}
+
 impl BaseToNewRow {
-    fn new(dataset: Option<String>, (method, shots, variant): (Method, u32, &str), base: Cell, new: Cell) -> Self {
-        let harmonic_mean = base.summary.zip(new.summary).map(|(base, new)| harmonic_mean(base.mean, new.mean));
-        Self { dataset, method, shots, variant: variant.to_owned(), base, new, harmonic_mean }
+    fn new(dataset: Option<&str>, (method, shots, variant): Key<'_>, line: &Line) -> Self {
+        Self {
+            dataset: dataset.map(str::to_owned),
+            method,
+            shots,
+            variant: variant.to_owned(),
+            base: line.base.cell(),
+            new: line.new.cell(),
+            harmonic_mean: Seeded::harmonic(&line.base.numbers, &line.new.numbers).summary(),
+        }
     }
 
     fn words(&self, several_shots: bool) -> Vec<String> {
         let is_final = self.base.is_final() && self.new.is_final();
-        let harmonic =
-            self.harmonic_mean.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}{}", mark(is_final)));
         vec![
             self.dataset.clone().unwrap_or_else(|| "average".to_owned()),
             method_words(self.method, several_shots.then_some(self.shots), &self.variant),
             self.base.words(),
             self.new.words(),
-            harmonic,
+            summary_words(self.harmonic_mean, is_final),
         ]
     }
-}
-
-/// The mean of the data sets' means, and the harmonic mean of those two means. Provisional while a data set is missing.
-fn averages(rows: &[BaseToNewRow]) -> Vec<BaseToNewRow> {
-    let mut groups: BTreeMap<(Method, u32, &str), Vec<&BaseToNewRow>> = BTreeMap::new();
-    for row in rows {
-        groups.entry((row.method, row.shots, &row.variant)).or_default().push(row);
-    }
-    let average = |(key, rows): ((Method, u32, &str), Vec<&BaseToNewRow>)| {
-        let base = Cell::average(rows.iter().map(|row| &row.base));
-        let new = Cell::average(rows.iter().map(|row| &row.new));
-        BaseToNewRow::new(None, key, base, new)
-    };
-    groups.into_iter().map(average).collect()
 }
 
 #[cfg(test)]
@@ -132,7 +145,7 @@ mod tests {
     use crate::outcome::TestResult;
     use crate::scheduler::JobStateName;
     use crate::spec::JobSpec;
-    use crate::stats::Summary;
+    use crate::stats::harmonic_mean;
 
     /// A table of two data sets, two seeds and two methods; `accuracy` gives a job's number, or `None` while it's missing.
     fn table(accuracy: impl Fn(&JobSpec) -> Option<f64>) -> BaseToNew {
@@ -178,7 +191,12 @@ mod tests {
         let average = &average[0];
         assert_eq!(average.base.summary.map(|summary| summary.mean), Some(71.5));
         assert_eq!(average.new.summary.map(|summary| summary.mean), Some(51.5));
-        assert_eq!(average.harmonic_mean, Some(harmonic_mean(71.5, 51.5)));
+        let harmonic = average.harmonic_mean.unwrap();
+        assert!((harmonic.mean - harmonic_mean(71.5, 51.5)).abs() < 1e-12);
+        // Of seed 1 the means are 71 and 51, of seed 2 they are 72 and 52.
+        let deviation = (harmonic_mean(72.0, 52.0) - harmonic_mean(71.0, 51.0)) / 2.0;
+        assert!((harmonic.std - deviation).abs() < 1e-12);
+        assert_eq!((harmonic.n, average.base.summary.unwrap().std), (2, 0.5));
     }
 
     #[test]
@@ -188,11 +206,11 @@ mod tests {
             text,
             "| Data set | Method | Base | New | H |\n\
              | --- | --- | --- | --- | --- |\n\
-             | eurosat | AlignedNorm | 81.50 ± 0.50 | 61.50 ± 0.50 | 70.10 |\n\
+             | eurosat | AlignedNorm | 81.50 ± 0.50 | 61.50 ± 0.50 | 70.10 ± 0.51 |\n\
              | eurosat | CLIP (zero-shot) | 80.00 | 60.00 | 68.57 |\n\
-             | dtd | AlignedNorm | 61.50 ± 0.50 | 41.50 ± 0.50 | 49.56 |\n\
+             | dtd | AlignedNorm | 61.50 ± 0.50 | 41.50 ± 0.50 | 49.56 ± 0.52 |\n\
              | dtd | CLIP (zero-shot) | 60.00 | 40.00 | 48.00 |\n\
-             | average | AlignedNorm | 71.50 | 51.50 | 59.87 |\n\
+             | average | AlignedNorm | 71.50 ± 0.50 | 51.50 ± 0.50 | 59.87 ± 0.51 |\n\
              | average | CLIP (zero-shot) | 70.00 | 50.00 | 58.33 |\n"
         );
     }
@@ -209,6 +227,11 @@ mod tests {
         assert_eq!(csv_field("a,\"b\""), "\"a,\"\"b\"\"\"");
         let csv = table(|spec| Some(numbers(spec))).csv();
         assert!(csv.contains("\neurosat,alignednorm,16,,81.5,0.5,2,61.5,0.5,2,70.1"), "{csv}");
-        assert!(table(|spec| Some(numbers(spec))).grid().latex().contains("71.50 & 51.50 & 59.87 \\\\\n"));
+        assert!(
+            table(|spec| Some(numbers(spec)))
+                .grid()
+                .latex()
+                .contains("71.50 $\\pm$ 0.50 & 51.50 $\\pm$ 0.50 & 59.87 $\\pm$ 0.51 \\\\\n")
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, Collected, Entry, Grid, csv_field, method_words, place, several_shots};
+use super::{Cell, Collected, Entry, Grid, csv_field, method_words, place, several_shots, summary_csv};
 use crate::dataset::IMAGENET_VARIANTS;
 use crate::method::Method;
 use crate::names::Stage;
@@ -69,15 +69,19 @@ impl CrossDataset {
             }
         }
         let row = |((method, shots, variant), Line { source, targets: cells }): (Key<'_>, Line)| {
-            let of = |target| cells.get(&target).map(Collected::cell).unwrap_or_default();
-            let cells: Vec<Cell> = (0..targets.len()).map(of).collect();
             let mean = |variants: bool| {
-                let wanted = targets.iter().zip(&cells).filter(move |(target, _)| is_variant(target) == variants);
-                Cell::average(wanted.map(|(_, cell)| cell))
+                let wanted = cells.iter().filter(|(target, _)| is_variant(targets[**target]) == variants);
+                Collected::average(wanted.map(|(_, cell)| cell)).cell()
             };
-            let (average, variants_average) = (mean(false), mean(true));
-            let variant = variant.to_owned();
-            CrossDatasetRow { method, shots, variant, source: source.cell(), targets: cells, average, variants_average }
+            CrossDatasetRow {
+                method,
+                shots,
+                variant: variant.to_owned(),
+                source: source.cell(),
+                targets: (0..targets.len()).map(|i| cells.get(&i).map(Collected::cell).unwrap_or_default()).collect(),
+                average: mean(false),
+                variants_average: mean(true),
+            }
         };
         let rows = lines.into_iter().map(row).collect();
         Self { source, targets: targets.into_iter().map(str::to_owned).collect(), rows }
@@ -116,7 +120,12 @@ impl CrossDataset {
         for row in &self.rows {
             let mut add = |dataset: &str, role: &str, cell: &Cell| {
                 let (dataset, variant) = (csv_field(dataset), csv_field(&row.variant));
-                text.push_str(&format!("{dataset},{role},{},{},{variant},{}\n", row.method, row.shots, cell.csv()));
+                text.push_str(&format!(
+                    "{dataset},{role},{},{},{variant},{}\n",
+                    row.method,
+                    row.shots,
+                    summary_csv(cell.summary)
+                ));
             };
             add(self.source.as_deref().unwrap_or_default(), "source", &row.source);
             self.targets.iter().zip(&row.targets).for_each(|(target, cell)| add(target, "target", cell));
@@ -168,11 +177,11 @@ mod tests {
              | imagenet | source | 2.00 ± 1.00 | 0.00 |\n\
              | dtd | target | 12.00 ± 1.00 | 10.00 |\n\
              | eurosat | target | 32.00 ± 1.00 | 30.00 |\n\
-             | average |  | 22.00 | 20.00 |\n\
+             | average |  | 22.00 ± 1.00 | 20.00 |\n\
              | imagenet_a | target | 22.00 ± 1.00 | 20.00 |\n\
              | imagenet_r | target | 42.00 ± 1.00 | 40.00 |\n\
-             | average |  | 32.00 | 30.00 |\n"
+             | average |  | 32.00 ± 1.00 | 30.00 |\n"
         );
-        assert!(table.csv().contains("\naverage,imagenet_variants,mmrlpp,16,,32,0,1\n"), "{}", table.csv());
+        assert!(table.csv().contains("\naverage,imagenet_variants,mmrlpp,16,,32,1,2\n"), "{}", table.csv());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, Collected, Entry, Grid, csv_field, method_words, place};
+use super::{Cell, Collected, Entry, Grid, csv_field, method_words, place, summary_csv};
 use crate::method::Method;
 
 /// The few-shot table.
@@ -31,26 +31,36 @@ pub struct FewShotRow {
     pub cells: Vec<Cell>,
 }
 
+/// A row while it is collected, by the number of shots.
+type Line = BTreeMap<u32, Collected>;
+
 impl FewShot {
     pub(super) fn new<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Self {
         let (mut datasets, mut shots): (Vec<&str>, BTreeSet<u32>) = (Vec::new(), BTreeSet::new());
-        let mut lines: BTreeMap<(usize, Method, &str), BTreeMap<u32, Collected>> = BTreeMap::new();
+        let mut lines: BTreeMap<(usize, Method, &str), Line> = BTreeMap::new();
         for entry in entries {
             let spec = entry.spec;
             shots.insert(spec.shots);
             let line = lines.entry((place(&mut datasets, &spec.dataset), spec.method, entry.variant)).or_default();
             line.entry(spec.shots).or_default().add(&entry);
         }
-        let rows: Vec<FewShotRow> = lines
-            .into_iter()
-            .map(|((dataset, method, variant), line)| {
-                let of = |shots| line.get(shots).map(Collected::cell).unwrap_or_default();
-                let (dataset, variant) = (Some(datasets[dataset].to_owned()), variant.to_owned());
-                FewShotRow { dataset, method, variant, cells: shots.iter().map(of).collect() }
-            })
-            .collect();
-        let average = averages(&rows, shots.len());
-        Self { shots: shots.into_iter().collect(), rows, average }
+        let shots: Vec<u32> = shots.into_iter().collect();
+        let mut averaged: BTreeMap<(Method, &str), Vec<&Line>> = BTreeMap::new();
+        let row = |dataset: Option<&str>, (method, variant): (Method, &str), cell: &dyn Fn(&u32) -> Cell| {
+            let (dataset, variant) = (dataset.map(str::to_owned), variant.to_owned());
+            FewShotRow { dataset, method, variant, cells: shots.iter().map(cell).collect() }
+        };
+        let mut rows = Vec::new();
+        for (&(dataset, method, variant), line) in &lines {
+            let cell = |shots: &u32| line.get(shots).map(Collected::cell).unwrap_or_default();
+            rows.push(row(Some(datasets[dataset]), (method, variant), &cell));
+            averaged.entry((method, variant)).or_default().push(line);
+        }
+        let average = |(key, lines): (_, Vec<&Line>)| {
+            row(None, key, &|shots| Collected::average(lines.iter().filter_map(|line| line.get(shots))).cell())
+        };
+        let average = averaged.into_iter().map(average).collect();
+        Self { shots, rows, average }
     }
 
     pub(super) fn grid(&self) -> Grid {
@@ -69,7 +79,7 @@ impl FewShot {
         for row in self.rows.iter().chain(&self.average) {
             let (dataset, variant) = (csv_field(row.dataset.as_deref().unwrap_or("average")), csv_field(&row.variant));
             for (shots, cell) in self.shots.iter().zip(&row.cells).filter(|(_, cell)| cell.jobs.total() > 0) {
-                text.push_str(&format!("{dataset},{},{variant},{shots},{}\n", row.method, cell.csv()));
+                text.push_str(&format!("{dataset},{},{variant},{shots},{}\n", row.method, summary_csv(cell.summary)));
             }
         }
         text
@@ -84,18 +94,6 @@ impl FewShotRow {
         let cell = |cell: &Cell| if cell.jobs.total() == 0 { String::new() } else { cell.words() };
         [dataset, method].into_iter().chain(self.cells.iter().map(cell)).collect()
     }
-}
-
-fn averages(rows: &[FewShotRow], columns: usize) -> Vec<FewShotRow> {
-    let mut groups: BTreeMap<(Method, &str), Vec<&FewShotRow>> = BTreeMap::new();
-    for row in rows {
-        groups.entry((row.method, &row.variant)).or_default().push(row);
-    }
-    let average = |((method, variant), rows): ((Method, &str), Vec<&FewShotRow>)| {
-        let cells = (0..columns).map(|column| Cell::average(rows.iter().map(|row| &row.cells[column]))).collect();
-        FewShotRow { dataset: None, method, variant: variant.to_owned(), cells }
-    };
-    groups.into_iter().map(average).collect()
 }
 
 #[cfg(test)]
@@ -144,7 +142,7 @@ mod tests {
              | dtd | CLIP (zero-shot) | 50.00 |  |  |\n\
              | eurosat | MMRL++ |  | 73.00 ± 1.00 | 75.00* |\n\
              | eurosat | CLIP (zero-shot) | 70.00 |  |  |\n\
-             | average | MMRL++ |  | 63.00 | 65.50* |\n\
+             | average | MMRL++ |  | 63.00 ± 1.00 | 65.50* |\n\
              | average | CLIP (zero-shot) | 60.00 |  |  |\n"
         );
         assert!(table.csv().contains("\neurosat,mmrlpp,,4,75,0,1\n"), "{}", table.csv());

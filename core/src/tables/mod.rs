@@ -7,6 +7,7 @@ mod base_to_new;
 mod cross_dataset;
 mod few_shot;
 mod grid;
+mod seeded;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,7 @@ pub use base_to_new::{BaseToNew, BaseToNewRow};
 pub use cross_dataset::{CrossDataset, CrossDatasetRow};
 pub use few_shot::{FewShot, FewShotRow};
 pub use grid::Grid;
+use seeded::Seeded;
 
 use crate::method::Method;
 use crate::names::{Protocol, named};
@@ -50,7 +52,8 @@ pub enum ResultTable {
 /// A number of the table and what it rests on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// The mean over the seeds that are in. In an average row: over the data sets' means, without a deviation.
+    /// The mean over the seeds that are in; in an average row, over the cells' means. The deviation is over the seeds for which
+    /// every part is in.
     pub summary: Option<Summary>,
     /// The cell's jobs by state.
     pub jobs: Counts,
@@ -107,18 +110,29 @@ impl ResultTable {
 /// The accuracies of a cell's jobs while they are collected.
 #[derive(Clone, Debug, Default)]
 struct Collected {
-    values: Vec<f64>,
+    numbers: Seeded,
     jobs: Counts,
 }
 
 impl Collected {
     fn add(&mut self, entry: &Entry<'_>) {
         *self.jobs.of(entry.state) += 1;
-        self.values.extend(entry.result.map(|result| result.accuracy));
+        if let Some(result) = entry.result {
+            self.numbers.add(entry.spec.seed, result.accuracy);
+        }
+    }
+
+    /// The mean of the cells' means.
+    fn average<'a>(cells: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let mut jobs = Counts::default();
+        for &state in JobStateName::ALL {
+            *jobs.of(state) = cells.clone().map(|cell| *cell.jobs.clone().of(state)).sum();
+        }
+        Self { numbers: Seeded::average(cells.map(|cell| &cell.numbers)), jobs }
     }
 
     fn cell(&self) -> Cell {
-        Cell { summary: Summary::of(&self.values), jobs: self.jobs }
+        Cell { summary: self.numbers.summary(), jobs: self.jobs }
     }
 }
 
@@ -136,36 +150,31 @@ impl Cell {
         self.jobs.done() == self.jobs.total()
     }
 
-    /// The mean of the cells' means, without a deviation.
-    fn average<'a>(cells: impl Iterator<Item = &'a Self> + Clone) -> Self {
-        let means: Vec<f64> = cells.clone().filter_map(|cell| cell.summary).map(|summary| summary.mean).collect();
-        let mut jobs = Counts::default();
-        for state in JobStateName::ALL {
-            *jobs.of(*state) = cells.clone().map(|cell| *cell.jobs.clone().of(*state)).sum();
-        }
-        let summary = Summary::of(&means).map(|Summary { mean, .. }| Summary { mean, std: 0.0, n: 1 });
-        Self { summary, jobs }
-    }
-
     /// `83.12 ± 0.41`; `*` while seeds are missing; `–` without a number.
     fn words(&self) -> String {
         match self.summary {
             None if self.jobs.failed > 0 => "failed".to_owned(),
-            None => "–".to_owned(),
-            Some(Summary { mean, std, n }) if n > 1 => format!("{mean:.2} ± {std:.2}{}", mark(self.is_final())),
-            Some(Summary { mean, .. }) => format!("{mean:.2}{}", mark(self.is_final())),
+            summary => summary_words(summary, self.is_final()),
         }
-    }
-
-    /// `mean,std,n`.
-    fn csv(&self) -> String {
-        let of = |pick: fn(&Summary) -> f64| csv_number(self.summary.as_ref().map(pick));
-        format!("{},{},{}", of(|s| s.mean), of(|s| s.std), self.summary.map_or(0, |s| s.n))
     }
 }
 
-const fn mark(is_final: bool) -> &'static str {
-    if is_final { "" } else { "*" }
+/// `83.12 ± 0.41`, with a `*` if it isn't final; `–` without a number.
+fn summary_words(summary: Option<Summary>, is_final: bool) -> String {
+    let mark = if is_final { "" } else { "*" };
+    match summary {
+        None => "–".to_owned(),
+        Some(Summary { mean, std, n }) if n > 1 => format!("{mean:.2} ± {std:.2}{mark}"),
+        Some(Summary { mean, .. }) => format!("{mean:.2}{mark}"),
+    }
+}
+
+/// `mean,std,n`.
+fn summary_csv(summary: Option<Summary>) -> String {
+    match summary {
+        None => ",,0".to_owned(),
+        Some(Summary { mean, std, n }) => format!("{mean},{std},{n}"),
+    }
 }
 
 /// A method's name for a row, with what tells it from the others.
@@ -185,10 +194,6 @@ fn several_shots(shots: impl Iterator<Item = u32>) -> bool {
     let mut shots = shots.filter(|shots| *shots > 0);
     let first = shots.next();
     shots.any(|shots| Some(shots) != first)
-}
-
-fn csv_number(value: Option<f64>) -> String {
-    value.map_or_else(String::new, |value| value.to_string())
 }
 
 fn csv_field(text: &str) -> String {

@@ -65,11 +65,11 @@ async fn the_table_fills_up_and_is_printed_in_every_format() {
     assert_eq!(
         server.text("/experiments/1/results?format=markdown").await,
         "| Data set | Method | Base | New | H |\n| --- | --- | --- | --- | --- |\n\
-         | dtd | AlignedNorm | 90.00 ± 0.00 | 90.00 ± 0.00 | 90.00 |\n"
+         | dtd | AlignedNorm | 90.00 ± 0.00 | 90.00 ± 0.00 | 90.00 ± 0.00 |\n"
     );
     let csv = server.get("/experiments/1/results?format=csv").await;
     assert_eq!(csv.headers()["content-type"], "text/csv; charset=utf-8");
-    assert!(csv.text().await.unwrap().contains("\ndtd,alignednorm,16,,90,0,2,90,0,2,90\n"));
+    assert!(csv.text().await.unwrap().contains("\ndtd,alignednorm,16,,90,0,2,90,0,2,90,0,2\n"));
     assert!(server.text("/experiments/1/results?format=latex").await.contains("90.00 $\\pm$ 0.00"));
     let results: Results = server.json("/experiments/1/results").await;
     assert_eq!(results.experiment.counts.completed, 4);
