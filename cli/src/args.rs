@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use promptfield_core::id::{ExperimentId, JobId};
 use promptfield_core::method::Method;
 use promptfield_core::names::Protocol;
+use promptfield_core::published::Reference;
 use promptfield_core::tables::Format;
 
 /// Runs prompt-learning benchmarks for vision-language models.
@@ -174,8 +175,11 @@ pub(crate) struct ResultsArgs {
     /// `csv`, `markdown`, `latex` or `json` instead of a table for the terminal.
     #[arg(long)]
     pub(crate) format: Option<Format>,
+    /// What to put beside the table: `published`, the numbers of the papers, for base-to-new.
+    #[arg(long, value_name = "WITH")]
+    pub(crate) compare: Option<Reference>,
     /// One job instead: its numbers by class.
-    #[arg(long, conflicts_with_all = ["experiment", "format"])]
+    #[arg(long, conflicts_with_all = ["experiment", "format", "compare"])]
     pub(crate) job: Option<JobId>,
     #[command(flatten)]
     pub(crate) coordinator: CoordinatorArgs,

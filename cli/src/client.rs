@@ -6,6 +6,7 @@ use promptfield_core::api::{
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::{ExperimentId, JobId};
 use promptfield_core::input::InvalidInput;
+use promptfield_core::published::Reference;
 use promptfield_core::scheduler::Explanation;
 use promptfield_core::tables::Format;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -43,13 +44,17 @@ impl Client {
         self.all_pages(&format!("/experiments/{id}/jobs?{filter}")).await
     }
 
-    pub(crate) async fn results(&self, id: ExperimentId) -> anyhow::Result<Results> {
-        self.json(self.request(Method::GET, &format!("/experiments/{id}/results"))).await
+    pub(crate) async fn results(&self, id: ExperimentId, compare: Option<Reference>) -> anyhow::Result<Results> {
+        self.json(self.request(Method::GET, &results_path(id, Format::Json, compare))).await
     }
 
-    pub(crate) async fn printed_results(&self, id: ExperimentId, format: Format) -> anyhow::Result<String> {
-        let path = format!("/experiments/{id}/results?format={format}");
-        Ok(self.send(self.request(Method::GET, &path)).await?.text().await?)
+    pub(crate) async fn printed_results(
+        &self,
+        id: ExperimentId,
+        format: Format,
+        compare: Option<Reference>,
+    ) -> anyhow::Result<String> {
+        Ok(self.send(self.request(Method::GET, &results_path(id, format, compare))).await?.text().await?)
     }
 
     pub(crate) async fn job(&self, id: JobId) -> anyhow::Result<JobDetail> {
@@ -123,4 +128,9 @@ impl Client {
             _ => anyhow::anyhow!("the coordinator at {} answered: {detail}", self.url),
         })
     }
+}
+
+fn results_path(id: ExperimentId, format: Format, compare: Option<Reference>) -> String {
+    let compare = compare.map_or_else(String::new, |with| format!("&compare={with}"));
+    format!("/experiments/{id}/results?format={format}{compare}")
 }

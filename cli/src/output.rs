@@ -34,8 +34,12 @@ pub(crate) fn json_of_each(values: &[impl Serialize]) -> anyhow::Result<()> {
 /// The result table with what its marks mean.
 pub(crate) fn results(results: &Results) -> String {
     let counts = results.experiment.counts;
-    let mut text = grid(&results.table.grid());
+    let words = results.table.grid();
+    let mut text = grid(&words);
     text.push_str("\nAccuracy in per cent: mean ± standard deviation over seeds; H: harmonic mean of base and new.");
+    for note in &words.notes {
+        text.push_str(&format!("\n{note}"));
+    }
     if counts.open() + counts.failed + counts.cancelled > 0 {
         text.push_str(&format!("\n* provisional: {} of {} jobs have a result", counts.done(), counts.total()));
     }

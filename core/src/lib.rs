@@ -21,6 +21,7 @@ pub mod method;
 pub mod names;
 pub mod outcome;
 pub mod preset;
+pub mod published;
 pub mod scheduler;
 pub mod spec;
 pub mod stats;

@@ -122,6 +122,12 @@ impl Cell<'_> {
     }
 }
 
+/// Whether a job that some experiment trains on its data set has the values of its preset, and the precision they are for.
+pub(crate) fn has_preset_values(spec: &JobSpec) -> bool {
+    let preset = preset::resolve(spec.method, spec.protocol, &spec.dataset, &spec.backbone);
+    preset.is_ok_and(|preset| same_numbers(spec, &preset.hyper))
+}
+
 fn same_numbers(spec: &JobSpec, preset: &crate::hyper::Hyperparameters) -> bool {
     spec.precision == Precision::Fp32 && without_evaluation(&spec.hyper) == without_evaluation(preset)
 }

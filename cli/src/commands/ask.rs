@@ -42,9 +42,9 @@ pub(super) async fn results(context: &Context, args: ResultsArgs) -> anyhow::Res
     };
     let id = latest.ok_or_else(|| Coded::BadInput("no experiment has been submitted yet".to_owned()))?;
     if let Some(format) = args.format {
-        anstream::println!("{}", client.printed_results(id, format).await?.trim_end());
+        anstream::println!("{}", client.printed_results(id, format, args.compare).await?.trim_end());
     } else {
-        let results = client.results(id).await?;
+        let results = client.results(id, args.compare).await?;
         if context.json {
             output::json(&results)?;
         } else {

@@ -144,7 +144,7 @@ pub(super) async fn wait_and_print(
         let ended = waiting::until_done(client, experiment.id, &mut display).await;
         display.finish();
         let ended = ended?;
-        let results = client.results(ended.id).await?;
+        let results = client.results(ended.id, None).await?;
         if !context.json {
             anstream::println!("{}", output::results(&results));
         }

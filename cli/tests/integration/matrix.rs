@@ -58,6 +58,11 @@ fn a_job_s_numbers_by_class_can_be_seen() {
         assert!(stdout.contains(&class.name), "{}: {stdout}", class.name);
     }
 
+    let compared = results(&["1", "--compare", "published"]);
+    assert!(text(&compared.stdout).contains("No row has published numbers beside it"), "{}", text(&compared.stdout));
+    let wrong = results(&["1", "--compare", "mine"]);
+    assert!(wrong.status.code() == Some(2) && text(&wrong.stderr).contains("published"), "{}", text(&wrong.stderr));
+
     let missing = results(&["--job", "77"]);
     assert_eq!(missing.status.code(), Some(2), "{}", text(&missing.stderr));
     assert!(text(&missing.stderr).contains("there is no job 77"), "{}", text(&missing.stderr));

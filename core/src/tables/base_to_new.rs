@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::comparison::{self, Comparison};
 use super::{
     Cell, Collected, Entry, Grid, Seeded, csv_field, method_words, place, several_shots, summary_csv, summary_words,
 };
@@ -18,6 +19,9 @@ pub struct BaseToNew {
     pub rows: Vec<BaseToNewRow>,
     /// One row for each method, shots and variant: the means over the data sets.
     pub average: Vec<BaseToNewRow>,
+    /// Where the published numbers beside the rows come from; absent without a comparison.
+    #[serde(default)]
+    pub compared_with: Option<Vec<String>>,
 }
 
 /// A line of the base-to-new table.
@@ -37,6 +41,9 @@ pub struct BaseToNewRow {
     pub new: Cell,
     /// The harmonic mean of the two means; its deviation is that of the seeds' own harmonic means.
     pub harmonic_mean: Option<Summary>,
+    /// The published numbers, where there are any of the same thing and they were asked for.
+    #[serde(default)]
+    pub published: Option<Comparison>,
 }
 
 /// What tells the rows of one data set apart: method, shots, variant.
@@ -68,27 +75,37 @@ impl BaseToNew {
         }
         let average =
             averaged.iter().map(|(key, lines)| BaseToNewRow::new(None, *key, &Line::average(lines))).collect();
-        Self { rows, average }
+        Self { rows, average, compared_with: None }
     }
 
     pub(super) fn grid(&self) -> Grid {
         let header = ["Data set", "Method", "Base", "New", "H"].map(str::to_owned).to_vec();
         let several = several_shots(self.rows.iter().map(|row| row.shots));
-        let lines = |rows: &[BaseToNewRow]| -> Vec<Vec<String>> { rows.iter().map(|row| row.words(several)).collect() };
+        let lines =
+            |rows: &[BaseToNewRow]| -> Vec<Vec<String>> { rows.iter().flat_map(|row| row.words(several)).collect() };
         let mut groups: Vec<_> = self.rows.chunk_by(|a, b| a.dataset == b.dataset).map(lines).collect();
         if groups.len() > 1 {
             groups.push(lines(&self.average));
         }
-        Grid { header, groups }
+        let mut grid = Grid { header, groups, notes: Vec::new() };
+        if let Some(sources) = &self.compared_with {
+            comparison::notes(sources, &mut grid);
+        }
+        grid
     }
 
     pub(super) fn csv(&self) -> String {
         let mut text = String::from(
-            "dataset,method,shots,variant,base_mean,base_std,base_n,new_mean,new_std,new_n,harmonic_mean,harmonic_std,harmonic_n\n",
+            "dataset,method,shots,variant,base_mean,base_std,base_n,new_mean,new_std,new_n,harmonic_mean,harmonic_std,harmonic_n",
         );
+        let compared = self.compared_with.is_some();
+        if compared {
+            text.push_str(&format!(",{}", comparison::CSV_HEADER));
+        }
+        text.push('\n');
         for row in self.rows.iter().chain(&self.average) {
             text.push_str(&format!(
-                "{},{},{},{},{},{},{}\n",
+                "{},{},{},{},{},{},{}",
                 csv_field(row.dataset.as_deref().unwrap_or("average")),
                 row.method,
                 row.shots,
@@ -97,6 +114,10 @@ impl BaseToNew {
                 summary_csv(row.new.summary),
                 summary_csv(row.harmonic_mean)
             ));
+            if compared {
+                text.push_str(&format!(",{}", Comparison::csv(row.published.as_ref())));
+            }
+            text.push('\n');
         }
         text
     }
@@ -121,18 +142,25 @@ impl BaseToNewRow {
             base: line.base.cell(),
             new: line.new.cell(),
             harmonic_mean: Seeded::harmonic(&line.base.numbers, &line.new.numbers).summary(),
+            published: None,
         }
     }
 
-    fn words(&self, several_shots: bool) -> Vec<String> {
+    /// The row's line, and that of the published numbers below it.
+    fn words(&self, several_shots: bool) -> Vec<Vec<String>> {
         let is_final = self.base.is_final() && self.new.is_final();
-        vec![
+        let mut lines = vec![vec![
             self.dataset.clone().unwrap_or_else(|| "average".to_owned()),
             method_words(self.method, several_shots.then_some(self.shots), &self.variant),
             self.base.words(),
             self.new.words(),
             summary_words(self.harmonic_mean, is_final),
-        ]
+        ]];
+        if let Some(published) = &self.published {
+            let name = [String::new(), "published".to_owned()];
+            lines.push(name.into_iter().chain(published.words()).collect());
+        }
+        lines
     }
 }
 
@@ -183,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_average_is_the_mean_of_means_and_its_own_harmonic_mean() {
-        let BaseToNew { rows, average } = table(|spec| Some(numbers(spec)));
+        let BaseToNew { rows, average, .. } = table(|spec| Some(numbers(spec)));
         assert_eq!(rows.len(), 4);
         let eurosat = &rows[0];
         assert_eq!((eurosat.dataset.as_deref(), eurosat.method.key()), (Some("eurosat"), "alignednorm"));

@@ -112,7 +112,7 @@ impl CrossDataset {
                 groups.push(group);
             }
         }
-        Grid { header, groups }
+        Grid { header, groups, notes: Vec::new() }
     }
 
     pub(super) fn csv(&self) -> String {

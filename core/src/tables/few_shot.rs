@@ -71,7 +71,7 @@ impl FewShot {
         if groups.len() > 1 {
             groups.push(lines(&self.average));
         }
-        Grid { header, groups }
+        Grid { header, groups, notes: Vec::new() }
     }
 
     pub(super) fn csv(&self) -> String {

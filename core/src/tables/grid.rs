@@ -7,6 +7,8 @@ pub struct Grid {
     pub header: Vec<String>,
     /// The rows, in groups.
     pub groups: Vec<Vec<Vec<String>>>,
+    /// Sentences to print below.
+    pub notes: Vec<String>,
 }
 
 impl Grid {
@@ -19,6 +21,9 @@ impl Grid {
         text.push_str(&line(&self.header.iter().map(|_| "---".to_owned()).collect::<Vec<_>>()));
         for row in self.groups.iter().flatten() {
             text.push_str(&line(row));
+        }
+        for note in &self.notes {
+            text.push_str(&format!("\n{note}\n"));
         }
         text
     }
@@ -37,6 +42,9 @@ impl Grid {
             }
         }
         text.push_str("\\bottomrule\n\\end{tabular}\n");
+        for note in &self.notes {
+            text.push_str(&format!("% {note}\n"));
+        }
         text
     }
 }
@@ -46,6 +54,7 @@ fn latex_text(text: &str) -> String {
         .map(|c| match c {
             '±' => "$\\pm$".to_owned(),
             '–' => "--".to_owned(),
+            '−' => "$-$".to_owned(),
             '\\' => "\\textbackslash{}".to_owned(),
             '~' => "\\textasciitilde{}".to_owned(),
             '^' => "\\textasciicircum{}".to_owned(),

@@ -4,6 +4,7 @@
 //! words, and every format (terminal, Markdown, CSV, LaTeX) is a way to print that grid or the cells themselves.
 
 mod base_to_new;
+mod comparison;
 mod cross_dataset;
 mod few_shot;
 mod grid;
@@ -12,14 +13,17 @@ mod seeded;
 use serde::{Deserialize, Serialize};
 
 pub use base_to_new::{BaseToNew, BaseToNewRow};
+pub use comparison::{Beside, Comparison};
 pub use cross_dataset::{CrossDataset, CrossDatasetRow};
 pub use few_shot::{FewShot, FewShotRow};
 pub use grid::Grid;
 use seeded::Seeded;
 
+use crate::input::InvalidInput;
 use crate::method::Method;
 use crate::names::{Protocol, named};
 use crate::outcome::TestResult;
+use crate::published;
 use crate::scheduler::{Counts, JobStateName};
 use crate::spec::JobSpec;
 use crate::stats::Summary;
@@ -80,6 +84,16 @@ impl ResultTable {
             Protocol::BaseToNew => Self::BaseToNew(BaseToNew::new(entries)),
             Protocol::CrossDataset => Self::CrossDataset(CrossDataset::new(entries)),
             Protocol::FewShot => Self::FewShot(FewShot::new(entries)),
+        }
+    }
+
+    /// Puts the published numbers beside the rows that they are of, or says which protocol has any. `entries` are those that
+    /// the table was made of.
+    pub fn compare<'a>(&mut self, entries: impl IntoIterator<Item = Entry<'a>>) -> Result<(), InvalidInput> {
+        match self {
+            Self::BaseToNew(table) => comparison::compare(table, entries),
+            Self::CrossDataset(_) => Err(published::none_of(Protocol::CrossDataset)),
+            Self::FewShot(_) => Err(published::none_of(Protocol::FewShot)),
         }
     }
 

@@ -14,6 +14,7 @@ use promptfield_core::experiment::Experiment;
 use promptfield_core::id::ExperimentId;
 use promptfield_core::matrix;
 use promptfield_core::outcome::TestResult;
+use promptfield_core::published::Reference;
 use promptfield_core::scheduler::{
     Command, Counts, ExperimentRecord, JobRecord, JobStateName, Rejection, Reply, Scheduler,
 };
@@ -138,6 +139,7 @@ pub(super) async fn jobs(
 #[serde(deny_unknown_fields)]
 pub(super) struct ResultsParams {
     format: Option<Format>,
+    compare: Option<Reference>,
 }
 
 /// A job as far as the table needs it.
@@ -166,15 +168,16 @@ pub(super) async fn results(
         Ok::<_, Rejection>((summary(record, counts), cells))
     });
     let (experiment, cells) = found.await??;
-    let table = ResultTable::new(
-        experiment.protocol,
-        cells.iter().map(|cell| Entry {
-            spec: &cell.spec,
-            variant: &cell.variant,
-            state: cell.state,
-            result: cell.result.as_ref(),
-        }),
-    );
+    let entries = cells.iter().map(|cell| Entry {
+        spec: &cell.spec,
+        variant: &cell.variant,
+        state: cell.state,
+        result: cell.result.as_ref(),
+    });
+    let mut table = ResultTable::new(experiment.protocol, entries.clone());
+    if let Some(Reference::Published) = params.compare {
+        table.compare(entries).map_err(ApiError::Invalid)?;
+    }
     let format = params.format.unwrap_or(Format::Json);
     let content_type = match format {
         Format::Json => return Ok(Json(Results { experiment, table }).into_response()),

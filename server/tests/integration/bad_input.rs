@@ -160,6 +160,7 @@ async fn queries_and_paths_are_checked() {
         ("/experiments/1/jobs?limit=0", "limit"),
         ("/experiments/1/jobs?cursor=1", "cursor"),
         ("/experiments/1/results?format=pdf", "format"),
+        ("/experiments/1/results?compare=mine", "compare"),
         ("/artefacts/ABC", "sha256"),
     ] {
         let response = server.get(path).await;

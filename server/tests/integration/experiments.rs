@@ -6,7 +6,7 @@ use promptfield_core::tables::ResultTable;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{TestServer, experiment, read, run_all};
+use crate::support::{TestServer, experiment, problem, read, run_all};
 
 #[tokio::test]
 async fn submitting_twice_is_submitting_once() {
@@ -75,6 +75,35 @@ async fn the_table_fills_up_and_is_printed_in_every_format() {
     assert_eq!(results.experiment.counts.completed, 4);
     let ResultTable::BaseToNew(table) = results.table else { panic!("{:?}", results.table) };
     assert_eq!(table.rows[0].base.summary.map(|summary| summary.n), Some(2));
+}
+
+#[tokio::test]
+async fn the_published_numbers_stand_beside_the_table() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let worker = server.register("w").await;
+    run_all(&server, worker, 2).await;
+    assert!(!server.text("/experiments/1/results?format=markdown").await.contains("published"));
+    let markdown = server.text("/experiments/1/results?format=markdown&compare=published").await;
+    assert!(
+        markdown.contains(
+            "| dtd | AlignedNorm | 90.00 | 90.00 | 90.00 |\n|  | published | 84.63 (+5.37) | 65.23 (+24.77) | 73.67 (+16.33) |\n"
+        ),
+        "{markdown}"
+    );
+    assert!(markdown.contains("\npublished: AlignedNorm (ICML 2026)"), "{markdown}");
+    let results: Results = server.json("/experiments/1/results?compare=published").await;
+    let ResultTable::BaseToNew(table) = results.table else { panic!("{:?}", results.table) };
+    assert_eq!(table.rows[0].published.map(|comparison| comparison.new.published), Some(65.23));
+
+    server.submit(&json!({
+        "name": "few", "protocol": "few_shot", "methods": ["alignednorm"], "datasets": ["dtd"], "backbone": "ViT-B/16",
+    })).await;
+    let response = server.get("/experiments/2/results?compare=published").await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let error = problem(response).await.errors.remove(0);
+    assert_eq!((error.field.as_str(), error.value.as_str()), ("compare", "published"));
+    assert!(error.expected.contains("`base_to_new`, which is what there is"), "{error}");
 }
 
 #[tokio::test]
