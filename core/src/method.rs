@@ -1,8 +1,9 @@
 //! The methods that can be named in an experiment.
 //!
-//! This table is the one place where a method is registered: its names, the numbers that mean something for it, and its
-//! presets. It holds what the coordinator must know without libtorch; the arithmetic is a file in the trainer that has the
-//! method's key as its name. A handle is a reference into the table, so a method that isn't registered can't be expressed.
+//! This table is the one place where a method is registered: its names, the numbers that mean something for it, its presets and
+//! its published results. It holds what the coordinator must know without libtorch; the arithmetic is a file in the trainer that
+//! has the method's key as its name. A handle is a reference into the table, so a method that isn't registered can't be
+//! expressed.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -21,6 +22,8 @@ struct Info {
     /// The keys of [`crate::hyper::Overrides`] that mean something for the method, besides `test_batch`.
     hyperparameters: &'static [&'static [&'static str]],
     presets: Presets,
+    /// The file of the paper's results, if there are any.
+    published: Option<&'static str>,
 }
 
 /// The preset file of each protocol, as it was written.
@@ -60,6 +63,7 @@ static METHODS: &[Info] = &[
         folder: "ALIGNEDNORM",
         hyperparameters: &[TRAINING, TOKENS, RESIDUALS, NORMS],
         presets: presets!("alignednorm"),
+        published: Some(include_str!("../../configs/published/alignednorm.json")),
     },
     Info {
         key: "mmrlpp",
@@ -67,6 +71,7 @@ static METHODS: &[Info] = &[
         folder: "MMRLpp",
         hyperparameters: &[TRAINING, TOKENS, RESIDUALS],
         presets: presets!("mmrlpp"),
+        published: Some(include_str!("../../configs/published/mmrlpp.json")),
     },
     Info {
         key: "mmrl",
@@ -74,6 +79,7 @@ static METHODS: &[Info] = &[
         folder: "MMRL",
         hyperparameters: &[TRAINING, TOKENS],
         presets: presets!("mmrl"),
+        published: Some(include_str!("../../configs/published/mmrl.json")),
     },
     Info {
         key: "coop",
@@ -81,6 +87,7 @@ static METHODS: &[Info] = &[
         folder: "CoOp",
         hyperparameters: &[TRAINING, CONTEXT],
         presets: presets!("coop"),
+        published: None,
     },
     Info {
         key: "zero_shot",
@@ -88,6 +95,7 @@ static METHODS: &[Info] = &[
         folder: "ZeroshotCLIP",
         hyperparameters: &[],
         presets: presets!("zero_shot"),
+        published: None,
     },
 ];
 
@@ -129,6 +137,11 @@ impl Method {
             Protocol::CrossDataset => self.0.presets.cross_dataset,
             Protocol::FewShot => self.0.presets.few_shot,
         }
+    }
+
+    /// The method's published results, as the file was written; `None` if there are none.
+    pub const fn published(self) -> Option<&'static str> {
+        self.0.published
     }
 }
 

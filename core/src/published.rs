@@ -1,5 +1,5 @@
-//! Published results: what the papers' tables say of each method, one file each under `configs/published/`, and how a row of
-//! our own stands beside them.
+//! Published results: what the papers' tables say of each method, one file each under `configs/published/` (embedded where the
+//! method is registered, in [`crate::method`]), and how a row of our own stands beside them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,13 +10,6 @@ use crate::matrix;
 use crate::method::Method;
 use crate::names::{Protocol, named};
 use crate::spec::JobSpec;
-
-/// The files, by the method's key; adding one is a line here. One for a method that isn't registered waits for it.
-const FILES: &[(&str, &str)] = &[
-    ("alignednorm", include_str!("../../configs/published/alignednorm.json")),
-    ("mmrl", include_str!("../../configs/published/mmrl.json")),
-    ("mmrlpp", include_str!("../../configs/published/mmrlpp.json")),
-];
 
 named! {
     /// What a table can be compared with.
@@ -63,8 +56,7 @@ pub struct Numbers {
 impl Published {
     /// The published results of `method`, if there are any.
     pub fn of(method: Method) -> Result<Option<Self>, InvalidInput> {
-        let file = FILES.iter().find(|(key, _)| *key == method.key());
-        file.map(|(_, text)| from_json(text)).transpose()
+        method.published().map(from_json).transpose()
     }
 
     /// Whether a job computes what the numbers are of: the same protocol, backbone and shots, the preset's values and none of a
@@ -96,14 +88,14 @@ mod tests {
     use crate::stats::harmonic_mean;
 
     fn files() -> Vec<Published> {
-        FILES
-            .iter()
-            .map(|(key, text)| {
-                let file: Published = from_json(text).unwrap();
-                assert_eq!(file.method, *key);
-                file
-            })
-            .collect()
+        let file = |method: Method| {
+            let file = Published::of(method).unwrap()?;
+            assert_eq!(file.method, method.key());
+            Some(file)
+        };
+        let files: Vec<_> = Method::all().filter_map(file).collect();
+        assert_eq!(files.len(), 3);
+        files
     }
 
     #[test]
