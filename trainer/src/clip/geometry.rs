@@ -180,21 +180,33 @@ fn heads(tensor: &str, width: i64) -> Result<i64, Problem> {
 mod tests {
     use super::*;
 
+    const fn vit(vision: VisionGeometry, text_width: i64) -> Geometry {
+        let text =
+            TextGeometry { width: text_width, layers: 12, heads: text_width / 64, context: 77, vocabulary: 49408 };
+        Geometry { vision, text, embedding: text_width }
+    }
+
+    const VIT_B16: Geometry =
+        vit(VisionGeometry { width: 768, layers: 12, heads: 12, patch: 16, image_size: 224 }, 512);
+    const VIT_B32: Geometry =
+        vit(VisionGeometry { width: 768, layers: 12, heads: 12, patch: 32, image_size: 224 }, 512);
+    const VIT_L14: Geometry =
+        vit(VisionGeometry { width: 1024, layers: 24, heads: 16, patch: 14, image_size: 224 }, 768);
+    const VIT_L14_336: Geometry =
+        vit(VisionGeometry { width: 1024, layers: 24, heads: 16, patch: 14, image_size: 336 }, 768);
+
     /// ViT-L/14's sizes, the least even of the published ones.
     fn vit_l14() -> (Geometry, Shapes) {
-        let geometry = Geometry {
-            vision: VisionGeometry { width: 1024, layers: 24, heads: 16, patch: 14, image_size: 224 },
-            text: TextGeometry { width: 768, layers: 12, heads: 12, context: 77, vocabulary: 49408 },
-            embedding: 768,
-        };
-        (geometry, geometry.tensors().into_iter().collect())
+        (VIT_L14, VIT_L14.tensors().into_iter().collect())
     }
 
     #[test]
     fn sizes_are_read_back_from_the_shapes_they_make() {
-        let (geometry, mut shapes) = vit_l14();
-        shapes.insert("logit_scale".to_owned(), vec![]);
-        assert_eq!(Geometry::read(&shapes), Ok(geometry));
+        for geometry in [VIT_B16, VIT_B32, VIT_L14, VIT_L14_336] {
+            let mut shapes: Shapes = geometry.tensors().into_iter().collect();
+            shapes.insert("logit_scale".to_owned(), vec![]);
+            assert_eq!(Geometry::read(&shapes), Ok(geometry));
+        }
     }
 
     #[test]

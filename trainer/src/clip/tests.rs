@@ -1,10 +1,10 @@
 //! The shortcuts change nothing: on the bundled miniature.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Clip, EndTokens, Mask, Rows, Weights, WeightsError};
+use super::{Clip, EndTokens, Format, Mask, Rows, Weights, WeightsError};
 use crate::tokenizer::{CONTEXT_LENGTH, Tokenizer, Tokens};
 
 pub(super) fn miniature() -> PathBuf {
@@ -86,7 +86,10 @@ fn a_file_that_is_no_clip_says_what_is_wrong() {
 
     fs_err::write(&path, b"PK\x03\x04 something else").unwrap();
     let error = Weights::open(&path).unwrap_err().to_string();
-    assert!(error.contains("weights.safetensors`: not a safetensors file"), "{error}");
+    assert!(error.contains("weights.safetensors`: not a PyTorch archive that can be read: it is cut short"), "{error}");
+    fs_err::write(&path, b"\x80\x02something else").unwrap();
+    let error = Weights::open(&path).unwrap_err().to_string();
+    assert!(error.contains("weights.safetensors`: neither a PyTorch archive, which is a ZIP file, nor"), "{error}");
 
     let mut tensors = Tensor::read_safetensors(miniature()).unwrap();
     tensors.retain(|(name, _)| name != "visual.transformer.resblocks.2.mlp.c_fc.bias");
@@ -105,4 +108,44 @@ fn a_file_that_is_no_clip_says_what_is_wrong() {
     Tensor::write_safetensors(&tensors, &path).unwrap();
     let error = Weights::open(&path).unwrap_err().to_string();
     assert!(error.contains("`ln_final.bias` is F64, expected F32, F16 or BF16"), "{error}");
+}
+
+/// Writes tensors as a `TorchScript` archive, with libtorch. It takes no dots in the names of one module's tensors, so they are
+/// put in afterwards.
+fn write_archive(tensors: &[(String, Tensor)], path: &Path) {
+    let without_dots: Vec<(String, &Tensor)> =
+        tensors.iter().map(|(name, tensor)| (name.replace('.', "|"), tensor)).collect();
+    Tensor::save_multi(&without_dots, path).unwrap();
+    let mut bytes = fs_err::read(path).unwrap();
+    let pickle = bytes.windows(9).position(|window| window == b"__torch__").unwrap();
+    for (name, _) in &without_dots {
+        let at = pickle + bytes[pickle..].windows(name.len()).position(|window| window == name.as_bytes()).unwrap();
+        bytes[at..][..name.len()].iter_mut().filter(|byte| **byte == b'|').for_each(|byte| *byte = b'.');
+    }
+    fs_err::write(path, bytes).unwrap();
+}
+
+#[test]
+fn an_archive_in_half_precision_is_computed_in_single_precision() {
+    let folder = tempfile::tempdir().unwrap();
+    let (archive, rounded) = (folder.path().join("ViT.pt"), folder.path().join("rounded.safetensors"));
+    let mut tensors = Tensor::read_safetensors(miniature()).unwrap();
+    for (_, tensor) in &mut tensors {
+        *tensor = tensor.to_kind(Kind::Half);
+    }
+    write_archive(&tensors, &archive);
+    for (_, tensor) in &mut tensors {
+        *tensor = tensor.to_kind(Kind::Float);
+    }
+    Tensor::write_safetensors(&tensors, &rounded).unwrap();
+
+    let [of_archive, of_rounded] = [&archive, &rounded].map(|path| Weights::open(path).unwrap());
+    assert_eq!((of_archive.format(), of_rounded.format()), (Format::ArchiveOriginal, Format::Original));
+    assert_eq!(of_archive.parameter_count(), of_rounded.parameter_count());
+    let [of_archive, of_rounded] = [&archive, &rounded].map(|path| Clip::open(path, Device::Cpu).unwrap());
+    assert_eq!(of_archive.geometry(), clip().geometry());
+    assert_eq!(of_archive.image_features(&images(2)), of_rounded.image_features(&images(2)));
+    let texts = tokens(&["a photo of a llama.", "a stop sign"]);
+    assert_eq!(of_archive.text_features(&texts).unwrap(), of_rounded.text_features(&texts).unwrap());
+    assert_eq!(of_archive.image_features(&images(2)).kind(), Kind::Float);
 }

@@ -4,6 +4,8 @@
 //! follows doesn't know which format they came from.
 
 mod hugging_face;
+mod pickle;
+mod torch_archive;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -41,8 +43,11 @@ pub enum WeightsError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// It isn't in a known format.
-    #[error("not a safetensors file ({0})")]
+    #[error("neither a PyTorch archive, which is a ZIP file, nor a safetensors file ({0})")]
     Format(String),
+    /// It is a `PyTorch` archive, or another ZIP file, that can't be read.
+    #[error("not a PyTorch archive that can be read: {0}")]
+    Archive(String),
     /// A tensor that a CLIP has is not there.
     #[error("no tensor `{tensor}`, expected one of shape {expected}, as CLIP's state dict has it")]
     Missing {
@@ -87,6 +92,10 @@ pub enum Format {
     Original,
     /// Safetensors with the names of Hugging Face's `CLIPModel`.
     HuggingFace,
+    /// A `PyTorch` archive with the names of `OpenAI`'s state dict, such as the published `TorchScript` files.
+    ArchiveOriginal,
+    /// A `PyTorch` archive with the names of Hugging Face's `CLIPModel`.
+    ArchiveHuggingFace,
 }
 
 impl Format {
@@ -95,6 +104,8 @@ impl Format {
         match self {
             Self::Original => "safetensors, original CLIP names",
             Self::HuggingFace => "safetensors, Hugging Face names",
+            Self::ArchiveOriginal => "PyTorch archive, original CLIP names",
+            Self::ArchiveHuggingFace => "PyTorch archive, Hugging Face names",
         }
     }
 }
@@ -112,11 +123,19 @@ impl Weights {
     }
 
     fn read(bytes: &[u8]) -> Result<Self, Problem> {
-        let tensors = safetensors(bytes)?;
-        let (tensors, format) = if hugging_face::is_layout_of(&tensors) {
-            (hugging_face::to_original(tensors)?, Format::HuggingFace)
-        } else {
-            (tensors, Format::Original)
+        let is_archive = torch_archive::is_format_of(bytes);
+        let stored = if is_archive { torch_archive::read(bytes)? } else { safetensors(bytes)? };
+        let mut tensors: BTreeMap<String, Tensor> =
+            stored.into_iter().map(|(name, stored)| (name, stored.to_tensor())).collect();
+        let is_hugging_face = hugging_face::is_layout_of(&tensors);
+        if is_hugging_face {
+            tensors = hugging_face::to_original(tensors)?;
+        }
+        let format = match (is_archive, is_hugging_face) {
+            (false, false) => Format::Original,
+            (false, true) => Format::HuggingFace,
+            (true, false) => Format::ArchiveOriginal,
+            (true, true) => Format::ArchiveHuggingFace,
         };
         let shapes: Shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         let geometry = Geometry::read(&shapes)?;
@@ -149,21 +168,44 @@ impl Weights {
     }
 }
 
+/// A floating-point tensor as it lies in a file.
+#[derive(Debug)]
+struct Stored<'a> {
+    kind: Kind,
+    /// From its first number to its last.
+    data: &'a [u8],
+    shape: Vec<i64>,
+    /// How many numbers further the next one of each dimension lies; `None` if there are no gaps, the last dimension
+    /// being the fastest.
+    strides: Option<Vec<i64>>,
+}
+
+impl Stored<'_> {
+    /// A copy of it.
+    fn to_tensor(&self) -> Tensor {
+        let Some(strides) = &self.strides else {
+            return Tensor::from_data_size(self.data, &self.shape, self.kind);
+        };
+        let length = (self.data.len() / self.kind.elt_size_in_bytes()) as i64;
+        Tensor::from_data_size(self.data, &[length], self.kind).as_strided(&self.shape, strides, None).contiguous()
+    }
+}
+
 /// The floating-point tensors of a safetensors file. Integers are left out: CLIP has none that matter, but files may carry
 /// buffers.
-fn safetensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Problem> {
+fn safetensors(bytes: &[u8]) -> Result<BTreeMap<String, Stored<'_>>, Problem> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| Problem::Format(error.to_string()))?;
     let mut tensors = BTreeMap::new();
-    for (name, view) in file.iter() {
+    for (name, view) in file.tensors() {
         let kind = match view.dtype() {
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,
             Dtype::BF16 => Kind::BFloat16,
             Dtype::I64 | Dtype::I32 => continue,
-            other => return Err(Problem::Kind { tensor: name.to_owned(), found: format!("{other:?}") }),
+            other => return Err(Problem::Kind { tensor: name, found: format!("{other:?}") }),
         };
         let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-        tensors.insert(name.to_owned(), Tensor::from_data_size(view.data(), &shape, kind));
+        tensors.insert(name, Stored { kind, data: view.data(), shape, strides: None });
     }
     Ok(tensors)
 }
