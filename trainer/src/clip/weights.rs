@@ -4,6 +4,7 @@
 //! follows doesn't know which format they came from.
 
 mod hugging_face;
+mod mapped;
 mod pickle;
 mod torch_archive;
 
@@ -17,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tch::{Kind, Tensor};
 
 use super::geometry::{Geometry, Shapes};
+use mapped::MappedFile;
 
 /// Why a weights file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +78,8 @@ pub enum Problem {
     },
 }
 
-/// The tensors of a weights file by their original CLIP names, on the CPU, in the kinds they are stored in.
+/// The tensors of a weights file by their original CLIP names, on the CPU, in the kinds they are stored in. They lie in the
+/// file's mapping, except those that are made of others.
 #[derive(Debug)]
 pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
@@ -113,20 +116,16 @@ impl Format {
 impl Weights {
     /// Reads a weights file and checks that it holds a whole CLIP.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let read_error = |source| WeightsError::Read { path: path.to_owned(), source };
-        let file = fs_err::File::open(path).map_err(read_error)?;
-        // SAFETY: the mapping is only read, here, and dropped at the end. A file that someone truncates meanwhile ends the
-        // process by a signal; reading 600 MB into memory first would be the price of not relying on that.
-        #[expect(unsafe_code, reason = "mapping a file is unsafe because others may change it")]
-        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(read_error)?;
-        Self::read(&bytes).map_err(|problem| WeightsError::Unfit { path: path.to_owned(), problem })
+        let file = MappedFile::open(path).map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
+        Self::read(&file).map_err(|problem| WeightsError::Unfit { path: path.to_owned(), problem })
     }
 
-    fn read(bytes: &[u8]) -> Result<Self, Problem> {
+    fn read(file: &MappedFile) -> Result<Self, Problem> {
+        let bytes = file.bytes();
         let is_archive = torch_archive::is_format_of(bytes);
         let stored = if is_archive { torch_archive::read(bytes)? } else { safetensors(bytes)? };
         let mut tensors: BTreeMap<String, Tensor> =
-            stored.into_iter().map(|(name, stored)| (name, stored.to_tensor())).collect();
+            stored.into_iter().map(|(name, stored)| (name, file.tensor(&stored))).collect();
         let is_hugging_face = hugging_face::is_layout_of(&tensors);
         if is_hugging_face {
             tensors = hugging_face::to_original(tensors)?;
@@ -178,17 +177,6 @@ struct Stored<'a> {
     /// How many numbers further the next one of each dimension lies; `None` if there are no gaps, the last dimension
     /// being the fastest.
     strides: Option<Vec<i64>>,
-}
-
-impl Stored<'_> {
-    /// A copy of it.
-    fn to_tensor(&self) -> Tensor {
-        let Some(strides) = &self.strides else {
-            return Tensor::from_data_size(self.data, &self.shape, self.kind);
-        };
-        let length = (self.data.len() / self.kind.elt_size_in_bytes()) as i64;
-        Tensor::from_data_size(self.data, &[length], self.kind).as_strided(&self.shape, strides, None).contiguous()
-    }
 }
 
 /// The floating-point tensors of a safetensors file. Integers are left out: CLIP has none that matter, but files may carry

@@ -276,13 +276,17 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
+    use super::super::mapped::MappedFile;
     use super::*;
 
+    fn path(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/weights").join(name)
+    }
+
     fn fixture(name: &str) -> Vec<u8> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/weights");
-        fs_err::read(folder.join(name)).unwrap()
+        fs_err::read(path(name)).unwrap()
     }
 
     fn refusal(bytes: &[u8]) -> String {
@@ -297,12 +301,12 @@ mod tests {
     #[test]
     fn what_pytorch_wrote_is_read_back() {
         for (file, folder) in [("script.pt", "script/"), ("state_dict.pt", "state_dict/")] {
-            let bytes = fixture(file);
-            let tensors = read(&bytes).unwrap();
+            let mapped = MappedFile::open(&path(file)).unwrap();
+            let tensors = read(mapped.bytes()).unwrap();
             let found: Vec<_> = tensors
                 .iter()
                 .map(|(name, stored)| {
-                    let tensor = stored.to_tensor();
+                    let tensor = mapped.tensor(stored);
                     let values = Vec::<f32>::try_from(tensor.to_kind(Kind::Float).reshape(-1)).unwrap();
                     (name.as_str(), tensor.kind(), tensor.size(), values)
                 })
@@ -316,7 +320,7 @@ mod tests {
                 ("transposed", Kind::Float, vec![3, 2], eighths(&[0, 3, 1, 4, 2, 5])),
             ];
             assert_eq!(found, expected, "{file}");
-            assert_eq!(entries(&bytes).unwrap()[format!("{folder}version").as_str()].data, b"3\n");
+            assert_eq!(entries(mapped.bytes()).unwrap()[format!("{folder}version").as_str()].data, b"3\n");
         }
     }
 
@@ -331,8 +335,9 @@ mod tests {
                 for byte in [0x00, 0x2e, 0x7f, 0xff] {
                     let mut altered = whole.clone();
                     altered[at] = byte;
-                    for stored in read(&altered).unwrap_or_default().values() {
-                        let _ = stored.to_tensor();
+                    let altered = MappedFile::in_memory(&altered);
+                    for stored in read(altered.bytes()).unwrap_or_default().values() {
+                        let _ = altered.tensor(stored);
                     }
                 }
             }
