@@ -241,6 +241,10 @@ mod tests {
         assert!(other[0].spec.config.starts_with("vit_b16-"), "{}", other[0].spec.config);
         assert_eq!((swept[0].hash, swept[2].hash), (other[0].hash, preset[0].hash), "a job is its numbers");
         assert_eq!(swept[2].spec.config, "vit_b16");
+        let mixed = planned("methods = [\"alignednorm\"]\ndatasets = [\"dtd\"]\nseeds = [1]\nprecision = \"amp_bf16\"");
+        assert!(mixed.iter().all(|job| job.spec.precision == Precision::AmpBf16));
+        assert!(mixed[0].spec.config.starts_with("vit_b16-"), "{}", mixed[0].spec.config);
+        assert_ne!(mixed[0].hash, preset[0].hash);
     }
 
     #[test]

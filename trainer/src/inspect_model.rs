@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use promptfield_core::names::Precision;
 use tch::{Device, Tensor};
 
 use crate::clip::{Clip, Weights};
@@ -51,7 +52,7 @@ pub fn weights(args: &WeightsArgs) -> anyhow::Result<()> {
 /// Writes zero-shot CLIP's features of images and texts.
 pub fn features(args: &FeaturesArgs) -> anyhow::Result<()> {
     const BATCH: usize = 64;
-    let clip = Clip::open(&args.weights, Device::Cpu)?;
+    let clip = Clip::open(&args.weights, Device::Cpu, Precision::Fp32)?;
     let size = clip.geometry().vision.image_size;
     let (files, cache) = (image_files(&args.images)?, ImageCache::new(0));
     let mut images = Vec::new();

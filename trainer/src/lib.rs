@@ -7,6 +7,7 @@ pub mod engine;
 pub mod image;
 pub mod inspect;
 pub mod inspect_model;
+pub mod loss_scale;
 pub mod methods;
 pub mod optimiser;
 pub mod replay;

@@ -10,8 +10,17 @@ use crate::methods::{NamedTensors, Parameters};
 
 /// Updates a model's parameters.
 pub trait Optimiser {
+    /// What it updates.
+    fn parameters(&self) -> &Parameters;
+
+    /// One step down a gradient in the layout of the parameters' buffer.
+    fn update(&mut self, gradient: &Tensor, lr: f64);
+
     /// One step down the gradient of `loss`, a differentiable scalar.
-    fn step(&mut self, loss: &Tensor, lr: f64);
+    fn step(&mut self, loss: &Tensor, lr: f64) {
+        let gradient = self.parameters().gradient(loss);
+        self.update(&gradient, lr);
+    }
 
     /// What it remembers, by name.
     fn state(&self) -> NamedTensors;
@@ -65,8 +74,11 @@ const MEAN: &str = "exp_avg";
 const SQUARE: &str = "exp_avg_sq";
 
 impl Optimiser for AdamW {
-    fn step(&mut self, loss: &Tensor, lr: f64) {
-        let gradient = self.parameters.gradient(loss);
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn update(&mut self, gradient: &Tensor, lr: f64) {
         let _no_history = tch::no_grad_guard();
         self.steps += 1;
         let correction = |beta: f64| 1.0 - beta.powf(f64::from(self.steps));
@@ -74,7 +86,7 @@ impl Optimiser for AdamW {
 
         let mut values = self.parameters.buffer().shallow_clone();
         let _ = values.g_mul_scalar_(1.0 - lr * self.weight_decay);
-        let _ = self.mean.lerp_(&gradient, 1.0 - BETA_1);
+        let _ = self.mean.lerp_(gradient, 1.0 - BETA_1);
         let _ = self.square.g_mul_scalar_(BETA_2).g_add_(&(gradient.square() * (1.0 - BETA_2)));
         let denominator = (self.square.sqrt() / scale).g_add_scalar_(EPSILON);
         let _ = values.g_sub_(&(&self.mean / denominator * step_size));
@@ -117,8 +129,11 @@ impl Sgd {
 const VELOCITY: &str = "momentum_buffer";
 
 impl Optimiser for Sgd {
-    fn step(&mut self, loss: &Tensor, lr: f64) {
-        let gradient = self.parameters.gradient(loss);
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn update(&mut self, gradient: &Tensor, lr: f64) {
         let _no_history = tch::no_grad_guard();
         let mut values = self.parameters.buffer().shallow_clone();
         let decayed = gradient + &values * self.weight_decay;

@@ -10,7 +10,7 @@ use promptfield_core::dataset::check_template;
 use promptfield_core::hyper::Overrides;
 use promptfield_core::input::{InvalidInput, from_json};
 use promptfield_core::method::Method;
-use promptfield_core::names::Protocol;
+use promptfield_core::names::{Precision, Protocol};
 use promptfield_core::preset;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -120,7 +120,7 @@ fn check_labels(name: &str, labels: &Tensor, batch: i64, classes: usize) -> anyh
 /// Trains `job` with `weights` on what `input` holds, on the CPU, evaluates, and writes the results to `output`.
 pub fn run(job: &Path, weights: &Path, input: &Path, output: &Path) -> anyhow::Result<()> {
     let job = ReplayJob::read(job)?;
-    let clip = Clip::open(weights, Device::Cpu)?;
+    let clip = Clip::open(weights, Device::Cpu, Precision::Fp32)?;
     let given = Given::read(input, clip.geometry().vision.image_size, job.classnames.len());
     let results = given.and_then(|given| replay(&job, &clip, &given));
     let results = results.with_context(|| format!("the input `{}`", input.display()))?;

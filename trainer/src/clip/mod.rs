@@ -12,7 +12,8 @@ mod weights;
 
 use std::path::Path;
 
-use tch::{Device, Tensor};
+use promptfield_core::names::Precision;
+use tch::{Device, Kind, Tensor};
 
 pub use geometry::{Geometry, TextGeometry, VisionGeometry};
 pub(crate) use layers::{Block, BlockOutput, Mask, Rows};
@@ -23,7 +24,7 @@ pub use weights::{Format, Problem, Weights, WeightsError};
 
 use crate::tokenizer::Tokens;
 
-/// A frozen CLIP on a device, computed in 32-bit floats.
+/// A frozen CLIP on a device. Whatever the precision, what goes in and what comes out are 32-bit floats.
 #[derive(Debug)]
 pub struct Clip {
     geometry: Geometry,
@@ -34,15 +35,21 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// Loads a weights file.
-    pub fn open(path: &Path, device: Device) -> Result<Self, WeightsError> {
-        Ok(Self::new(Weights::open(path)?, device))
+    /// Loads a weights file, to be computed on a device in a precision: the one of the patch convolution, of the blocks'
+    /// linear layers and of attention. Everything else is computed in 32-bit floats.
+    pub fn open(path: &Path, device: Device, precision: Precision) -> Result<Self, WeightsError> {
+        let kind = match precision {
+            Precision::Fp32 => Kind::Float,
+            Precision::AmpBf16 => Kind::BFloat16,
+            Precision::AmpFp16 => Kind::Half,
+        };
+        Ok(Self::new(Weights::open(path)?, device, kind))
     }
 
-    fn new(mut weights: Weights, device: Device) -> Self {
+    fn new(mut weights: Weights, device: Device, kind: Kind) -> Self {
         let _constant = tch::no_grad_guard();
         let (geometry, sha256) = (*weights.geometry(), weights.sha256().to_owned());
-        let mut loader = layers::Loader { weights: &mut weights, device };
+        let mut loader = layers::Loader { weights: &mut weights, device, kind };
         let vision = VisionTower::load(&mut loader, &geometry.vision);
         let text = TextTower::load(&mut loader, &geometry.text);
         Self { geometry, sha256, device, vision, text }

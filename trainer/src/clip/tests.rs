@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use promptfield_core::names::Precision;
 use tch::{Device, Kind, Tensor};
 
 use super::{Clip, EndTokens, Format, Mask, Rows, Weights, WeightsError};
@@ -12,7 +13,7 @@ pub(super) fn miniature() -> PathBuf {
 }
 
 fn clip() -> Clip {
-    Clip::open(&miniature(), Device::Cpu).unwrap()
+    Clip::open(&miniature(), Device::Cpu, Precision::Fp32).unwrap()
 }
 
 /// Plain numbers of the size of normalised pixels.
@@ -144,7 +145,7 @@ fn an_archive_in_half_precision_is_computed_in_single_precision() {
     let weights = [&archive, &half, &single].map(|path| Weights::open(path).unwrap());
     assert_eq!(weights.each_ref().map(Weights::format), [Format::ArchiveOriginal, Format::Original, Format::Original]);
     assert_eq!(weights.each_ref().map(Weights::parameter_count), [7_856_129; 3]);
-    let clips = [archive, half, single].map(|path| Clip::open(&path, Device::Cpu).unwrap());
+    let clips = [archive, half, single].map(|path| Clip::open(&path, Device::Cpu, Precision::Fp32).unwrap());
     let texts = tokens(&["a photo of a llama.", "a stop sign"]);
     let [archive, half, single] =
         clips.map(|clip| (clip.image_features(&images(2)), clip.text_features(&texts).unwrap()));
@@ -152,4 +153,40 @@ fn an_archive_in_half_precision_is_computed_in_single_precision() {
     // These weights are used where they lie in the file; how sums are rounded depends on that place.
     assert_close(&single.0, &half.0);
     assert_close(&single.1, &half.1);
+}
+
+#[test]
+fn mixed_precision_is_near_single_precision_and_gives_single_precision() {
+    let single = clip();
+    let texts = tokens(&["a photo of a llama.", "a stop sign"]);
+    // Roughly the spacing of the kind's numbers.
+    for (precision, kind, spacing) in
+        [(Precision::AmpBf16, Kind::BFloat16, 0.01), (Precision::AmpFp16, Kind::Half, 0.001)]
+    {
+        let clip = Clip::open(&miniature(), Device::Cpu, precision).unwrap();
+        for block in clip.vision.blocks.iter().chain(&clip.text.blocks) {
+            assert_eq!(block.kinds(), [kind; 4]);
+        }
+        let pairs = [
+            (clip.image_features(&images(2)), single.image_features(&images(2))),
+            (clip.text_features(&texts).unwrap(), single.text_features(&texts).unwrap()),
+        ];
+        for (mixed, single) in pairs {
+            assert_eq!(mixed.kind(), Kind::Float);
+            let relative = f64::try_from((&mixed - &single).norm() / single.norm()).unwrap();
+            assert!(relative < 3.0 * spacing && relative > 0.01 * spacing, "{precision}: {relative}");
+        }
+
+        // Gradients flow through the roundings.
+        let x = (single.vision.prefix(&images(2), 1)).set_requires_grad(true);
+        let gradient = |clip: &Clip| {
+            let output = clip.vision.blocks[1].forward(&x, Rows::All, Mask::None);
+            assert_eq!((output.attention.kind(), output.residual.kind()), (Kind::Float, Kind::Float));
+            let loss = output.residual.square().mean(Kind::Float);
+            Tensor::run_backward(&[loss], &[&x], false, false).remove(0)
+        };
+        let (mixed, single) = (gradient(&clip), gradient(&single));
+        let relative = f64::try_from((&mixed - &single).norm() / single.norm()).unwrap();
+        assert!(mixed.kind() == Kind::Float && relative < 3.0 * spacing, "{precision}: {relative}");
+    }
 }

@@ -3,10 +3,10 @@
 //! It comes in two halves: the layers before the first one that a method puts tokens into, which are the same for
 //! every tower that looks at the image, and the rest. Shapes: B images, P patches, W width, E embedding.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::geometry::VisionGeometry;
-use super::layers::{Block, LayerNorm, Loader, Mask, Rows};
+use super::layers::{Block, LayerNorm, Loader, Mask, Rows, in_kind};
 
 /// The frozen image tower.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct VisionTower {
 impl VisionTower {
     pub(super) fn load(loader: &mut Loader, geometry: &VisionGeometry) -> Self {
         Self {
-            conv1: loader.tensor("visual.conv1.weight"),
+            conv1: loader.operand("visual.conv1.weight"),
             class_embedding: loader.tensor("visual.class_embedding").view([1, 1, -1]),
             positional_embedding: loader.tensor("visual.positional_embedding"),
             ln_pre: loader.layer_norm("visual.ln_pre"),
@@ -41,7 +41,10 @@ impl VisionTower {
     pub(crate) fn prefix(&self, images: &Tensor, layers: usize) -> Tensor {
         let _constant = tch::no_grad_guard();
         let patch = self.conv1.size()[2];
-        let patches = images.conv2d(&self.conv1, None::<Tensor>, patch, 0, 1, 1).flatten(2, 3).transpose(1, 2);
+        let patches = in_kind(self.conv1.kind(), [images, &self.conv1], |[images, conv1]| {
+            images.conv2d(conv1, None::<Tensor>, patch, 0, 1, 1)
+        });
+        let patches = patches.to_kind(Kind::Float).flatten(2, 3).transpose(1, 2);
         let class = self.class_embedding.expand([images.size()[0], 1, -1], false);
         let x = self.ln_pre.forward(&(Tensor::cat(&[class, patches], 1) + &self.positional_embedding));
         self.blocks[..layers].iter().fold(x, |x, block| block.forward(&x, Rows::All, Mask::None).residual)

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use promptfield_core::input::InvalidInput;
 use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOG_FILE};
-use promptfield_core::names::{Precision, Stage};
+use promptfield_core::names::Stage;
 use promptfield_core::outcome::{Manifest, Seconds, TestResult};
 use promptfield_core::spec::JobSpec;
 use promptfield_core::trainer_job::TrainerJob;
@@ -94,9 +93,6 @@ pub(super) fn run(
 ) -> Result<Outcome, JobError> {
     let (started, started_at) = (Instant::now(), Timestamp::from(SystemTime::now()));
     job.check()?;
-    if job.precision != Precision::Fp32 {
-        return Err(InvalidInput::new("precision", job.precision, "`fp32`").into());
-    }
     let device = device(&job.device)?;
     // Without a slash at the end, which would make `….partial` lie inside the folder.
     let output: PathBuf = job.output.components().collect();
@@ -119,7 +115,7 @@ pub(super) fn run(
     }
 
     let split = data::load(&definition, &job.data_root, spec.shots, spec.seed, spec.classes())?;
-    let (clip, images) = session.prepare(&job.weights, device, &job.data_root, &definition)?;
+    let (clip, images) = session.prepare(&job.weights, (device, spec.precision), &job.data_root, &definition)?;
     if let Some(trained) = &trained
         && let Some(difference) = trained.provenance.difference(&spec, clip.sha256())
     {
@@ -218,7 +214,7 @@ fn introduction(origin: &Origin, job: &TrainerJob, split: &Split) -> Vec<String>
             split.train.len(),
             split.test.len()
         ),
-        format!("device {}, {} CPU threads", job.device, tch::get_num_threads()),
+        format!("device {}, {} CPU threads, precision {}", job.device, tch::get_num_threads(), spec.precision),
     ]
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use promptfield_core::dataset::DatasetDefinition;
+use promptfield_core::names::Precision;
 use tch::Device;
 
 use crate::clip::{Clip, WeightsError};
@@ -19,11 +20,11 @@ pub struct Session {
     image_budget: u64,
 }
 
-/// A loaded backbone, and which state of which file it came from.
+/// A loaded backbone, which state of which file it came from, and where and in what precision it computes.
 #[derive(Debug)]
 struct Backbone {
     path: PathBuf,
-    device: Device,
+    computed: (Device, Precision),
     file: Option<(u64, SystemTime)>,
     clip: Clip,
 }
@@ -39,22 +40,23 @@ impl Session {
         self.backbone = None;
     }
 
-    /// The backbone of the weights file at `path` on `device`, and the images. The file is read again if it has changed.
+    /// The backbone of the weights file at `path`, computed on a device in a precision, and the images. The file is read
+    /// again if it has changed.
     pub(super) fn prepare(
         &mut self,
         path: &Path,
-        device: Device,
+        computed: (Device, Precision),
         data_root: &Path,
         definition: &DatasetDefinition,
     ) -> Result<(&Clip, &ImageCache), WeightsError> {
         let file = fs_err::metadata(path).and_then(|file| Ok((file.len(), file.modified()?))).ok();
-        let is_this = |kept: &Backbone| kept.path == path && kept.device == device && kept.file == file;
+        let is_this = |kept: &Backbone| kept.path == path && kept.computed == computed && kept.file == file;
         if self.images.bytes() > self.image_budget / 2 {
             self.images.keep_only(&data_root.join(&definition.folder));
         }
         let backbone = match self.backbone.take().filter(is_this) {
             Some(backbone) => backbone,
-            None => Backbone { path: path.to_owned(), device, file, clip: Clip::open(path, device)? },
+            None => Backbone { path: path.to_owned(), computed, file, clip: Clip::open(path, computed.0, computed.1)? },
         };
         Ok((&self.backbone.insert(backbone).clip, &self.images))
     }

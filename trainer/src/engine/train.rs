@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use promptfield_core::hyper::Hyperparameters;
+use promptfield_core::names::Precision;
 use promptfield_core::spec::SpecHash;
 use tch::{Kind, Tensor};
 
@@ -20,6 +21,7 @@ use super::report::Report;
 use super::score::Rates;
 use crate::draws::epoch_order;
 use crate::image::{AugmentationDraws, load_batch_train};
+use crate::loss_scale::LossScaling;
 use crate::methods::{Evaluated, Model, NamedTensors, TrainingLoss};
 use crate::optimiser::{Optimiser, learning_rate};
 
@@ -82,6 +84,9 @@ pub(super) fn train(
 ) -> Result<(), JobError> {
     let hyper = &inputs.spec.hyper;
     let mut optimiser = model.optimiser(hyper);
+    if inputs.spec.precision == Precision::AmpFp16 {
+        optimiser = Box::new(LossScaling::new(optimiser));
+    }
     let first = match begun {
         Some(begun) => {
             optimiser.restore(&begun.optimiser)?;

@@ -234,7 +234,7 @@ fn row_norms(x: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use promptfield_core::names::Protocol;
+    use promptfield_core::names::{Precision, Protocol};
     use promptfield_core::preset;
     use tch::{Device, Kind};
 
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn each_method_has_its_rule_of_inference() {
         let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../demo/clip-mini.safetensors");
-        let clip = Clip::open(weights.as_ref(), Device::Cpu).unwrap();
+        let clip = Clip::open(weights.as_ref(), Device::Cpu, Precision::Fp32).unwrap();
         let names = ["llama".to_owned(), "stop_sign".to_owned()];
         let classes = Classes { names: &names, template: "a photo of a {}." };
         let images = Tensor::ones([1, 3, 64, 64], (Kind::Float, Device::Cpu));

@@ -192,6 +192,50 @@ fn a_resumed_job_gives_the_same_bytes_as_an_uninterrupted_one() {
 }
 
 #[test]
+fn each_precision_trains_and_gives_the_same_bytes_again_and_resumed() {
+    let room = Room::new();
+    let mut session = Session::new(1 << 20);
+    let mut trained = BTreeMap::new();
+    for precision in ["fp32", "amp_bf16", "amp_fp16"] {
+        let job = |output: &str| room.job(&format!("{precision}/{output}"), json!({"precision": precision}));
+        // One session for all precisions: each gets its own backbone.
+        let outcome = run_in(&mut session, &job("whole"), &mut Notes::default()).unwrap();
+        assert_eq!(outcome.manifest.unwrap().spec.precision.as_str(), precision);
+        complete(&job("again"));
+        let mut first = Notes { cancel_at: Some(5), ..Notes::default() };
+        assert!(matches!(run(&job("cut"), &mut first), Err(JobError::Cancelled)));
+        let resumed = complete(&job("cut"));
+        let whole = checkpoint(&room.path(&format!("{precision}/whole")));
+        assert_eq!(checkpoint(&room.path(&format!("{precision}/again"))), whole, "{precision}");
+        assert_eq!(checkpoint(&room.path(&format!("{precision}/cut"))), whole, "{precision}");
+        assert_eq!(resumed.result, outcome.result);
+        trained.insert(precision, whole);
+    }
+    assert_ne!(trained["amp_bf16"], trained["fp32"]);
+    assert_ne!(trained["amp_fp16"], trained["fp32"]);
+    assert_ne!(trained["amp_fp16"], trained["amp_bf16"]);
+
+    // A checkpoint is tested in the precision that it was trained in.
+    let test = json!({"stage": "test", "checkpoint": room.path("fp32/whole"), "precision": "amp_bf16"});
+    let (_, reason) = failure(&room.job("new", test));
+    assert!(reason.contains("`precision` = \"fp32\", the job tests `precision` = \"amp_bf16\""), "{reason}");
+}
+
+#[test]
+fn mixed_precision_is_as_accurate_on_the_bundled_photographs() {
+    let root = tempfile::tempdir().unwrap();
+    let accuracy = |precision: &str| {
+        let changes = json!({"dataset": "caltech101", "shots": 2, "precision": precision, "overrides": {"epochs": 2}});
+        complete(&job(&demo(), &root.path().join(precision), changes)).result.accuracy
+    };
+    let single = accuracy("fp32");
+    for precision in ["amp_bf16", "amp_fp16"] {
+        let mixed = accuracy(precision);
+        assert!((mixed - single).abs() < 3.0, "{precision}: {mixed} per cent, fp32: {single}");
+    }
+}
+
+#[test]
 fn a_state_that_cannot_be_read_costs_only_time() {
     let room = Room::new();
     complete(&room.job("whole", json!({})));
@@ -290,15 +334,17 @@ fn a_job_that_stumbles_inside_leaves_the_session_usable() {
 #[test]
 fn training_that_diverges_names_the_step() {
     let room = Room::new();
-    let diverges = |epochs: u32, batch: u32, lr: f64| {
+    let diverges = |precision: &str, epochs: u32, batch: u32, lr: f64| {
         let overrides = json!({"epochs": epochs, "rep_dim": 32, "proj_lora_dim": 4, "train_batch": batch, "warmup_epochs": 0, "lr": lr});
-        failure(&room.job("seed1", json!({"overrides": overrides})))
+        failure(&room.job("seed1", json!({"precision": precision, "overrides": overrides})))
     };
-    let (class, reason) = diverges(3, 4, 1e30);
-    assert_eq!(class, FailureClass::BadData);
-    assert!(reason.contains("the loss is NaN at step 1 (epoch 1, batch 2)"), "{reason}");
-    let (_, reason) = diverges(1, 12, 1e40);
-    assert!(reason.contains("is not finite at step 0 (epoch 1, batch 1)"), "{reason}");
+    for precision in ["fp32", "amp_fp16"] {
+        let (class, reason) = diverges(precision, 3, 4, 1e30);
+        assert_eq!(class, FailureClass::BadData);
+        assert!(reason.contains("the loss is NaN at step 1 (epoch 1, batch 2)"), "{precision}: {reason}");
+        let (_, reason) = diverges(precision, 1, 12, 1e40);
+        assert!(reason.contains("is not finite at step 0 (epoch 1, batch 1)"), "{precision}: {reason}");
+    }
 }
 
 #[test]

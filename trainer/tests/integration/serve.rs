@@ -53,7 +53,7 @@ fn run_tells_bad_input_from_failure_and_names_the_field() {
     ends(json!({"seed": "one"}), 2, "`seed`: `one`");
     ends(json!({"shot": 4}), 2, "did you mean `shots`?");
     ends(json!({"overrides": {"epoch": 4}}), 2, "did you mean `epochs`?");
-    ends(json!({"precision": "amp_bf16"}), 2, "`precision`: `amp_bf16`");
+    ends(json!({"precision": "bf16"}), 2, "`precision`: `bf16`");
     ends(json!({"dataset": "tinny"}), 2, "did you mean `tiny`?");
     ends(json!({"weights": "/nowhere/w.safetensors"}), 1, "/nowhere/w.safetensors");
     assert!(!output.exists());
