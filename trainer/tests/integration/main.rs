@@ -3,5 +3,6 @@
 mod fixture;
 mod jobs;
 mod kills;
+mod layouts;
 mod serve;
 mod towers;
