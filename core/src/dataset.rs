@@ -2,9 +2,12 @@
 //!
 //! A definition holds names and relative folders only; where the data root lies is each machine's own setting.
 
+mod sources;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+pub use sources::{PublishedSize, Source, published_size, sources_of};
 
 use crate::input::{InvalidInput, from_toml, one_of};
 use crate::names::{Protocol, path_segment};
@@ -166,6 +169,11 @@ impl Catalogue {
     /// The definition of `key`, or a refusal that lists what is known.
     pub fn get(&self, key: &str) -> Result<&DatasetDefinition, InvalidInput> {
         self.0.get(key).ok_or_else(|| InvalidInput::new("dataset", key, one_of(key, self.keys())))
+    }
+
+    /// All definitions, sorted by key.
+    pub fn definitions(&self) -> impl Iterator<Item = &DatasetDefinition> {
+        self.0.values()
     }
 
     /// All keys, sorted.

@@ -13,7 +13,7 @@ use promptfield_core::names::ClassSubset;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::tokenizer::{Tokenizer, Tokens};
-use crate::{data, image, inspect_model};
+use crate::{data, image, inspect_data, inspect_model};
 
 /// What to look at.
 #[derive(Debug, Subcommand)]
@@ -24,6 +24,8 @@ pub enum InspectCommand {
     Image(ImageArgs),
     /// Print the images and labels that a job would train and test on as JSON
     Split(SplitArgs),
+    /// Check a data root: print as JSON which data sets are there, what they lack and which images can't be read
+    Data(inspect_data::DataArgs),
     /// Print a weights file's geometry, format, parameter count and SHA-256 as JSON
     Weights(inspect_model::WeightsArgs),
     /// Write zero-shot CLIP's features of images and texts
@@ -80,6 +82,7 @@ pub fn run(command: InspectCommand) -> anyhow::Result<()> {
         InspectCommand::Tokens(args) => tokens(&args),
         InspectCommand::Image(args) => write_image(&args),
         InspectCommand::Split(args) => split(&args),
+        InspectCommand::Data(args) => inspect_data::run(&args),
         InspectCommand::Weights(args) => inspect_model::weights(&args),
         InspectCommand::Features(args) => inspect_model::features(&args),
     }

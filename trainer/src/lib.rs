@@ -2,10 +2,12 @@
 
 pub mod clip;
 pub mod data;
+pub mod data_check;
 pub mod draws;
 pub mod engine;
 pub mod image;
 pub mod inspect;
+pub mod inspect_data;
 pub mod inspect_model;
 pub mod loss_scale;
 pub mod methods;

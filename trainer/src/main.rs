@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, value_parser};
+use promptfield_core::input::InvalidInput;
 use promptfield_core::trainer_job::TrainerJob;
 use promptfield_core::trainer_wire::Progress;
 use promptfield_trainer::data::DataError;
@@ -82,6 +83,9 @@ impl Machine {
     }
 }
 
+/// The exit code for bad usage or input; clap's own too.
+const BAD_INPUT: u8 = 2;
+
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     if !matches!(command, Command::Inspect { .. }) {
@@ -114,7 +118,8 @@ fn finish(done: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            let bad_input = error.chain().any(<dyn std::error::Error>::is::<InvalidInput>);
+            if bad_input { ExitCode::from(BAD_INPUT) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -131,7 +136,6 @@ fn serve_worker(machine: &Machine) -> anyhow::Result<()> {
 }
 
 fn run_job(path: &PathBuf, machine: &Machine) -> ExitCode {
-    const BAD_INPUT: u8 = 2;
     let job = fs_err::read_to_string(path).map_err(anyhow::Error::from).and_then(|text| Ok(TrainerJob::parse(&text)?));
     let job = match job {
         Ok(job) => job,

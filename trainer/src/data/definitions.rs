@@ -14,19 +14,31 @@ pub fn find_definition(
     data_root: &Path,
     key: &str,
 ) -> Result<DatasetDefinition, DataError> {
-    let mut catalogue = Catalogue::built_in();
-    // A broken file is only a problem for who asks for what it might have been.
-    let mut broken = None;
-    for path in definition_files(datasets_dir.into_iter().chain([data_root.join("datasets").as_path()])) {
-        let text = fs_err::read_to_string(&path).map_err(|source| DataError::Read { path: path.clone(), source })?;
-        if let Err(source) = DatasetDefinition::parse(&text).and_then(|definition| add(&mut catalogue, definition)) {
-            broken.get_or_insert(DataError::Definition { path, source });
-        }
-    }
+    let (catalogue, wrong) = all_definitions(datasets_dir, data_root);
     match catalogue.get(key) {
         Ok(definition) => Ok(definition.clone()),
-        Err(unknown) => Err(broken.unwrap_or(DataError::Unknown(unknown))),
+        // A wrong file is only a problem for who asks for what it might have been.
+        Err(unknown) => Err(wrong.into_iter().next().unwrap_or(DataError::Unknown(unknown))),
     }
+}
+
+/// Every definition that [`find_definition`] finds, and what is wrong with the files that aren't one.
+pub fn all_definitions(datasets_dir: Option<&Path>, data_root: &Path) -> (Catalogue, Vec<DataError>) {
+    let mut catalogue = Catalogue::built_in();
+    let mut wrong = Vec::new();
+    for path in definition_files(datasets_dir.into_iter().chain([data_root.join("datasets").as_path()])) {
+        let text = match fs_err::read_to_string(&path) {
+            Ok(text) => text,
+            Err(source) => {
+                wrong.push(DataError::Read { path, source });
+                continue;
+            }
+        };
+        if let Err(source) = DatasetDefinition::parse(&text).and_then(|definition| add(&mut catalogue, definition)) {
+            wrong.push(DataError::Definition { path, source });
+        }
+    }
+    (catalogue, wrong)
 }
 
 /// Adds a definition, unless the same one is there already: the two folders may be one.
@@ -77,5 +89,7 @@ mod tests {
         assert!(find("birds").is_ok());
         let error = find("cars").unwrap_err();
         assert!(error.to_string().contains("c.toml"), "{error}");
+        let (catalogue, wrong) = all_definitions(Some(&own), root.path());
+        assert_eq!((catalogue.keys().count(), wrong.len()), (17, 1));
     }
 }

@@ -49,13 +49,21 @@ pub enum DataError {
         /// What would be right.
         expected: &'static str,
     },
-    /// A list file names an image that is not there.
-    #[error("`{}` names the image `{}`, which is missing: expected a file there", list.display(), path.display())]
+    /// A list file names images that are not there.
+    #[error(
+        "`{}` names the image `{}`, which is missing ({missing} of {total} are): expected a file there",
+        list.display(),
+        path.display()
+    )]
     MissingImage {
         /// The list file.
         list: PathBuf,
-        /// Where the image should be.
+        /// Where the first of them should be.
         path: PathBuf,
+        /// How many entries of the list name an image that is not there.
+        missing: usize,
+        /// How many entries it has.
+        total: usize,
     },
     /// There are too few classes or images for what was asked.
     #[error("the data set `{dataset}` has {found}: expected {expected}")]

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::Path;
 
+use promptfield_core::dataset::DatasetDefinition;
 use promptfield_core::spec::hex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -21,12 +22,15 @@ use super::cpython_random::CPythonRandom;
 use super::lists::{Entry, Lists, Role, parse_entry, parse_list, read_json};
 use super::{DataError, Place};
 
+/// Where the selections lie, below the data set's folder.
+const FOLDER: &str = "split_fewshot";
+
 /// Val is drawn with at most this many images per class.
 const MAX_VAL_SHOTS: usize = 4;
 
 /// Replaces train and val by their few-shot selection.
 pub(super) fn select(lists: &mut Lists, place: &Place, shots: u32, seed: u64) -> Result<(), DataError> {
-    let folder = place.folder.join("split_fewshot");
+    let folder = place.folder.join(FOLDER);
     let pickle = folder.join(format!("shot_{shots}-seed_{seed}.pkl"));
     let own = folder.join(format!("shot_{shots}-seed_{seed}.json"));
     if pickle.is_file() {
@@ -51,6 +55,22 @@ pub(super) fn select(lists: &mut Lists, place: &Place, shots: u32, seed: u64) ->
     // A record for people and for other tools; the draw itself can always be repeated.
     let _ = write(&own, &drawn_from, lists);
     Ok(())
+}
+
+/// The shots and seeds for which what the reference code drew lies in the data set's folder, sorted.
+pub fn pickles(definition: &DatasetDefinition, data_root: &Path) -> Vec<(u32, u64)> {
+    let folder = data_root.join(&definition.folder).join(FOLDER);
+    // A folder that isn't there has none.
+    let names =
+        fs_err::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut found: Vec<(u32, u64)> = names
+        .filter_map(|name| {
+            let (shots, seed) = name.strip_prefix("shot_")?.strip_suffix(".pkl")?.split_once("-seed_")?;
+            Some((shots.parse().ok()?, seed.parse().ok()?))
+        })
+        .collect();
+    found.sort_unstable();
+    found
 }
 
 /// Draws `shots` entries per class, class by class in the order of their first occurrence.

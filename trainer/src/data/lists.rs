@@ -16,7 +16,7 @@ pub(super) struct Entry {
 
 /// How the lists of a data set are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub enum Role {
     /// Train, val and test are different images.
     Full,
     /// There is no val; the test images take its place after the draw (`ImageNet`).

@@ -23,9 +23,11 @@ use promptfield_core::spec::hex;
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
-pub use definitions::find_definition;
+pub use definitions::{all_definitions, find_definition};
 pub use error::DataError;
-use lists::{Entry, Lists, Role};
+pub use few_shot::pickles;
+pub use lists::Role;
+use lists::{Entry, Lists};
 
 /// The images and class names of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct Split {
     pub val: Vec<Item>,
     /// Test images.
     pub test: Vec<Item>,
+    /// Which of the lists are different images.
+    pub role: Role,
 }
 
 /// One image with its label.
@@ -98,6 +102,7 @@ pub fn load(
     if lists.role == Role::ValidatedOnTest {
         lists.val.clone_from(&lists.test);
     }
+    let role = lists.role;
     let (lists, classnames) = subset::select(lists, subset, &place)?;
     check_images(&lists, &place)?;
     let items = |entries: Vec<Entry>| -> Vec<Item> {
@@ -106,7 +111,7 @@ pub fn load(
             .map(|entry| Item { path: place.images.join(&entry.path), relative: entry.path, label: entry.label })
             .collect()
     };
-    Ok(Split { classnames, train: items(lists.train), val: items(lists.val), test: items(lists.test) })
+    Ok(Split { classnames, train: items(lists.train), val: items(lists.val), test: items(lists.test), role })
 }
 
 /// Where a data set lies on this machine.
@@ -135,16 +140,19 @@ impl Place {
     }
 }
 
-/// Looks whether every image that a list file names is there; the first that isn't is the error.
+/// Looks whether every image that a list file names is there; the error names the first that isn't.
 fn check_images(lists: &Lists, place: &Place) -> Result<(), DataError> {
     let Some(source) = &lists.named_by else { return Ok(()) };
-    let missing = [&lists.train, &lists.val, &lists.test]
-        .into_par_iter()
-        .flat_map(<Vec<Entry>>::par_iter)
-        .find_first(|entry| !place.images.join(&entry.path).is_file());
-    match missing {
-        Some(entry) => Err(DataError::MissingImage { list: source.clone(), path: place.images.join(&entry.path) }),
+    let entries: Vec<&Entry> = lists.train.iter().chain(&lists.val).chain(&lists.test).collect();
+    let missing: Vec<&&Entry> = entries.par_iter().filter(|entry| !place.images.join(&entry.path).is_file()).collect();
+    match missing.first() {
         None => Ok(()),
+        Some(first) => Err(DataError::MissingImage {
+            list: source.clone(),
+            path: place.images.join(&first.path),
+            missing: missing.len(),
+            total: entries.len(),
+        }),
     }
 }
 

@@ -306,6 +306,8 @@ fn what_is_missing_is_named() {
     fs_err::remove_file(root.path().join("own/images/c1/4.png")).unwrap();
     let error = refusal(&definition, root.path());
     assert!(error.contains("split.json") && error.contains("images/c1/4.png"), "{error}");
+    // With one shot of 2 classes: 2 images each of train, val and test.
+    assert!(error.contains("(1 of 6 are)"), "{error}");
 
     fs_err::remove_file(root.path().join("own/split.json")).unwrap();
     let error = refusal(&definition, root.path());

@@ -1,7 +1,7 @@
 //! From a file to RGB, as Pillow's `Image.open(path).convert("RGB")`: the format is told by the content, not by the name's
 //! ending (`ImageNet` has a PNG that is called `.JPEG`), and EXIF orientation is not applied.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::{Rgb8, jpeg, png};
@@ -46,18 +46,45 @@ pub fn decode(path: &Path) -> Result<Rgb8, ImageError> {
 
 /// Decodes the content of a JPEG or PNG file to RGB; `path` is only for the error.
 pub fn decode_bytes(bytes: &[u8], path: &Path) -> Result<Rgb8, ImageError> {
-    let decoded = if bytes.starts_with(b"\xFF\xD8\xFF") {
-        jpeg::decode(bytes)
-    } else if bytes.starts_with(b"\x89PNG\r\n\x1A\n") {
-        png::decode(bytes)
-    } else {
-        let start = match bytes {
-            [] => "nothing (the file is empty)".to_owned(),
-            _ => format!("`{}`", bytes[..bytes.len().min(8)].escape_ascii()),
-        };
-        return Err(ImageError::Format { path: path.to_owned(), start });
+    let decoded = match Format::of(bytes, path)? {
+        Format::Jpeg => jpeg::decode(bytes),
+        Format::Png => png::decode(bytes),
     };
     decoded.map_err(|problem| ImageError::Damaged { path: path.to_owned(), problem })
+}
+
+/// Looks only at how a file begins: whether it would be decoded at all.
+pub fn check_start(path: &Path) -> Result<(), ImageError> {
+    let mut start = Vec::with_capacity(LONGEST_SIGNATURE);
+    fs_err::File::open(path)
+        .and_then(|file| file.take(LONGEST_SIGNATURE as u64).read_to_end(&mut start))
+        .map_err(|source| ImageError::Read { path: path.to_owned(), source })?;
+    Format::of(&start, path).map(|_| ())
+}
+
+const LONGEST_SIGNATURE: usize = 8;
+
+/// The formats that can be decoded.
+enum Format {
+    Jpeg,
+    Png,
+}
+
+impl Format {
+    /// The format that content begins like.
+    fn of(bytes: &[u8], path: &Path) -> Result<Self, ImageError> {
+        if bytes.starts_with(b"\xFF\xD8\xFF") {
+            Ok(Self::Jpeg)
+        } else if bytes.starts_with(b"\x89PNG\r\n\x1A\n") {
+            Ok(Self::Png)
+        } else {
+            let start = match bytes {
+                [] => "nothing (the file is empty)".to_owned(),
+                _ => format!("`{}`", bytes[..bytes.len().min(LONGEST_SIGNATURE)].escape_ascii()),
+            };
+            Err(ImageError::Format { path: path.to_owned(), start })
+        }
+    }
 }
 
 /// Checks a header's size before anything is allocated for it.

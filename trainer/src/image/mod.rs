@@ -19,7 +19,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 pub use cache::ImageCache;
-pub use decode::{ImageError, decode};
+pub use decode::{ImageError, check_start, decode};
 pub use preprocess::{AugmentationDraws, Pixels, test_pixels, train_pixels};
 
 /// A decoded image: 8-bit RGB, interleaved, row by row.

@@ -1,6 +1,7 @@
 //! The trainer as its users meet it.
 
 mod fixture;
+mod inspect_data;
 mod jobs;
 mod kills;
 mod layouts;

@@ -1,0 +1,139 @@
+//! `inspect data`: a data root with everything in it, and with one thing wrong at a time.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use promptfield_core::data_report::{DataReport, DataState, DatasetReport, ImageCheck, ImageCounts};
+
+use crate::layouts::{LAYOUTS, write_all, write_image};
+
+fn inspect(root: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_promptfield-trainer"));
+    command.args(["inspect", "data", "--data-root"]).arg(root).args(args).env("PROMPTFIELD_THREADS", "2");
+    command.output().unwrap()
+}
+
+fn report(root: &Path, args: &[&str]) -> DataReport {
+    let output = inspect(root, args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn dataset(root: &Path, args: &[&str]) -> DatasetReport {
+    report(root, args).datasets.remove(0)
+}
+
+/// Cuts a file off in its middle.
+fn truncate(path: &Path) {
+    let bytes = fs_err::read(path).unwrap();
+    fs_err::write(path, &bytes[..bytes.len() / 2]).unwrap();
+}
+
+#[test]
+fn the_fifteen_are_complete_and_counted() {
+    let root = tempfile::tempdir().unwrap();
+    write_all(root.path());
+    let report = report(root.path(), &[]);
+    assert_eq!((report.images, report.datasets.len()), (ImageCheck::Decoded, 15));
+    assert!(!report.is_wrong(true));
+    for layout in LAYOUTS {
+        let found = report.datasets.iter().find(|dataset| dataset.name == layout.key).unwrap();
+        assert_eq!((found.state, &found.problem), (DataState::Complete, &None), "{}", layout.key);
+        assert!(found.sources.iter().all(|source| source.there), "{}", layout.key);
+        let counts = found.counts.unwrap();
+        assert_eq!((counts.test, counts.images), (layout.test.len(), layout.images().len()), "{}", layout.key);
+        assert!(found.remarks[0].contains("the published one"), "{:?}", found.remarks);
+    }
+    let counts = |name: &str| report.datasets.iter().find(|dataset| dataset.name == name).unwrap().counts.unwrap();
+    assert_eq!(counts("imagenet"), ImageCounts { classes: 2, train: 3, val: 0, test: 2, images: 5 });
+    assert_eq!(counts("imagenet_a"), ImageCounts { classes: 2, train: 0, val: 0, test: 2, images: 2 });
+    assert_eq!(counts("dtd"), ImageCounts { classes: 2, train: 2, val: 1, test: 1, images: 4 });
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write_all(root);
+    let remove = |path: &str| fs_err::remove_file(root.join(path)).unwrap();
+    truncate(&root.join("dtd/images/banded/banded_0004.jpg"));
+    remove("oxford_flowers/split_zhou_OxfordFlowers.json");
+    remove("oxford_pets/images/Abyssinian_2.jpg");
+    remove("imagenet-rendition/classnames.txt");
+    fs_err::remove_dir_all(root.join("food-101")).unwrap();
+    fs_err::create_dir(root.join("ucf101/split_fewshot")).unwrap();
+    fs_err::write(root.join("ucf101/split_fewshot/shot_4-seed_1.pkl"), "no pickle").unwrap();
+    remove("eurosat/split_zhou_EuroSAT.json");
+    for class in ["AnnualCrop", "SeaLake"] {
+        (0..4).for_each(|image| write_image(&root.join(format!("eurosat/2750/{class}/{image}.jpg"))));
+    }
+
+    let report = report(root, &[]);
+    let dataset = |name: &str| report.datasets.iter().find(|dataset| dataset.name == name).unwrap();
+    assert!(report.is_wrong(false));
+    for (name, state, problem, download) in [
+        ("dtd", DataState::Damaged, "", &["images"][..]),
+        ("oxford_flowers", DataState::Incomplete, "lacks its split file", &["split_zhou_OxfordFlowers.json"]),
+        ("oxford_pets", DataState::Incomplete, "(1 of 4 are)", &["images", "split_zhou_OxfordPets.json"]),
+        ("imagenet_r", DataState::Incomplete, "lacks its class names", &["classnames.txt"]),
+        ("food101", DataState::Absent, "lacks its folder", &["images", "split_zhou_Food101.json"]),
+        ("ucf101", DataState::Incomplete, "shot_4-seed_1.pkl", &["UCF-101-midframes", "split_zhou_UCF101.json"]),
+        ("eurosat", DataState::Complete, "", &["split_zhou_EuroSAT.json"]),
+    ] {
+        let found = dataset(name);
+        let said = found.problem.as_deref().unwrap_or_default();
+        assert!(found.state == state && said.contains(problem), "{name}: {} {said}", found.state);
+        let gives: Vec<&str> = found.to_download().into_iter().map(|source| source.gives.as_str()).collect();
+        assert_eq!(gives, download, "{name}");
+    }
+    let dtd = dataset("dtd");
+    let reason = &dtd.unreadable.first[0].reason;
+    assert_eq!((dtd.unreadable.count, dtd.counts.unwrap().images), (1, 4));
+    assert!(reason.contains("banded_0004.jpg") && reason.contains("breaks off"), "{reason}");
+    assert_eq!(dataset("ucf101").few_shot_pickles, 1);
+    assert!(dataset("eurosat").remarks[0].contains("split the class folders themselves"));
+    // Nothing was written: no selection, no split file.
+    assert_eq!(fs_err::read_dir(root.join("ucf101/split_fewshot")).unwrap().count(), 1);
+    assert!(!root.join("dtd/split_fewshot").exists());
+}
+
+#[test]
+fn quick_sees_only_beginnings_and_no_more_than_twenty_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for image in 0..30 {
+        write_image(&root.join(format!("own/{}/{image:02}.jpg", image % 2)));
+    }
+    fs_err::create_dir(root.join("datasets")).unwrap();
+    fs_err::write(root.join("datasets/own.toml"), "name = \"own\"\nfolder = \"own\"\ntemplate = \"{}\"\n").unwrap();
+    truncate(&root.join("own/0/00.jpg"));
+    assert_eq!(dataset(root, &["own", "--quick"]).state, DataState::Complete);
+    assert_eq!(dataset(root, &["own"]).unreadable.count, 1);
+
+    for image in 0..30 {
+        fs_err::write(root.join(format!("own/{}/{image:02}.jpg", image % 2)), "<!DOCTYPE html>").unwrap();
+    }
+    let found = dataset(root, &["own", "--quick"]);
+    assert_eq!((found.state, found.unreadable.count, found.unreadable.first.len()), (DataState::Damaged, 30, 20));
+    assert!(found.unreadable.first[0].reason.contains("it starts with `<!DOCTYP`"), "{found:?}");
+    assert_eq!(dataset(root, &["own"]).unreadable, found.unreadable, "the same, in the same order");
+
+    fs_err::write(root.join("datasets/cars.toml"), "name = \"cars\"\nfolder = \"/etc\"\ntemplate = \"{}\"\n").unwrap();
+    let all = report(root, &[]);
+    assert_eq!(all.datasets.len(), 16);
+    assert!(all.wrong_definitions[0].contains("cars.toml"), "{:?}", all.wrong_definitions);
+    let own = report(root, &["own", "own"]);
+    assert!(own.wrong_definitions.is_empty() && own.datasets.len() == 1);
+}
+
+#[test]
+fn bad_input_is_refused_with_code_2() {
+    let root = tempfile::tempdir().unwrap();
+    for (output, expected) in [
+        (inspect(root.path(), &["dtt"]), "did you mean `dtd`?"),
+        (inspect(&root.path().join("nowhere"), &[]), "the folder that holds the data sets' folders"),
+    ] {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && stderr.contains(expected), "{stderr}");
+    }
+}
