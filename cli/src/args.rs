@@ -49,6 +49,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: ConfigCommand,
     },
+    /// Check what lies on this machine.
+    Doctor(DoctorArgs),
     /// Cancel an experiment, or one job.
     Cancel(TargetArgs),
     /// Queue the failed and cancelled jobs of an experiment again, or one job.
@@ -203,6 +205,25 @@ pub(crate) struct TargetArgs {
     pub(crate) job: Option<JobId>,
     #[command(flatten)]
     pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// Check the data sets: which are there, what they lack, which images can't be read, and what to download.
+    #[arg(long, required = true)]
+    pub(crate) data: bool,
+    /// The data sets to check [default: all that are known].
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// The folder of the data sets' folders [default: the settings', or `data`].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Look only at how images begin instead of decoding them.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// CPU threads [default: the settings', or all cores].
+    #[arg(long, env = "PROMPTFIELD_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
 }
 
 #[cfg(test)]

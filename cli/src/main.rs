@@ -6,6 +6,7 @@
 mod args;
 mod client;
 mod commands;
+mod data_sets;
 mod display;
 mod exit;
 mod local;

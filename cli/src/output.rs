@@ -170,7 +170,8 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-fn table<T: AsRef<str>>(header: &[T]) -> Table {
+/// A table with lines as in papers, at the terminal's width.
+pub(crate) fn table<T: AsRef<str>>(header: &[T]) -> Table {
     let mut table = Table::new();
     table.load_style(RULED).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.iter().map(AsRef::as_ref));

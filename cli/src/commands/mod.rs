@@ -2,10 +2,13 @@
 
 mod ask;
 mod config;
+mod doctor;
 mod run;
 mod serve;
 mod submit;
 mod work;
+
+use std::path::Path;
 
 use crate::args::{Args, Command, ConfigCommand};
 use crate::client::Client;
@@ -21,6 +24,17 @@ impl Context {
     /// A client of the coordinator that was named, or that the settings name.
     pub(crate) fn client(&self, named: Option<&str>) -> anyhow::Result<Client> {
         Client::new(self.settings.coordinator_url(named))
+    }
+
+    /// The trainer's binary, if it is there.
+    pub(crate) fn trainer(&self) -> anyhow::Result<&Path> {
+        let trainer = &self.settings.trainer;
+        anyhow::ensure!(
+            trainer.is_file(),
+            "there is no trainer at {}: build it with `cargo build -p promptfield-trainer`, or name it as `worker.trainer` in the settings",
+            trainer.display()
+        );
+        Ok(trainer)
     }
 }
 
@@ -38,6 +52,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<u8> {
         Command::Logs(args) => ask::logs(&context, args).await,
         Command::Explain(args) => ask::explain(&context, args).await,
         Command::Config { what: ConfigCommand::Show(args) } => config::show(&context, &args),
+        Command::Doctor(args) => doctor::data(&context, args).await,
         Command::Cancel(args) => ask::act(&context, args, "cancel").await,
         Command::Retry(args) => ask::act(&context, args, "retry").await,
     }

@@ -16,12 +16,7 @@ pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow:
     let started = Instant::now();
     let experiments = submit::documents(&args.experiment, &context.settings)?;
     submit::check(&experiments, &context.settings)?;
-    let trainer = &context.settings.trainer;
-    anyhow::ensure!(
-        trainer.is_file(),
-        "there is no trainer at {}: build it with `cargo build -p promptfield-trainer`, or name it as `worker.trainer` in the settings",
-        trainer.display()
-    );
+    context.trainer()?;
     let coordinator = serve::start(&context.settings, args.serve.listen).await?;
     let url = format!("http://{}", coordinator.address());
     let display = Display::new(context.json);
