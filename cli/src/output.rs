@@ -7,7 +7,7 @@ use promptfield_core::api::{ExperimentSummary, JobSummary, Results, WorkerSummar
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::outcome::TestResult;
 use promptfield_core::scheduler::Counts;
-use promptfield_core::tables::Grid;
+use promptfield_core::tables::{Grid, ResultTable};
 use serde::Serialize;
 
 /// Lines above, below the header and below, as in papers.
@@ -36,7 +36,11 @@ pub(crate) fn results(results: &Results) -> String {
     let counts = results.experiment.counts;
     let words = results.table.grid();
     let mut text = grid(&words);
-    text.push_str("\nAccuracy in per cent: mean ± standard deviation over seeds; H: harmonic mean of base and new.");
+    text.push_str("\nAccuracy in per cent: mean ± standard deviation over seeds");
+    text.push_str(match results.table {
+        ResultTable::BaseToNew(_) => "; H: harmonic mean of base and new.",
+        ResultTable::CrossDataset(_) | ResultTable::FewShot(_) => ".",
+    });
     for note in &words.notes {
         text.push_str(&format!("\n{note}"));
     }
