@@ -9,6 +9,7 @@
 //! [`trainer_job::TrainerJob`], and the [`outcome::TestResult`]s that come back fill the [`tables`].
 
 pub mod api;
+pub mod chain;
 pub mod data_report;
 pub mod dataset;
 pub mod evaluation;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
+use promptfield_core::chain::chain;
 use promptfield_core::experiment::Known;
 use promptfield_core::scheduler::{Policy, Scheduler};
 use tokio::net::TcpListener;
@@ -13,7 +14,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::artefacts::Artefacts;
-use crate::chain::chain;
 use crate::clock::Clock;
 use crate::http;
 use crate::store::{Reader, Store, StoreError};

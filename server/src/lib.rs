@@ -20,7 +20,6 @@
 //! | `http` | the routes |
 
 mod artefacts;
-mod chain;
 mod clock;
 mod coordinator;
 mod http;

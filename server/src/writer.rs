@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use promptfield_core::api::{LogChunk, MetricPoint};
+use promptfield_core::chain::chain;
 use promptfield_core::id::{Sequence, WorkerId};
 use promptfield_core::scheduler::{Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Scheduler};
 use promptfield_core::time::Timestamp;
@@ -23,7 +24,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::chain::chain;
 use crate::clock::Clock;
 use crate::store::{Store, StoreError, Telemetry, Writes};
 

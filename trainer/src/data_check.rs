@@ -4,9 +4,9 @@
 //! Nothing is written, and no image is kept: memory stays that of the lists and of one image per thread.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt::Write as _;
 use std::path::Path;
 
+use promptfield_core::chain::chain;
 use promptfield_core::data_report::{
     DataState, DatasetReport, ImageCheck, ImageCounts, SourceReport, Unreadable, UnreadableImage,
 };
@@ -52,7 +52,7 @@ pub fn check(definition: &DatasetDefinition, data_root: &Path, depth: ImageCheck
         Ok(split) => split,
         Err(error) => {
             report.state = if folder.is_dir() { DataState::Incomplete } else { DataState::Absent };
-            report.problem = Some(in_full(&error));
+            report.problem = Some(chain(&error));
             return report;
         }
     };
@@ -60,7 +60,7 @@ pub fn check(definition: &DatasetDefinition, data_root: &Path, depth: ImageCheck
     let drawn: Result<Vec<Split>, DataError> = pickles.iter().map(|&(shots, seed)| load(shots, seed)).collect();
     let (drawn, refused) = match drawn {
         Ok(drawn) => (drawn, None),
-        Err(error) => (Vec::new(), Some(in_full(&error))),
+        Err(error) => (Vec::new(), Some(chain(&error))),
     };
     let paths = different_images(std::iter::once(&whole).chain(&drawn));
     let counts = count(&whole, paths.len());
@@ -76,17 +76,6 @@ pub fn check(definition: &DatasetDefinition, data_root: &Path, depth: ImageCheck
     };
     report.problem = refused;
     report
-}
-
-/// The message with its causes.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// The images of all lists, each once, in the order of the lists.
@@ -145,7 +134,7 @@ fn unreadable(paths: &[&Path], depth: ImageCheck, watch: &dyn Watch) -> Unreadab
     let first = bad
         .first
         .into_iter()
-        .map(|(position, error)| UnreadableImage { path: paths[position].to_owned(), reason: in_full(&error) });
+        .map(|(position, error)| UnreadableImage { path: paths[position].to_owned(), reason: chain(&error) });
     Unreadable { count: bad.count, first: first.collect() }
 }
 

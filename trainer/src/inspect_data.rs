@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::{Args, value_parser};
+use promptfield_core::chain::chain;
 use promptfield_core::data_report::{DataReport, ImageCheck};
 use promptfield_core::dataset::DatasetDefinition;
 use promptfield_core::input::InvalidInput;
@@ -53,7 +54,7 @@ pub fn run(args: &DataArgs) -> anyhow::Result<()> {
             .iter()
             .map(|definition| data_check::check(definition, &args.data_root, depth, &watch))
             .collect(),
-        wrong_definitions: wrong.into_iter().map(|error| format!("{:#}", anyhow::Error::new(error))).collect(),
+        wrong_definitions: wrong.iter().map(|error| chain(error)).collect(),
     };
     let text = serde_json::to_string_pretty(&report)?;
     writeln!(std::io::stdout().lock(), "{text}").context("could not write to standard output")

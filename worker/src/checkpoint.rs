@@ -8,12 +8,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use promptfield_core::api::CheckpointSource;
+use promptfield_core::chain::chain;
 use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, MANIFEST_FILE};
 use promptfield_core::outcome::{Failure, FailureClass, Manifest};
 use promptfield_core::spec::hex;
 use sha2::{Digest, Sha256};
 
-use crate::client::{Client, Rejected, chain};
+use crate::client::{Client, Rejected};
 use crate::options::Machine;
 
 /// Where artefacts are kept, below the output root.

@@ -12,6 +12,7 @@ use promptfield_core::api::{
     self, CompletionReport, FailureReport, LeaseRequest, LeaseResponse, Problem, ProgressReport, Registered,
     ReleaseReport, Renewed,
 };
+use promptfield_core::chain::chain;
 use promptfield_core::id::{LeaseId, WorkerId};
 use promptfield_core::scheduler::WorkerDescription;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -258,12 +259,6 @@ async fn refusal(call: &Call, status: StatusCode, response: Response) -> CallErr
 
 fn broken(error: reqwest::Error) -> CallError {
     CallError::Unavailable { reason: chain(&error), retry_after: None }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use promptfield_core::api::{CompletionReport, FailureReport, LeaseGrant, ReleaseReport};
+use promptfield_core::chain::chain;
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::WorkerId;
 use promptfield_core::outcome::{Failure, FailureClass};
@@ -18,7 +19,7 @@ use promptfield_core::trainer_wire::{Outcome, Reply, Request};
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::client::{Rejected, chain};
+use crate::client::Rejected;
 use crate::report::{Outbox, SHORTEST_INTERVAL};
 use crate::trainer::{Flaw, Trainer, out_of_turn};
 use crate::{Agent, checkpoint, evaluation, places};

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use promptfield_core::api::LeaseGrant;
+use promptfield_core::chain::chain;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::layout;
 use promptfield_core::outcome::{Failure, FailureClass};
@@ -13,7 +14,7 @@ use promptfield_core::spec::JobSpec;
 use promptfield_core::trainer_job::{Places, TrainerJob};
 
 use crate::checkpoint::{self, CheckpointError};
-use crate::client::{Client, chain};
+use crate::client::Client;
 use crate::options::Machine;
 
 /// Why a job can't be done here.

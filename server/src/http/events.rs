@@ -12,6 +12,7 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::response::sse::{self, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, stream};
+use promptfield_core::chain::chain;
 use promptfield_core::id::Sequence;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::Event;
@@ -19,7 +20,6 @@ use tokio::sync::watch;
 
 use super::Shared;
 use super::problem::ApiError;
-use crate::chain::chain;
 use crate::store::Reader;
 
 const PAGE: u32 = 500;

@@ -6,11 +6,11 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use promptfield_core::api::Problem;
+use promptfield_core::chain::chain;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::{Rejection, Reply};
 
 use crate::artefacts::ArtefactError;
-use crate::chain::chain;
 use crate::store::StoreError;
 use crate::writer::WriteError;
 

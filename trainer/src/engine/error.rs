@@ -1,10 +1,10 @@
 //! Why a job ended without a result, and what kind of failure that is.
 
 use std::any::Any;
-use std::error::Error;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use promptfield_core::chain::chain;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::outcome::{Failure, FailureClass};
 use tch::TchError;
@@ -121,14 +121,7 @@ impl JobError {
 
     /// What is reported: the class, and this error with its causes as a sentence.
     pub fn failure(&self) -> Failure {
-        let mut reason = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            reason.push_str(": ");
-            reason.push_str(&error.to_string());
-            cause = error.source();
-        }
-        Failure { class: self.class(), reason }
+        Failure { class: self.class(), reason: chain(self) }
     }
 }
 
