@@ -57,7 +57,15 @@ pub(crate) struct TextPrefix {
     /// [C, T, W].
     pub(crate) activations: Tensor,
     /// Where each text's end token stands.
-    pub(crate) ends: Vec<i64>,
+    pub(super) ends: Vec<i64>,
+}
+
+impl TextPrefix {
+    /// The end tokens once `more` positions stand after each start token.
+    pub(crate) fn end_tokens(&self, more: i64) -> EndTokens {
+        let moved: Vec<i64> = self.ends.iter().map(|end| end + more).collect();
+        EndTokens::new(&moved, self.activations.size()[1] + more, self.activations.device())
+    }
 }
 
 /// Where the text features are read.
@@ -71,7 +79,7 @@ pub(crate) struct EndTokens {
 
 impl EndTokens {
     /// The end tokens at `ends` of texts of `length` positions.
-    pub(crate) fn new(ends: &[i64], length: i64, device: Device) -> Self {
+    pub(super) fn new(ends: &[i64], length: i64, device: Device) -> Self {
         let starts = Tensor::arange(ends.len() as i64, (Kind::Int64, Device::Cpu)) * length;
         let ends = Tensor::from_slice(ends);
         let positions = Tensor::arange(length, (Kind::Int64, Device::Cpu));
@@ -152,8 +160,7 @@ impl TextTower {
 
     /// The features [C, E] of the plain tower, not normalised, from the activations after `layers` layers.
     pub(crate) fn features(&self, prefix: &TextPrefix, layers: usize) -> Tensor {
-        let x = &prefix.activations;
-        self.encode(x, &EndTokens::new(&prefix.ends, x.size()[1], x.device()), layers)
+        self.encode(&prefix.activations, &prefix.end_tokens(0), layers)
     }
 
     /// The features [C, E] of the plain tower, read at `ends`, not normalised, from activations [C, T, W] after `layers`

@@ -43,8 +43,7 @@ fn build<'a>(clip: &'a Clip, parts: Parts<'_>) -> Built<'a> {
     let context = parameters.get(CONTEXT).size()[0];
     let prompts = Classes { template: TEMPLATE, ..classes }.prompts()?;
     let names = clip.text.embed(&prompts, context as usize)?;
-    let ends: Vec<i64> = names.ends.iter().map(|end| end + context).collect();
-    let ends = EndTokens::new(&ends, names.activations.size()[1] + context, clip.device());
+    let ends = names.end_tokens(context);
     Ok(Box::new(ContextVectors { clip, parameters, names: names.activations, ends }))
 }
 
@@ -54,11 +53,6 @@ impl ContextVectors<'_> {
         let prompts = insert(&self.names, self.parameters.get(CONTEXT));
         normalised(&self.clip.text.encode(&self.clip.text.positioned(&prompts), &self.ends, 0))
     }
-
-    fn logits(&self, images: &Tensor, texts: &Tensor) -> Logits {
-        let images = normalised(&self.clip.image_features(images));
-        Logits { native: images.matmul(&texts.tr()) * 100.0, rep: None, alpha: 1.0 }
-    }
 }
 
 impl Model for ContextVectors<'_> {
@@ -67,14 +61,13 @@ impl Model for ContextVectors<'_> {
     }
 
     fn training_loss(&self, images: &Tensor, labels: &Tensor) -> TrainingLoss {
-        let logits = self.logits(images, &self.texts());
-        TrainingLoss::sum(vec![("ce", logits.native.cross_entropy_for_logits(labels))], Vec::new(), &logits)
+        TrainingLoss::cross_entropy(&Logits::native(self.clip, images, &self.texts()), labels)
     }
 
     fn classifier(&self) -> Classifier<'_> {
         let _constant = tch::no_grad_guard();
         let texts = self.texts();
-        Box::new(move |images| self.logits(images, &texts))
+        Box::new(move |images| Logits::native(self.clip, images, &texts))
     }
 
     fn inference(&self, _: Evaluated) -> Inference {

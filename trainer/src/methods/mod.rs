@@ -129,6 +129,12 @@ pub struct Logits {
 }
 
 impl Logits {
+    /// Those of the frozen image tower's class feature alone: images [B, 3, S, S], normalised texts [C, E].
+    fn native(clip: &Clip, images: &Tensor, texts: &Tensor) -> Self {
+        let images = normalised(&clip.image_features(images));
+        Self { native: images.matmul(&texts.tr()) * 100.0, rep: None, alpha: 1.0 }
+    }
+
     /// α·native + (1−α)·representation [B, C]; the native ones of a method without a representation feature.
     pub fn fused(&self) -> Tensor {
         self.by(Inference::Fused)
@@ -164,6 +170,11 @@ pub struct TrainingLoss {
 pub const TERMS: [&str; 6] = ["ce", "ce_rep", "cos_image", "cos_text", "final_norm", "seq_norm"];
 
 impl TrainingLoss {
+    /// The cross-entropy of the native logits and nothing else.
+    fn cross_entropy(logits: &Logits, labels: &Tensor) -> Self {
+        Self::sum(vec![("ce", logits.native.cross_entropy_for_logits(labels))], Vec::new(), logits)
+    }
+
     /// The loss whose total is the sum of `terms`.
     fn sum(terms: Vec<(&'static str, Tensor)>, watched: Vec<(&'static str, Tensor)>, logits: &Logits) -> Self {
         let total = terms.iter().map(|(_, term)| term).sum();

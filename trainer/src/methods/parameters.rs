@@ -82,23 +82,19 @@ impl Initial {
 pub(super) fn draw(parameters: &[Parameter], seed: u64) -> NamedTensors {
     let mut drawn = NamedTensors::new();
     for Parameter { name, shape, initial } in parameters {
-        let count = shape.iter().product::<i64>() as usize;
         let mut draws = Draws::new(&format!("initial value of {name}"), seed, "", &[]);
-        let values: Vec<f32> = match initial {
-            Initial::CopyOf(other) => {
-                let copy = drawn[other].copy();
-                drawn.insert(name.clone(), copy);
-                continue;
-            }
-            Initial::Given(tensor) => {
-                drawn.insert(name.clone(), tensor.to_device(Device::Cpu).to_kind(Kind::Float).copy());
-                continue;
-            }
-            Initial::Zeros => vec![0.0; count],
-            Initial::Normal { deviation } => (0..count).map(|_| (draws.normal() * deviation) as f32).collect(),
-            Initial::Uniform { bound } => (0..count).map(|_| draws.between(-bound, *bound) as f32).collect(),
+        let mut numbers = |draw: &dyn Fn(&mut Draws) -> f64| {
+            let values: Vec<f32> = (0..shape.iter().product()).map(|_: i64| draw(&mut draws) as f32).collect();
+            Tensor::from_slice(&values).view(shape.as_slice())
         };
-        drawn.insert(name.clone(), Tensor::from_slice(&values).view(shape.as_slice()));
+        let values = match initial {
+            Initial::Zeros => Tensor::zeros(shape.as_slice(), (Kind::Float, Device::Cpu)),
+            Initial::Normal { deviation } => numbers(&|draws| draws.normal() * deviation),
+            Initial::Uniform { bound } => numbers(&|draws| draws.between(-bound, *bound)),
+            Initial::CopyOf(other) => drawn[other].copy(),
+            Initial::Given(tensor) => tensor.to_device(Device::Cpu).to_kind(Kind::Float).copy(),
+        };
+        drawn.insert(name.clone(), values);
     }
     drawn
 }

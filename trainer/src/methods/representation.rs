@@ -114,9 +114,7 @@ pub(super) fn build<'a>(clip: &'a Clip, parts: Parts<'_>, variant: Variant) -> B
     let hyper = hyper.clone();
     let layers = RepresentationLayers::new(clip.geometry(), &hyper)?;
     let prompts = clip.text.prefix(&classes.prompts()?, layers.text.start)?;
-    let tokens = i64::from(hyper.n_rep_tokens);
-    let moved: Vec<i64> = prompts.ends.iter().map(|end| end + tokens).collect();
-    let ends = EndTokens::new(&moved, prompts.activations.size()[1] + tokens, clip.device());
+    let ends = prompts.end_tokens(i64::from(hyper.n_rep_tokens));
     let frozen_texts = normalised(&clip.text.features(&prompts, layers.text.start));
     Ok(Box::new(Representation { clip, hyper, variant, layers, parameters, prompts, ends, frozen_texts }))
 }

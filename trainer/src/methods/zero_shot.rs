@@ -21,25 +21,17 @@ fn build<'a>(clip: &'a Clip, parts: Parts<'_>) -> Built<'a> {
     Ok(Box::new(ZeroShot { clip, texts, parameters: parts.parameters }))
 }
 
-impl ZeroShot<'_> {
-    fn logits(&self, images: &Tensor) -> Logits {
-        let images = normalised(&self.clip.image_features(images));
-        Logits { native: images.matmul(&self.texts.tr()) * 100.0, rep: None, alpha: 1.0 }
-    }
-}
-
 impl Model for ZeroShot<'_> {
     fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
     fn training_loss(&self, images: &Tensor, labels: &Tensor) -> TrainingLoss {
-        let logits = self.logits(images);
-        TrainingLoss::sum(vec![("ce", logits.native.cross_entropy_for_logits(labels))], Vec::new(), &logits)
+        TrainingLoss::cross_entropy(&Logits::native(self.clip, images, &self.texts), labels)
     }
 
     fn classifier(&self) -> Classifier<'_> {
-        Box::new(|images| self.logits(images))
+        Box::new(|images| Logits::native(self.clip, images, &self.texts))
     }
 
     fn inference(&self, _: Evaluated) -> Inference {
