@@ -5,10 +5,10 @@
 //! and divided by it afterwards. A scale that is too large shows in gradients that aren't finite: the step is left out, and
 //! the scale halved. After many good steps it's doubled.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::methods::{NamedTensors, Parameters};
-use crate::optimiser::{Optimiser, StateError};
+use crate::optimiser::{Optimiser, StateError, of_shape};
 
 const INITIAL_SCALE: f32 = 65536.0;
 const GROWTH: f32 = 2.0;
@@ -78,10 +78,7 @@ impl Optimiser for LossScaling {
 
     fn restore(&mut self, state: &NamedTensors) -> Result<(), StateError> {
         self.optimiser.restore(state)?;
-        let get = |name: &str| match state.get(name).filter(|tensor| tensor.size() == [1]) {
-            Some(tensor) => Ok(tensor.to_kind(Kind::Double).double_value(&[0])),
-            None => Err(StateError { name: name.to_owned(), shape: vec![1] }),
-        };
+        let get = |name: &str| of_shape(state, name.to_owned(), vec![1]).map(|tensor| tensor.double_value(&[0]));
         (self.scale, self.good_steps) = (get(SCALE)? as f32, get(GOOD_STEPS)? as u32);
         Ok(())
     }
@@ -91,7 +88,7 @@ impl Optimiser for LossScaling {
 mod tests {
     use super::*;
     use crate::optimiser::AdamW;
-    use tch::Device;
+    use tch::{Device, Kind};
 
     fn parameters() -> Parameters {
         Parameters::new(&NamedTensors::from([("a".to_owned(), Tensor::from_slice(&[1.0_f32, -2.0]))]), Device::Cpu)

@@ -168,7 +168,8 @@ fn restore_parts(parameters: &Parameters, buffers: &[(&str, &Tensor)], state: &N
     Ok(())
 }
 
-fn of_shape(state: &NamedTensors, name: String, shape: Vec<i64>) -> Result<&Tensor, StateError> {
+/// The tensor `name` of a state, if it has the shape that it should have.
+pub(crate) fn of_shape(state: &NamedTensors, name: String, shape: Vec<i64>) -> Result<&Tensor, StateError> {
     match state.get(&name).filter(|tensor| tensor.size() == shape) {
         Some(tensor) => Ok(tensor),
         None => Err(StateError { name, shape }),

@@ -1,8 +1,21 @@
 //! Jobs on the bundled data, and on a few of its images as a data set of one's own.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
+
+/// The program, with one CPU thread.
+pub(crate) fn trainer() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_promptfield-trainer"));
+    command.env("PROMPTFIELD_THREADS", "1");
+    command
+}
+
+/// The bytes of the checkpoint in a training folder.
+pub(crate) fn checkpoint(output: &Path) -> Vec<u8> {
+    fs_err::read(output.join("MultiModalRepresentationLearner/model.safetensors")).unwrap()
+}
 
 /// The bundled data root; the weights lie in it too.
 pub(crate) fn demo() -> PathBuf {

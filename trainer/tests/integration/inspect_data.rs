@@ -1,14 +1,15 @@
 //! `inspect data`: a data root with everything in it, and with one thing wrong at a time.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use promptfield_core::data_report::{DataReport, DataState, DatasetReport, ImageCheck, ImageCounts};
 
+use crate::fixture::trainer;
 use crate::layouts::{LAYOUTS, write_all, write_image};
 
 fn inspect(root: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_promptfield-trainer"));
+    let mut command = trainer();
     command.args(["inspect", "data", "--data-root"]).arg(root).args(args).env("PROMPTFIELD_THREADS", "2");
     command.output().unwrap()
 }

@@ -12,7 +12,7 @@ use promptfield_core::trainer_wire::{Outcome, Progress};
 use promptfield_trainer::engine::{self, CancelFlag, JobError, Reporter, Session};
 use serde_json::{Value, json};
 
-use crate::fixture::{demo, job_json, tiny, weights};
+use crate::fixture::{checkpoint, demo, job_json, tiny, weights};
 
 /// A folder for one test, with the data set `tiny` in it.
 struct Room {
@@ -89,10 +89,6 @@ fn failure(job: &TrainerJob) -> (FailureClass, String) {
     let failure = run(job, &mut Notes::default()).unwrap_err().failure();
     assert!(!job.output.exists());
     (failure.class, failure.reason)
-}
-
-fn checkpoint(output: &Path) -> Vec<u8> {
-    fs_err::read(output.join("MultiModalRepresentationLearner/model.safetensors")).unwrap()
 }
 
 fn names(folder: &Path) -> Vec<String> {

@@ -3,21 +3,19 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::Read as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, LOG_FILE};
+use promptfield_core::layout::LOG_FILE;
 use promptfield_core::method::Method;
 use serde_json::json;
 
-use crate::fixture::{job_json, tiny};
+use crate::fixture::{checkpoint, job_json, tiny, trainer};
 
 /// Runs the job, for `limit` at most and then no further; returns what it had printed.
 fn run(job: &Path, limit: Option<Duration>) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_promptfield-trainer"));
-    command.env("PROMPTFIELD_THREADS", "1").arg("run").arg(job);
-    let mut trainer = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut trainer = trainer().arg("run").arg(job).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = trainer.stdout.take().unwrap();
     let (said, hear) = mpsc::channel();
     std::thread::spawn(move || {
@@ -47,9 +45,7 @@ fn killed_at_random_moments_a_job_ends_with_the_same_checkpoint_and_the_whole_lo
             fs_err::write(&path, job.to_string()).unwrap();
             path
         };
-        let checkpoint = |output: &str| {
-            fs_err::read(root.path().join(output).join(CHECKPOINT_FOLDER).join(CHECKPOINT_FILE)).unwrap()
-        };
+        let checkpoint = |output: &str| checkpoint(&root.path().join(output));
         let begun = Instant::now();
         run(&job("whole"), None);
         let whole = begun.elapsed();

@@ -2,19 +2,13 @@
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Output, Stdio};
 
 use promptfield_core::outcome::FailureClass;
 use promptfield_core::trainer_wire::Reply;
 use serde_json::{Value, json};
 
-use crate::fixture::{job_json, tiny};
-
-fn trainer() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_promptfield-trainer"));
-    command.env("PROMPTFIELD_THREADS", "1");
-    command
-}
+use crate::fixture::{job_json, tiny, trainer};
 
 fn run(root: &Path, job: &Value) -> Output {
     let path = root.join("job.json");
