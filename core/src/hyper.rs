@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::input::InvalidInput;
 use crate::method::Method;
 
-/// Declares [`Overrides`] and [`Hyperparameters`] with the same keys. Those after `of some methods` are absent from the values of
-/// a method that doesn't have them, so that a new key leaves the identities of older methods' jobs as they are.
+/// Declares [`Overrides`] and [`Hyperparameters`] with the same keys. Those after `of some methods` may be absent from the values,
+/// and are from those of a method that doesn't have them: a new key leaves the identities of older methods' jobs as they are.
 macro_rules! hyperparameters {
     ($($(#[$doc:meta])* $key:ident: $type:ty),+; of some methods: $($(#[$some_doc:meta])* $some:ident: $some_type:ty),+ $(,)?) => {
         /// Single values that replace a preset's; a key that is absent leaves the preset's value.
@@ -15,10 +15,6 @@ macro_rules! hyperparameters {
         pub struct Overrides {
             $($(#[$doc])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $key: Option<$type>,)+
             $($(#[$some_doc])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $some: Option<$some_type>,)+
-            /// The model layers, numbered from 1, that get representation tokens. Absent: method.md section 2, scaled to
-            /// the tower's depth (interfaces.md section 5).
-            #[serde(default, skip_serializing_if = "Option::is_none")]
-            pub rep_layers: Option<Vec<u32>>,
             /// Evaluation during training.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub eval: Option<Evaluation>,
@@ -30,9 +26,6 @@ macro_rules! hyperparameters {
         pub struct Hyperparameters {
             $($(#[$doc])* pub $key: $type,)+
             $($(#[$some_doc])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $some: Option<$some_type>,)+
-            /// See [`Overrides::rep_layers`].
-            #[serde(default, skip_serializing_if = "Option::is_none")]
-            pub rep_layers: Option<Vec<u32>>,
             /// Evaluation during training; changes no result.
             #[serde(default)]
             pub eval: Evaluation,
@@ -40,7 +33,7 @@ macro_rules! hyperparameters {
 
         impl Overrides {
             /// Every key that can be overridden.
-            pub const KEYS: &'static [&'static str] = &[$(stringify!($key),)+ $(stringify!($some),)+ "rep_layers", "eval"];
+            pub const KEYS: &'static [&'static str] = &[$(stringify!($key),)+ $(stringify!($some),)+ "eval"];
         }
 
         impl Hyperparameters {
@@ -52,11 +45,8 @@ macro_rules! hyperparameters {
                     self.$key = value;
                 })+
                 $(if method.has(stringify!($some)) && overrides.$some.is_some() {
-                    self.$some = overrides.$some;
+                    self.$some.clone_from(&overrides.$some);
                 })+
-                if method.has("rep_layers") && overrides.rep_layers.is_some() {
-                    self.rep_layers.clone_from(&overrides.rep_layers);
-                }
                 if method.has("eval") && let Some(eval) = overrides.eval {
                     self.eval = eval;
                 }
@@ -72,11 +62,11 @@ macro_rules! hyperparameters {
 
             /// Overrides that name every value of `method`, for a job that is to run with exactly these.
             pub fn as_overrides(&self, method: Method) -> Overrides {
+                let own = self.clone();
                 Overrides {
-                    $($key: method.has(stringify!($key)).then_some(self.$key),)+
-                    $($some: self.$some,)+
-                    rep_layers: self.rep_layers.clone(),
-                    eval: method.has("eval").then_some(self.eval),
+                    $($key: method.has(stringify!($key)).then_some(own.$key),)+
+                    $($some: own.$some,)+
+                    eval: method.has("eval").then_some(own.eval),
                 }
             }
         }
@@ -121,6 +111,9 @@ hyperparameters! {
     n_ctx: u32,
     /// Momentum of SGD.
     momentum: f64,
+    /// The model layers, numbered from 1, that get representation tokens. Absent: method.md section 2, scaled to the tower's
+    /// depth (interfaces.md section 5).
+    rep_layers: Vec<u32>,
 }
 
 /// When to evaluate during training.
