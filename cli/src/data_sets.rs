@@ -1,6 +1,5 @@
 //! A report on a data root for people: a table, and below it what is wrong and what to download.
 
-use comfy_table::CellAlignment;
 use promptfield_core::data_report::{DataReport, DataState, DatasetReport, ImageCheck};
 
 use crate::output;
@@ -40,11 +39,7 @@ fn table(datasets: &[DatasetReport]) -> String {
         );
         table.add_row([dataset.name.clone(), dataset.state.to_string()].into_iter().chain(numbers));
     }
-    for column in 2..HEADER.len() {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    output::align_right(&mut table, 2..HEADER.len());
     table.trim_fmt()
 }
 

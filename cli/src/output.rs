@@ -65,7 +65,8 @@ fn grid(grid: &Grid) -> String {
     table.trim_fmt()
 }
 
-fn align_right(table: &mut Table, columns: std::ops::Range<usize>) {
+/// Numbers stand to the right.
+pub(crate) fn align_right(table: &mut Table, columns: std::ops::Range<usize>) {
     for column in columns {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);

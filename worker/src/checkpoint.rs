@@ -141,7 +141,8 @@ fn checkpoint_name() -> String {
     format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}")
 }
 
-fn sha256_of(bytes: &[u8]) -> String {
+/// The hash of a file's bytes, as a manifest has it.
+pub(crate) fn sha256_of(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 

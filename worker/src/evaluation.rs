@@ -10,8 +10,8 @@ use promptfield_core::evaluation::Evaluation;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::layout::EVALUATION_FILE;
 use promptfield_core::outcome::Manifest;
-use promptfield_core::spec::hex;
-use sha2::{Digest, Sha256};
+
+use crate::checkpoint::sha256_of;
 
 /// Why a folder's numbers by class can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub(crate) enum EvaluationError {
 pub(crate) async fn read(folder: &Path, manifest: &Manifest) -> Result<Option<Evaluation>, EvaluationError> {
     let Some(entry) = manifest.files.get(EVALUATION_FILE) else { return Ok(None) };
     let bytes = fs_err::tokio::read(folder.join(EVALUATION_FILE)).await.map_err(EvaluationError::NotRead)?;
-    let found = hex(&Sha256::digest(&bytes));
+    let found = sha256_of(&bytes);
     if found != entry.sha256 {
         return Err(EvaluationError::OtherContents { expected: entry.sha256.clone(), found });
     }

@@ -21,7 +21,7 @@ const SET_STATE: &str =
 const SET_PRIORITY: &str = "UPDATE job SET priority = ?2 WHERE id = ?1";
 const LOAD: &str = "SELECT job.id, job.hash, job.spec, job.needs, job.priority, job.state, job.failures, job.not_before, \
      job.failure_class, job.failure_reason, result.total, result.correct, result.accuracy, result.error, result.macro_f1, \
-     result.calibration_error      FROM job LEFT JOIN result ON result.job_id = job.id ORDER BY job.id";
+     result.calibration_error FROM job LEFT JOIN result ON result.job_id = job.id ORDER BY job.id";
 pub(super) const HASH_OF_LEASE: &str =
     "SELECT job.hash FROM attempt JOIN job ON job.id = attempt.job_id WHERE attempt.id = ?1";
 

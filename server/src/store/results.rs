@@ -4,6 +4,7 @@ use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::{JobId, LeaseId};
 use promptfield_core::outcome::{Manifest, TestResult};
 use promptfield_core::spec::SpecHash;
+use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteConnection;
 
 use super::{Doing, Reader, StoreError, damaged};
@@ -44,20 +45,27 @@ pub(super) async fn insert(
 impl Reader {
     /// Where a job's numbers come from.
     pub(crate) async fn manifest(&self, job: JobId) -> Result<Option<Manifest>, StoreError> {
-        let id = job.0.cast_signed();
-        let text: Option<Option<String>> =
-            sqlx::query_scalar(MANIFEST).bind(id).fetch_optional(&self.pool).await.doing("read a manifest")?;
-        let manifest = text.flatten().map(|text| serde_json::from_str(&text)).transpose();
-        manifest.map_err(damaged("the manifest of job", id))
+        self.document(job, MANIFEST, "read a manifest", "the manifest of job").await
     }
 
     /// A job's numbers by class.
     pub(crate) async fn evaluation(&self, job: JobId) -> Result<Option<Evaluation>, StoreError> {
+        self.document(job, EVALUATION, "read an evaluation", "the evaluation of job").await
+    }
+
+    /// A document that a job's result may have.
+    async fn document<D: DeserializeOwned>(
+        &self,
+        job: JobId,
+        select: &'static str,
+        doing: &'static str,
+        what: &'static str,
+    ) -> Result<Option<D>, StoreError> {
         let id = job.0.cast_signed();
         let text: Option<Option<String>> =
-            sqlx::query_scalar(EVALUATION).bind(id).fetch_optional(&self.pool).await.doing("read an evaluation")?;
-        let evaluation = text.flatten().map(|text| serde_json::from_str(&text)).transpose();
-        evaluation.map_err(damaged("the evaluation of job", id))
+            sqlx::query_scalar(select).bind(id).fetch_optional(&self.pool).await.doing(doing)?;
+        let document = text.flatten().map(|text| serde_json::from_str(&text)).transpose();
+        document.map_err(damaged(what, id))
     }
 
     /// SHA-256 of a file that the job with this specification made.
