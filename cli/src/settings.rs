@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use promptfield_core::dataset::{Catalogue, DatasetDefinition};
-use promptfield_core::experiment::Known;
+use promptfield_core::experiment::{Known, LABEL, is_label};
 use promptfield_core::input::{InvalidInput, from_toml};
 use serde::Deserialize;
 
@@ -47,6 +47,8 @@ struct WorkerSection {
     slots: Option<usize>,
     threads: Option<usize>,
     devices: Vec<String>,
+    labels: Vec<String>,
+    memory_mib: Option<u64>,
     trainer: Option<PathBuf>,
 }
 
@@ -83,6 +85,10 @@ pub(crate) struct Settings {
     pub(crate) threads: Option<usize>,
     /// Devices; empty for what the trainer finds.
     pub(crate) devices: Vec<String>,
+    /// What experiments may ask this machine's worker for.
+    pub(crate) labels: Vec<String>,
+    /// The memory that its slots share, in MiB.
+    pub(crate) memory_mib: Option<u64>,
     /// The trainer's binary.
     pub(crate) trainer: PathBuf,
     /// Worker processes that `run` starts.
@@ -122,6 +128,9 @@ impl Settings {
             Some(path) => base.join(path),
             None => beside_this_program("promptfield-trainer")?,
         };
+        if let Some((i, label)) = worker.labels.iter().enumerate().find(|(_, label)| !is_label(label)) {
+            return Err(InvalidInput::new(format!("worker.labels[{i}]"), label, LABEL).into());
+        }
         for (field, value) in [("worker.slots", worker.slots), ("local.workers", local.workers)] {
             if value == Some(0) {
                 return Err(InvalidInput::new(field, 0, "a whole number of at least 1").into());
@@ -140,6 +149,8 @@ impl Settings {
             slots: worker.slots.unwrap_or(1),
             threads: worker.threads,
             devices: worker.devices,
+            labels: worker.labels,
+            memory_mib: worker.memory_mib,
             trainer,
             local_workers: local.workers.unwrap_or(1),
         })

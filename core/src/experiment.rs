@@ -37,6 +37,12 @@ pub struct Experiment {
     pub precision: Precision,
     /// Jobs of greater priority run first.
     pub priority: i32,
+    /// At most so many of its jobs run at once; `None` for as many as there is room for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_running: Option<u32>,
+    /// Only workers that carry all of these labels get its jobs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// Values that replace the presets'.
     pub overrides: OverrideTable,
     /// Keys with several values each; every combination multiplies the matrix.
@@ -73,6 +79,10 @@ struct Document {
     precision: Option<Value>,
     #[serde(default)]
     priority: i32,
+    #[serde(default)]
+    max_running: Option<u32>,
+    #[serde(default)]
+    labels: Vec<String>,
     #[serde(default)]
     overrides: serde_json::Map<String, Value>,
     #[serde(default)]
@@ -147,6 +157,12 @@ impl Experiment {
         if document.shots.contains(&0) {
             refusals.add(InvalidInput::new("shots", 0, "whole numbers of at least 1"));
         }
+        if document.max_running == Some(0) {
+            refusals.add(InvalidInput::new("max_running", 0, "a whole number of at least 1"));
+        }
+        if let Some((i, label)) = document.labels.iter().enumerate().find(|(_, label)| !is_label(label)) {
+            refusals.add(InvalidInput::new(format!("labels[{i}]"), label, LABEL));
+        }
         let precision = match &document.precision {
             None => Some(Precision::Fp32),
             Some(value) => refusals.keep(named::<Precision>(value, "precision")),
@@ -173,6 +189,8 @@ impl Experiment {
             backbone: document.backbone,
             precision,
             priority: document.priority,
+            max_running: document.max_running,
+            labels: document.labels,
             overrides,
             sweep: document.sweep,
         })
@@ -212,6 +230,15 @@ impl Experiment {
             .map(|(label, chosen)| Ok((label.join(" "), from_value(chosen.into()).map_err(|e| e.under("sweep"))?)))
             .collect()
     }
+}
+
+/// What a worker's label may be.
+pub const LABEL: &str = "1 to 100 letters, digits, `-`, `_`, `.` or `=`";
+
+/// Whether a text is a [`LABEL`].
+pub fn is_label(text: &str) -> bool {
+    (1..=100).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'='))
 }
 
 fn named<T: std::str::FromStr<Err = InvalidInput>>(value: &Value, field: &str) -> Result<T, InvalidInput> {
@@ -359,6 +386,8 @@ mod tests {
         assert!(errors("name =", "seeds = [1, 1]\nname =")[0].starts_with("`seeds`: `1`"));
         assert!(errors("name =", "seeds = [\"x\"]\nname =")[0].starts_with("`seeds[0]`: `x`"));
         assert!(errors("name =", "shots = [0]\nname =")[0].starts_with("`shots`: `0`"));
+        assert!(errors("name =", "max_running = 0\nname =")[0].starts_with("`max_running`: `0`"));
+        assert!(errors("name =", "labels = [\"a100\", \"a 100\"]\nname =")[0].starts_with("`labels[1]`: `a 100`"));
         assert!(errors("base_to_new", "base_to_old")[0].contains("did you mean `base_to_new`?"));
         assert!(errors("name =", "source = \"dtd\"\nname =")[0].contains("only `cross_dataset` has a source"));
         assert!(errors("base_to_new\"", "cross_dataset\"\nsource = \"dtd\"")[0].starts_with("`datasets`: `dtd`"));

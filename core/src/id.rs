@@ -29,6 +29,8 @@ id! {
     ExperimentId,
     /// A cell of the matrix.
     JobId,
+    /// What many cells of a matrix share.
+    RecipeId,
     /// One try of a job on one worker; also the identifier of the lease under which it runs.
     LeaseId,
     /// A worker's registration. A worker process that starts again gets a new one.

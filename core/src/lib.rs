@@ -12,6 +12,7 @@ pub mod api;
 pub mod chain;
 pub mod data_report;
 pub mod dataset;
+pub mod estimate;
 pub mod evaluation;
 pub mod experiment;
 pub mod hyper;

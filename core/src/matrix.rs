@@ -1,31 +1,31 @@
 //! From an experiment to its jobs (method.md, section 7).
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::dataset::Catalogue;
 use crate::experiment::Experiment;
-use crate::hyper::Overrides;
+use crate::hyper::{Evaluation, Hyperparameters, Overrides};
 use crate::input::InvalidInput;
 use crate::method::Method;
 use crate::names::{Precision, Protocol, Stage};
 use crate::preset;
-use crate::spec::{JobSpec, SpecHash, hex};
+use crate::spec::{CompactSpec, JobSpec, Recipe, RecipeHasher, SpecHash, hex};
 
 /// The most jobs that one experiment may have.
 pub const MOST_JOBS: usize = 1_000_000;
 
 /// A job of an experiment, before it has an identifier.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PlannedJob {
     /// What to compute.
-    pub spec: JobSpec,
+    pub spec: CompactSpec,
     /// The specification's hash.
     pub hash: SpecHash,
     /// The sweep's values, for the row in the table: `alpha=0.5`; empty without a sweep.
-    pub variant: String,
+    pub variant: Arc<str>,
 }
 
 /// Expands an experiment into its jobs: a training job stands before the jobs that test its checkpoint, and no job twice.
@@ -39,14 +39,8 @@ pub fn expand(experiment: &Experiment, catalogue: &Catalogue) -> Result<Vec<Plan
     for dataset in trained_on {
         for &method in &experiment.methods {
             for (variant, swept) in &variants {
-                for (shots, seed) in draws(method, experiment) {
-                    let cell = Cell { experiment, catalogue, method, swept, shots, seed };
-                    let train = cell.job(dataset)?;
-                    jobs.add(train.clone(), variant)?;
-                    for test in cell.tests(&train)? {
-                        jobs.add(test, variant)?;
-                    }
-                }
+                let row = Row { experiment, catalogue, method, swept };
+                row.expand(dataset, &Arc::from(variant.as_str()), &mut jobs)?;
             }
         }
     }
@@ -62,56 +56,68 @@ fn draws(method: Method, experiment: &Experiment) -> Vec<(u32, u64)> {
     experiment.shots.iter().flat_map(|&shots| seeds.iter().map(move |&seed| (shots, seed))).collect()
 }
 
-/// One cell of the matrix: everything but the data set.
-struct Cell<'a> {
+/// A row of the matrix: everything but data set, shots and seed.
+struct Row<'a> {
     experiment: &'a Experiment,
     catalogue: &'a Catalogue,
     method: Method,
     swept: &'a Overrides,
-    shots: u32,
-    seed: u64,
 }
 
-impl Cell<'_> {
-    /// The job that trains on a data set, and tests on what it was trained on.
-    fn job(&self, dataset: &str) -> Result<JobSpec, InvalidInput> {
+impl Row<'_> {
+    /// Adds a row's jobs on one data set: each training job, and after it the tests of its checkpoint.
+    fn expand(&self, dataset: &str, variant: &Arc<str>, jobs: &mut Jobs) -> Result<(), InvalidInput> {
+        let train = self.recipe(dataset)?;
+        let tests = self.tests(&train)?;
+        let hashed = |recipe: Recipe| (RecipeHasher::new(&recipe), Arc::new(recipe));
+        let (train, tests) = (hashed(train), tests.into_iter().map(hashed).collect::<Vec<_>>());
+        for (shots, seed) in draws(self.method, self.experiment) {
+            let mut add = |(hasher, recipe): &(RecipeHasher, Arc<Recipe>), stage, trained_by| {
+                let hash = hasher.hash(stage, shots, seed, trained_by);
+                let spec = CompactSpec { recipe: Arc::clone(recipe), stage, shots, seed, trained_by };
+                jobs.add(PlannedJob { spec, hash, variant: Arc::clone(variant) }).map(|()| hash)
+            };
+            let trained = add(&train, Stage::Train, None)?;
+            for test in &tests {
+                add(test, Stage::Test, self.method.learns().then_some(trained))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What trains on a data set, and tests on what it was trained on.
+    fn recipe(&self, dataset: &str) -> Result<Recipe, InvalidInput> {
         let Self { experiment, method, .. } = *self;
         let preset = preset::resolve(method, experiment.protocol, dataset, &experiment.backbone)?;
         let overrides = experiment.overrides_for(dataset).merged(self.swept);
-        let mut spec = JobSpec {
+        let mut recipe = Recipe {
             method,
             protocol: experiment.protocol,
-            stage: Stage::Train,
             dataset: dataset.to_owned(),
             template: self.catalogue.get(dataset)?.template.clone(),
-            shots: self.shots,
-            seed: self.seed,
             backbone: experiment.backbone.clone(),
             config: preset.config,
             hyper: preset.hyper.clone().with(method, &overrides),
             precision: experiment.precision,
-            trained_by: None,
         };
-        if !same_numbers(&spec, &preset.hyper) {
+        if !same_numbers(&recipe.hyper, recipe.precision, &preset.hyper) {
             // Two folders of one data set, seed and configuration must not be the same folder.
-            let values = serde_json::json!([without_evaluation(&spec.hyper), spec.precision]).to_string();
+            let values = serde_json::json!([without_evaluation(&recipe.hyper), recipe.precision]).to_string();
             let tag = hex(&Sha256::digest(values)[..4]);
-            spec.config = format!("{}-{tag}", spec.config);
+            recipe.config = format!("{}-{tag}", recipe.config);
         }
-        Ok(spec)
+        Ok(recipe)
     }
 
     /// What the protocol tests a training job's checkpoint on.
-    fn tests(&self, train: &JobSpec) -> Result<Vec<JobSpec>, InvalidInput> {
-        let trained_by = self.method.learns().then(|| train.hash());
-        let test = JobSpec { stage: Stage::Test, trained_by, ..train.clone() };
+    fn tests(&self, train: &Recipe) -> Result<Vec<Recipe>, InvalidInput> {
         match train.protocol {
-            Protocol::BaseToNew => Ok(vec![test]),
+            Protocol::BaseToNew => Ok(vec![train.clone()]),
             Protocol::FewShot => Ok(Vec::new()),
             Protocol::CrossDataset => {
                 let on = |target: &String| {
-                    let own = self.job(target)?;
-                    let mut test = JobSpec { dataset: own.dataset, template: own.template, ..test.clone() };
+                    let own = self.recipe(target)?;
+                    let mut test = Recipe { dataset: own.dataset, template: own.template, ..train.clone() };
                     // At test time the target's own β counts (method.md, section 5).
                     test.hyper.beta = own.hyper.beta;
                     Ok(test)
@@ -125,35 +131,48 @@ impl Cell<'_> {
 /// Whether a job that some experiment trains on its data set has the values of its preset, and the precision they are for.
 pub(crate) fn has_preset_values(spec: &JobSpec) -> bool {
     let preset = preset::resolve(spec.method, spec.protocol, &spec.dataset, &spec.backbone);
-    preset.is_ok_and(|preset| same_numbers(spec, &preset.hyper))
+    preset.is_ok_and(|preset| same_numbers(&spec.hyper, spec.precision, &preset.hyper))
 }
 
-fn same_numbers(spec: &JobSpec, preset: &crate::hyper::Hyperparameters) -> bool {
-    spec.precision == Precision::Fp32 && without_evaluation(&spec.hyper) == without_evaluation(preset)
+fn same_numbers(hyper: &Hyperparameters, precision: Precision, preset: &Hyperparameters) -> bool {
+    precision == Precision::Fp32 && without_evaluation(hyper) == without_evaluation(preset)
 }
 
-fn without_evaluation(hyper: &crate::hyper::Hyperparameters) -> crate::hyper::Hyperparameters {
-    crate::hyper::Hyperparameters { eval: crate::hyper::Evaluation::default(), ..hyper.clone() }
+fn without_evaluation(hyper: &Hyperparameters) -> Hyperparameters {
+    Hyperparameters { eval: Evaluation::default(), ..hyper.clone() }
 }
 
 #[derive(Default)]
 struct Jobs {
     planned: Vec<PlannedJob>,
-    seen: HashSet<(SpecHash, String)>,
+    seen: HashSet<(SpecHash, Arc<str>)>,
 }
 
 impl Jobs {
     /// Adds a job, if it isn't there already.
-    fn add(&mut self, spec: JobSpec, variant: &str) -> Result<(), InvalidInput> {
-        let hash = spec.hash();
-        if self.seen.insert((hash, variant.to_owned())) {
-            self.planned.push(PlannedJob { spec, hash, variant: variant.to_owned() });
+    fn add(&mut self, job: PlannedJob) -> Result<(), InvalidInput> {
+        if self.seen.insert((job.hash, Arc::clone(&job.variant))) {
+            self.planned.push(job);
         }
         if self.planned.len() > MOST_JOBS {
             return Err(InvalidInput::new("experiment", "its matrix", format!("at most {MOST_JOBS} jobs")));
         }
         Ok(())
     }
+}
+
+/// A job with its specification written out, as the tables read it.
+#[cfg(test)]
+pub(crate) struct WrittenOut {
+    pub(crate) spec: JobSpec,
+    pub(crate) variant: Arc<str>,
+}
+
+/// An experiment's jobs for the tests of what reads them.
+#[cfg(test)]
+pub(crate) fn written_out(experiment: &Experiment, catalogue: &Catalogue) -> Vec<WrittenOut> {
+    let jobs = expand(experiment, catalogue).unwrap().into_iter();
+    jobs.map(|job| WrittenOut { spec: job.spec.to_spec(), variant: job.variant }).collect()
 }
 
 #[cfg(test)]
@@ -176,10 +195,21 @@ mod tests {
     fn the_published_matrix_of_a_method_has_66_jobs() {
         let jobs = planned("methods = [\"alignednorm\"]\ndatasets = \"all\"");
         assert_eq!(jobs.len(), 66);
-        let folders: HashSet<_> = jobs.iter().map(|job| layout::folder(&job.spec)).collect();
+        let folders: HashSet<_> = jobs.iter().map(|job| layout::folder(&job.spec.to_spec())).collect();
         assert_eq!(folders.len(), 66);
         assert!(folders.contains("base2new/train_base/imagenet/shots_16/ALIGNEDNORM/vit_b16_imagenet/seed2"));
         assert!(folders.contains("base2new/test_new/eurosat/shots_16/ALIGNEDNORM/vit_b16/seed3"));
+    }
+
+    #[test]
+    fn a_job_s_identity_is_its_specification_s() {
+        let text = "methods = [\"alignednorm\", \"coop\", \"zero_shot\"]\ndatasets = [\"dtd\", \"ucf101\"]\n\
+             precision = \"amp_bf16\"\n[overrides]\neval = { every_epochs = 2 }\n[sweep]\nlr = [0.01, 0.001]";
+        for job in ["base_to_new", "few_shot", "cross_dataset"].into_iter().flat_map(|name| planned_under(name, text)) {
+            let spec = job.spec.to_spec();
+            assert_eq!(job.hash, spec.hash());
+            assert_eq!(CompactSpec::from(spec), job.spec);
+        }
     }
 
     #[test]
@@ -194,17 +224,17 @@ mod tests {
     fn cross_dataset_trains_on_the_source_and_tests_with_each_target_s_beta() {
         let jobs = planned_under("cross_dataset", "methods = [\"alignednorm\"]\ndatasets = \"all\"");
         assert_eq!(jobs.len(), 3 + 14 * 3);
-        let folders: HashSet<_> = jobs.iter().map(|job| layout::folder(&job.spec)).collect();
+        let folders: HashSet<_> = jobs.iter().map(|job| layout::folder(&job.spec.to_spec())).collect();
         assert_eq!(folders.len(), jobs.len());
         assert!(folders.contains("base2new/train_base/imagenet/shots_16/ALIGNEDNORM/vit_b16_cross_datasets/seed1"));
         assert!(folders.contains("base2new/test_new/food101/shots_16/ALIGNEDNORM/vit_b16_cross_datasets/seed3"));
         let [source, first, ..] = jobs.as_slice() else { panic!("{jobs:?}") };
         assert_eq!(
-            (source.spec.dataset.as_str(), source.spec.hyper.reg_weight, source.spec.hyper.alpha),
+            (source.spec.recipe.dataset.as_str(), source.spec.recipe.hyper.reg_weight, source.spec.recipe.hyper.alpha),
             ("imagenet", 0.1, 0.9)
         );
-        assert_eq!((first.spec.dataset.as_str(), first.spec.trained_by), ("caltech101", Some(source.hash)));
-        assert_eq!((first.spec.hyper.beta, source.spec.hyper.beta), (0.6, 0.9));
+        assert_eq!((first.spec.recipe.dataset.as_str(), first.spec.trained_by), ("caltech101", Some(source.hash)));
+        assert_eq!((first.spec.recipe.hyper.beta, source.spec.recipe.hyper.beta), (0.6, 0.9));
     }
 
     #[test]
@@ -212,7 +242,7 @@ mod tests {
         let jobs =
             planned_under("few_shot", "methods = [\"alignednorm\"]\ndatasets = \"all\"\nshots = [1, 2, 4, 8, 16]");
         assert_eq!(jobs.len(), 165);
-        let folders: HashSet<_> = jobs.iter().map(|job| layout::folder(&job.spec)).collect();
+        let folders: HashSet<_> = jobs.iter().map(|job| layout::folder(&job.spec.to_spec())).collect();
         assert_eq!(folders.len(), 165);
         assert!(folders.contains("few_shot/oxford_flowers/shots_8/ALIGNEDNORM/vit_b16_few_shot/seed2"));
         assert!(folders.contains("few_shot/imagenet/shots_1/ALIGNEDNORM/vit_b16_imagenet/seed1"));
@@ -221,7 +251,7 @@ mod tests {
     #[test]
     fn zero_shot_has_no_seeds() {
         let jobs = planned("methods = [\"zero_shot\"]\ndatasets = [\"dtd\"]\nseeds = [1, 2, 3]");
-        let folders: Vec<_> = jobs.iter().map(|job| layout::folder(&job.spec)).collect();
+        let folders: Vec<_> = jobs.iter().map(|job| layout::folder(&job.spec.to_spec())).collect();
         assert_eq!(
             folders,
             [
@@ -238,12 +268,12 @@ mod tests {
         let swept =
             planned("methods = [\"alignednorm\"]\ndatasets = [\"dtd\"]\nseeds = [1]\n[sweep]\nlr = [0.01, 0.001]");
         assert_ne!(preset[0].hash, other[0].hash);
-        assert!(other[0].spec.config.starts_with("vit_b16-"), "{}", other[0].spec.config);
+        assert!(other[0].spec.recipe.config.starts_with("vit_b16-"), "{}", other[0].spec.recipe.config);
         assert_eq!((swept[0].hash, swept[2].hash), (other[0].hash, preset[0].hash), "a job is its numbers");
-        assert_eq!(swept[2].spec.config, "vit_b16");
+        assert_eq!(swept[2].spec.recipe.config, "vit_b16");
         let mixed = planned("methods = [\"alignednorm\"]\ndatasets = [\"dtd\"]\nseeds = [1]\nprecision = \"amp_bf16\"");
-        assert!(mixed.iter().all(|job| job.spec.precision == Precision::AmpBf16));
-        assert!(mixed[0].spec.config.starts_with("vit_b16-"), "{}", mixed[0].spec.config);
+        assert!(mixed.iter().all(|job| job.spec.recipe.precision == Precision::AmpBf16));
+        assert!(mixed[0].spec.recipe.config.starts_with("vit_b16-"), "{}", mixed[0].spec.recipe.config);
         assert_ne!(mixed[0].hash, preset[0].hash);
     }
 
@@ -253,6 +283,6 @@ mod tests {
         let more = planned(
             "methods = [\"alignednorm\"]\ndatasets = [\"dtd\"]\nseeds = [1]\n[overrides]\neval = { every_epochs = 2 }",
         );
-        assert_eq!((preset[0].hash, &preset[0].spec.config), (more[0].hash, &more[0].spec.config));
+        assert_eq!((preset[0].hash, &preset[0].spec.recipe.config), (more[0].hash, &more[0].spec.recipe.config));
     }
 }

@@ -1,5 +1,7 @@
 //! A job's specification and its identity.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -67,12 +69,108 @@ impl JobSpec {
     }
 }
 
+/// What many jobs of a matrix share: a specification without its stage, its draw and the training job it rests on. The fields
+/// are those of [`JobSpec`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "each is explained at the field of the same name of `JobSpec`")]
+pub struct Recipe {
+    pub method: Method,
+    pub protocol: Protocol,
+    pub dataset: String,
+    pub template: String,
+    pub backbone: String,
+    pub config: String,
+    pub hyper: Hyperparameters,
+    pub precision: Precision,
+}
+
+/// A [`JobSpec`] in little memory, for who holds a million of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompactSpec {
+    /// What it shares with other jobs.
+    pub recipe: Arc<Recipe>,
+    /// See [`JobSpec::stage`].
+    pub stage: Stage,
+    /// See [`JobSpec::shots`].
+    pub shots: u32,
+    /// See [`JobSpec::seed`].
+    pub seed: u64,
+    /// See [`JobSpec::trained_by`].
+    pub trained_by: Option<SpecHash>,
+}
+
+impl CompactSpec {
+    /// The specification, written out.
+    pub fn to_spec(&self) -> JobSpec {
+        let Self { stage, shots, seed, trained_by, .. } = *self;
+        let Recipe { method, protocol, dataset, template, backbone, config, hyper, precision } = self.recipe.as_ref();
+        JobSpec {
+            method: *method,
+            protocol: *protocol,
+            stage,
+            dataset: dataset.clone(),
+            template: template.clone(),
+            shots,
+            seed,
+            backbone: backbone.clone(),
+            config: config.clone(),
+            hyper: hyper.clone(),
+            precision: *precision,
+            trained_by,
+        }
+    }
+}
+
+impl From<JobSpec> for CompactSpec {
+    fn from(spec: JobSpec) -> Self {
+        let JobSpec { stage, shots, seed, trained_by, .. } = spec;
+        let JobSpec { method, protocol, dataset, template, backbone, config, hyper, precision, .. } = spec;
+        let recipe = Recipe { method, protocol, dataset, template, backbone, config, hyper, precision };
+        Self { recipe: Arc::new(recipe), stage, shots, seed, trained_by }
+    }
+}
+
+/// Computes [`JobSpec::hash`] of the many jobs of one recipe: what they share is put into words and hashed once.
+#[derive(Clone, Debug)]
+pub struct RecipeHasher {
+    shared: Sha256,
+    template: String,
+}
+
+impl RecipeHasher {
+    /// Prepares for the jobs of a recipe.
+    pub fn new(recipe: &Recipe) -> Self {
+        let mut value = serde_json::json!(recipe);
+        let mut template = String::new();
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("config");
+            template = fields.remove("template").unwrap_or_default().to_string();
+        }
+        if let Some(hyper) = value["hyper"].as_object_mut() {
+            hyper.remove("eval");
+        }
+        // The keys are sorted, and those of the recipe but for `template` come before those of a job.
+        let text = value.to_string();
+        let shared = Sha256::new().chain_update(text.strip_suffix('}').unwrap_or(&text));
+        Self { shared, template }
+    }
+
+    /// The identity of one of its jobs.
+    pub fn hash(&self, stage: Stage, shots: u32, seed: u64, trained_by: Option<SpecHash>) -> SpecHash {
+        let trained_by = trained_by.map_or_else(|| "null".to_owned(), |hash| format!("\"{hash}\""));
+        let own = format!(
+            ",\"seed\":{seed},\"shots\":{shots},\"stage\":\"{stage}\",\"template\":{},\"trained_by\":{trained_by}}}",
+            self.template
+        );
+        SpecHash(self.shared.clone().chain_update(own).finalize().into())
+    }
+}
+
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        text.push_str(&format!("{byte:02x}"));
-        text
-    })
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// SHA-256 of a specification; 64 lower-case hexadecimal digits as text.

@@ -197,7 +197,7 @@ impl Batch {
 fn makes_ready(change: &Change) -> bool {
     match change {
         Change::JobAdded(job) => matches!(job.state, JobState::Queued { .. }),
-        Change::JobChanged { state, .. } => matches!(state, JobState::Queued { .. }),
+        Change::JobChanged(change) => matches!(change.state, JobState::Queued { .. }),
         _ => false,
     }
 }

@@ -139,6 +139,8 @@ fn describe(options: &Options, devices: &[String]) -> WorkerDescription {
         devices: devices.to_vec(),
         backbones: options.machine.weights.keys().cloned().collect(),
         version: VERSION.to_owned(),
+        labels: options.labels.clone(),
+        memory_mib: options.memory_mib,
     }
 }
 

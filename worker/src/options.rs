@@ -26,6 +26,10 @@ pub struct Options {
     pub trainer: PathBuf,
     /// CPU threads of each trainer; `None` divides this machine's among the slots.
     pub threads_per_slot: Option<usize>,
+    /// What experiments may ask for by name: `a100`.
+    pub labels: Vec<String>,
+    /// The memory that the slots share, in MiB, for the coordinator to count jobs' estimates against; `None`: it doesn't.
+    pub memory_mib: Option<u64>,
 }
 
 /// Where the things that jobs name lie on this machine.
@@ -212,6 +216,8 @@ mod tests {
             },
             trainer: file("trainer"),
             threads_per_slot: None,
+            labels: Vec::new(),
+            memory_mib: None,
         }
     }
 

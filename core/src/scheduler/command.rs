@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::state::{Counts, JobState, JobStateName};
 use crate::evaluation::Evaluation;
 use crate::experiment::Experiment;
-use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
+use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, RecipeId, Sequence, WorkerId};
 use crate::matrix::PlannedJob;
 use crate::names::named;
 use crate::outcome::{Failure, Manifest, TestResult};
-use crate::spec::{JobSpec, SpecHash};
+use crate::spec::{CompactSpec, Recipe, SpecHash};
 use crate::time::Timestamp;
 use crate::trainer_wire::{Outcome, Progress};
 
@@ -24,6 +24,8 @@ pub enum Command {
         experiment: Box<Experiment>,
         /// Its jobs, a training job before those that need it.
         jobs: Vec<PlannedJob>,
+        /// Who asks for it, where people are told apart.
+        by: Option<String>,
     },
     /// A worker process says hello.
     Register(WorkerDescription),
@@ -109,6 +111,12 @@ pub struct WorkerDescription {
     pub backbones: Vec<String>,
     /// Promptfield's version.
     pub version: String,
+    /// What experiments may ask for: `a100`, `site=north`.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// The memory that its slots share, in MiB; absent where jobs are not to be counted against it.
+    #[serde(default)]
+    pub memory_mib: Option<u64>,
 }
 
 /// The answer to a [`Command`], one variant for each kind of answer.
@@ -152,11 +160,11 @@ pub struct Grant {
     /// The job.
     pub job: JobId,
     /// What to compute.
-    pub spec: Arc<JobSpec>,
+    pub spec: CompactSpec,
     /// The specification's hash.
     pub hash: SpecHash,
     /// The job whose checkpoint this one tests.
-    pub needs: Option<Arc<JobSpec>>,
+    pub needs: Option<(JobId, CompactSpec)>,
     /// Milliseconds until the lease ends.
     pub ttl_ms: i64,
 }
@@ -207,33 +215,14 @@ pub enum Change {
         /// Whether it now is.
         cancelled: bool,
     },
+    /// A new recipe, before the first job that has it.
+    RecipeAdded(RecipeId, Arc<Recipe>),
     /// A new job.
     JobAdded(Box<JobRecord>),
-    /// An experiment's link to one of its jobs.
-    JobLinked {
-        /// The experiment.
-        experiment: ExperimentId,
-        /// The job.
-        job: JobId,
-        /// The sweep's values.
-        variant: String,
-    },
-    /// A job's state, or its failure count, changed.
-    JobChanged {
-        /// The job.
-        job: JobId,
-        /// Its state now.
-        state: JobState,
-        /// Its failed attempts since it was last queued by a person.
-        failures: u32,
-    },
-    /// A job's priority rose.
-    JobPriority {
-        /// The job.
-        job: JobId,
-        /// Its priority now.
-        priority: i32,
-    },
+    /// An experiment's link to some of its jobs, the next in the order of its matrix.
+    JobsLinked(Link),
+    /// A job's state changed, or something else that moves with it.
+    JobChanged(Box<JobChange>),
     /// An attempt began.
     AttemptStarted {
         /// The attempt.
@@ -293,6 +282,43 @@ named! {
     }
 }
 
+/// What moves of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobChange {
+    /// The job.
+    pub job: JobId,
+    /// Its state now.
+    pub state: JobState,
+    /// See [`JobRecord::priority`].
+    pub priority: i32,
+    /// See [`JobRecord::failures`].
+    pub failures: u32,
+    /// See [`JobRecord::losses`].
+    pub losses: u32,
+    /// See [`JobRecord::latest`].
+    pub latest: Option<Attempt>,
+}
+
+/// Jobs with consecutive identifiers that follow each other in an experiment's matrix, and have one variant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The experiment.
+    pub experiment: ExperimentId,
+    /// The first job.
+    pub first: JobId,
+    /// How many there are.
+    pub count: u64,
+    /// The sweep's values.
+    pub variant: Arc<str>,
+}
+
+impl Link {
+    /// Its jobs.
+    pub fn jobs(&self) -> impl DoubleEndedIterator<Item = JobId> + use<> {
+        (self.first.0..self.first.0 + self.count).map(JobId)
+    }
+}
+
 /// An experiment as the database holds it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExperimentRecord {
@@ -304,6 +330,8 @@ pub struct ExperimentRecord {
     pub experiment: Arc<Experiment>,
     /// When it was submitted.
     pub submitted_at: Timestamp,
+    /// By whom, where people are told apart.
+    pub submitted_by: Option<String>,
     /// Whether it was cancelled.
     pub cancelled: bool,
 }
@@ -314,7 +342,9 @@ pub struct JobRecord {
     /// Its identifier.
     pub id: JobId,
     /// What it computes.
-    pub spec: Arc<JobSpec>,
+    pub spec: CompactSpec,
+    /// The identifier of [`CompactSpec::recipe`].
+    pub recipe: RecipeId,
     /// Its identity.
     pub hash: SpecHash,
     /// The training job whose checkpoint it tests.
@@ -325,8 +355,17 @@ pub struct JobRecord {
     pub state: JobState,
     /// Failed attempts since it was last queued by a person.
     pub failures: u32,
+    /// How many of them took the worker along.
+    pub losses: u32,
     /// The latest attempt.
-    pub latest: Option<Attempt>,
+    pub latest: Option<Box<Attempt>>,
+}
+
+impl JobRecord {
+    /// The latest attempt.
+    pub(super) fn latest(&self) -> Option<Attempt> {
+        self.latest.as_deref().copied()
+    }
 }
 
 named! {
@@ -390,7 +429,7 @@ pub enum EventKind {
     JobChanged {
         /// The job.
         job: JobId,
-        /// The state it left; `None` for a new job.
+        /// The state it left; absent in logs of earlier versions, for a new job.
         from: Option<JobStateName>,
         /// The state it is in.
         to: JobStateName,

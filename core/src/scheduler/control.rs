@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 impl Scheduler {
     /// Cancels a job and the tests of its checkpoint.
     pub(super) fn cancel_job(&mut self, job: JobId, now: Timestamp) -> Result<Reply, Rejection> {
-        if !self.jobs.contains_key(&job) {
+        if self.job(job).is_none() {
             return Err(Rejection::NoJob(job));
         }
         let jobs: Vec<JobId> = std::iter::once(job).chain(self.dependents(job)).collect();
@@ -17,11 +17,9 @@ impl Scheduler {
 
     /// Cancels what only this experiment wants.
     pub(super) fn cancel_experiment(&mut self, id: ExperimentId, now: Timestamp) -> Result<Reply, Rejection> {
-        let entry = self.experiments.get_mut(&id).ok_or(Rejection::NoExperiment(id))?;
-        let jobs: Vec<JobId> = entry.jobs.iter().map(|(job, _)| *job).collect();
-        if !entry.record.cancelled {
-            entry.record.cancelled = true;
-            self.changes.push(Change::ExperimentCancelled { experiment: id, cancelled: true });
+        let before = self.experiments.get(&id).is_some_and(|entry| entry.record.cancelled);
+        let jobs = self.set_cancelled(id, true)?;
+        if !before {
             self.event(EventKind::ExperimentCancelled { experiment: id }, now);
         }
         // Tests first: a training job that another experiment wants must not take this one's tests with it.
@@ -29,14 +27,33 @@ impl Scheduler {
         Ok(Reply::Changed(unwanted.into_iter().filter(|job| self.cancel(*job, now)).count()))
     }
 
+    /// Notes whether an experiment is cancelled, which its jobs' places in the queue depend on; gives its jobs in order.
+    fn set_cancelled(&mut self, id: ExperimentId, cancelled: bool) -> Result<Vec<JobId>, Rejection> {
+        let entry = self.experiments.get(&id).ok_or(Rejection::NoExperiment(id))?;
+        let jobs: Vec<JobId> = entry.links.iter().flat_map(super::Link::jobs).collect();
+        if entry.record.cancelled != cancelled {
+            for job in &jobs {
+                self.leave_queue(*job);
+            }
+            if let Some(entry) = self.experiments.get_mut(&id) {
+                entry.record.cancelled = cancelled;
+            }
+            for job in &jobs {
+                self.enter_queue(*job);
+            }
+            self.changes.push(Change::ExperimentCancelled { experiment: id, cancelled });
+        }
+        Ok(jobs)
+    }
+
     fn is_wanted(&self, job: JobId) -> bool {
-        self.jobs.get(&job).is_some_and(|entry| {
+        self.jobs.get(job).is_some_and(|entry| {
             entry.experiments.iter().any(|id| self.experiments.get(id).is_some_and(|entry| !entry.record.cancelled))
         })
     }
 
     fn cancel(&mut self, job: JobId, now: Timestamp) -> bool {
-        let Some(entry) = self.jobs.get(&job) else { return false };
+        let Some(entry) = self.jobs.get(job) else { return false };
         if entry.record.state.name().is_final() {
             return false;
         }
@@ -49,7 +66,7 @@ impl Scheduler {
 
     /// Queues a failed or cancelled job again.
     pub(super) fn retry_job(&mut self, job: JobId, now: Timestamp) -> Result<Reply, Rejection> {
-        let entry = self.jobs.get(&job).ok_or(Rejection::NoJob(job))?;
+        let entry = self.jobs.get(job).ok_or(Rejection::NoJob(job))?;
         let needs = entry.record.needs;
         // What it took down comes back with it.
         let taken_down = self.dependents(job).into_iter().filter(|dependent| {
@@ -64,12 +81,7 @@ impl Scheduler {
 
     /// Queues all failed and cancelled jobs of an experiment again.
     pub(super) fn retry_experiment(&mut self, id: ExperimentId, now: Timestamp) -> Result<Reply, Rejection> {
-        let entry = self.experiments.get_mut(&id).ok_or(Rejection::NoExperiment(id))?;
-        let jobs: Vec<JobId> = entry.jobs.iter().map(|(job, _)| *job).collect();
-        if entry.record.cancelled {
-            entry.record.cancelled = false;
-            self.changes.push(Change::ExperimentCancelled { experiment: id, cancelled: false });
-        }
+        let jobs = self.set_cancelled(id, false)?;
         Ok(Reply::Changed(self.revive(&jobs, now)))
     }
 
@@ -77,11 +89,12 @@ impl Scheduler {
     pub(super) fn revive(&mut self, jobs: &[JobId], now: Timestamp) -> usize {
         let mut revived = 0;
         for &job in jobs {
-            let Some(entry) = self.jobs.get_mut(&job) else { continue };
+            let Some(entry) = self.jobs.get_mut(job) else { continue };
             if !matches!(entry.record.state.name(), JobStateName::Failed | JobStateName::Cancelled) {
                 continue;
             }
             entry.record.failures = 0;
+            entry.record.losses = 0;
             let needs = entry.record.needs;
             let trained = needs.and_then(|needs| self.job(needs)).is_none_or(|job| job.state.name().is_done());
             let next = if trained { JobState::Queued { not_before: now } } else { JobState::Blocked };

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobState, JobStateName, Rejection, Scheduler, WorkerState};
+use super::lease::{Load, Obstacle};
+use super::{JobState, JobStateName, Rejection, Scheduler, WorkerEntry, WorkerState};
 use crate::id::JobId;
 use crate::time::Timestamp;
 
@@ -51,17 +52,50 @@ impl Scheduler {
     }
 
     fn explain_queued(&self, id: JobId) -> String {
-        let backbone = self.job(id).map_or("", |record| record.spec.backbone.as_str());
-        let active = || self.workers.values().filter(|worker| worker.record.state == WorkerState::Active);
-        let able = active().filter(|worker| worker.record.description.backbones.iter().any(|name| name == backbone));
-        let (able, slots) = able.fold((0, 0), |(n, slots), worker| (n + 1, slots + worker.record.description.slots));
-        if able == 0 {
-            return match active().count() {
-                0 => "no worker is connected".to_owned(),
-                n => format!("none of the {n} connected workers has the backbone `{backbone}`"),
-            };
+        let (Some(spot), Some(record)) = (self.spot(id), self.job(id)) else { return String::new() };
+        let lane = &spot.lane;
+        if let Some(owner) = self.experiments.get(&lane.owner).filter(|owner| !owner.has_room()) {
+            let running = owner.counts.held();
+            return format!("its experiment {} runs {running} jobs, as many as its `max_running` allows", lane.owner);
         }
-        let before = self.ready.iter().position(|(.., job)| *job == id).unwrap_or_default();
-        format!("{before} jobs stand before it, for {slots} slots of {able} workers")
+        let active: Vec<&WorkerEntry> =
+            self.workers.values().filter(|worker| worker.record.state == WorkerState::Active).collect();
+        if active.is_empty() {
+            return "no worker is connected".to_owned();
+        }
+        let loads: Vec<Load> = active.iter().map(|worker| self.load(worker.record.id)).collect();
+        let able: Vec<(&WorkerEntry, &Load, Option<Obstacle>)> = active
+            .iter()
+            .zip(&loads)
+            .map(|(worker, load)| (*worker, load, self.obstacle(lane, worker, load)))
+            .filter(|(.., obstacle)| *obstacle != Some(Obstacle::Unfit))
+            .collect();
+        let fit = able.len();
+        if fit == 0 {
+            let labels = self.experiments.get(&lane.owner).map_or(&[][..], |owner| &owner.record.experiment.labels);
+            let backbone = format!("the backbone `{}`", self.names.name(lane.backbone));
+            let asked = labels.iter().map(|label| format!("the label `{label}`"));
+            let asked = std::iter::once(backbone).chain(asked).collect::<Vec<_>>().join(" and ");
+            return format!("none of the {} connected workers has {asked}", active.len());
+        }
+        if lane.alone && able.iter().all(|(.., obstacle)| obstacle.is_some()) {
+            let losses = record.losses;
+            return format!(
+                "it has taken {losses} workers along and gets the next one for itself, but none of the {fit} that could run it is idle"
+            );
+        }
+        let needed = spot.group.memory_mib;
+        if !able.iter().any(|(worker, load, _)| load.leaves_room(needed, worker)) {
+            return format!(
+                "it needs about {needed} MiB, and none of the {fit} workers that could run it has so much free"
+            );
+        }
+        let slots: usize = able.iter().map(|(worker, ..)| worker.record.description.slots).sum();
+        let (more_urgent, in_lane) = self.queue.before(spot, id);
+        format!(
+            "{} jobs stand before it ({more_urgent} of greater priority, {in_lane} of its own experiment), for {slots} slots of \
+             {fit} workers",
+            more_urgent + in_lane
+        )
     }
 }

@@ -18,7 +18,7 @@ impl Scheduler {
         now: Timestamp,
     ) -> Result<Reply, Rejection> {
         let job = self.valid(held)?;
-        let Some(entry) = self.jobs.get(&job) else {
+        let Some(entry) = self.jobs.get(job) else {
             return Err(Rejection::NoJob(job));
         };
         match entry.record.state {
@@ -30,9 +30,11 @@ impl Scheduler {
         self.end_attempt(held.lease, AttemptEnd::Completed, None, now);
         let manifest = manifest.map(Box::new);
         self.changes.push(Change::ResultRecorded { job, lease: held.lease, result, manifest, evaluation });
+        let result = Box::new(result);
         let state = if adopted { JobState::Skipped(result) } else { JobState::Completed(result) };
         self.set_state(job, state, None, now);
         self.unblock_dependents(job, now);
+        self.note_fresh(job);
         Ok(Reply::Done)
     }
 
@@ -50,8 +52,9 @@ impl Scheduler {
     /// Queues the job again, or fails it for good.
     pub(super) fn attempt_failed(&mut self, job: JobId, failure: Failure, now: Timestamp) {
         let policy = self.policy;
-        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        let Some(entry) = self.jobs.get_mut(job) else { return };
         entry.record.failures += 1;
+        entry.record.losses += u32::from(failure.class == FailureClass::WorkerLost);
         let failures = entry.record.failures;
         if !failure.class.retryable() {
             self.fail_for_good(job, failure, now);
@@ -67,11 +70,11 @@ impl Scheduler {
 
     fn fail_for_good(&mut self, job: JobId, failure: Failure, now: Timestamp) {
         let reason = format!("the training job {job} failed: {}", failure.reason);
-        self.set_state(job, JobState::Failed(failure.clone()), Some(failure.reason), now);
+        self.set_state(job, JobState::Failed(Box::new(failure.clone())), Some(failure.reason), now);
         for dependent in self.dependents(job) {
             if self.job(dependent).is_some_and(|job| job.state == JobState::Blocked) {
                 let failure = Failure { class: FailureClass::Dependency, reason: reason.clone() };
-                self.set_state(dependent, JobState::Failed(failure), Some(reason.clone()), now);
+                self.set_state(dependent, JobState::Failed(Box::new(failure)), Some(reason.clone()), now);
             }
         }
     }
@@ -85,6 +88,6 @@ impl Scheduler {
     }
 
     pub(super) fn dependents(&self, job: JobId) -> Vec<JobId> {
-        self.jobs.get(&job).map_or_else(Vec::new, |entry| entry.dependents.clone())
+        self.jobs.get(job).map_or_else(Vec::new, |entry| entry.dependents.to_vec())
     }
 }

@@ -1,10 +1,11 @@
 //! Workers take, renew and give back jobs; time passes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::{
-    Alarm, Attempt, AttemptEnd, Change, EventKind, Grant, Held, JobState, JobStateName, Lease, Rejection, Reply,
-    Scheduler, WorkerDescription, WorkerEntry, WorkerRecord, WorkerState,
+    Alarm, Attempt, AttemptEnd, Change, EventKind, ExperimentEntry, Grant, Held, JobState, JobStateName, LaneKey,
+    Lease, NameId, Names, Queue, Rejection, Reply, Scheduler, WorkerDescription, WorkerEntry, WorkerRecord,
+    WorkerState,
 };
 use crate::id::{FencingToken, JobId, LeaseId, WorkerId};
 use crate::outcome::{Failure, FailureClass};
@@ -25,7 +26,7 @@ impl Scheduler {
         }
         let id = WorkerId(self.workers.last_key_value().map_or(1, |(last, _)| last.0 + 1));
         let record = WorkerRecord { id, description, state: WorkerState::Active, registered_at: now };
-        self.workers.insert(id, WorkerEntry { record, last_seen: now, held: BTreeSet::new() });
+        self.workers.insert(id, WorkerEntry::new(record, &mut self.names, now));
         self.alarms.insert((self.silence_ends(now), Alarm::Silent(id)));
         self.note_worker(id, now);
         Reply::Registered(id)
@@ -37,27 +38,70 @@ impl Scheduler {
         if entry.record.state != WorkerState::Active {
             return Ok(Reply::Granted(Vec::new()));
         }
-        let backbones = entry.record.description.backbones.clone();
-        let can_run =
-            |id: &JobId| self.jobs.get(id).is_some_and(|entry| backbones.contains(&entry.record.spec.backbone));
-        let chosen: Vec<JobId> = self.ready.iter().map(|(.., id)| *id).filter(can_run).take(slots).collect();
-        let grants = chosen.into_iter().filter_map(|job| self.grant(job, worker, now)).collect();
+        let mut grants = Vec::new();
+        let mut load = self.load(worker);
+        while grants.len() < slots {
+            let Some(job) = self.next_for(worker, &load) else { break };
+            let Some(grant) = self.grant(job, worker, now) else { break };
+            load.add(self, job);
+            grants.push(grant);
+        }
         Ok(Reply::Granted(grants))
     }
 
+    /// The job that a worker should take next.
+    fn next_for(&self, worker: WorkerId, load: &Load) -> Option<JobId> {
+        let entry = self.workers.get(&worker)?;
+        let share = |lane: &LaneKey| {
+            let owner = self.experiments.get(&lane.owner)?;
+            let free = owner.has_room() && self.obstacle(lane, entry, load).is_none();
+            let of_user = self.users.get(&owner.record.submitted_by).copied().unwrap_or_default();
+            free.then_some((of_user, owner.counts.held(), lane.owner))
+        };
+        let fits = |memory_mib| load.leaves_room(memory_mib, entry);
+        let lane = self.queue.best_lane(share, fits)?;
+        self.queue.next(&lane, fits, &entry.fresh, &entry.warm)
+    }
+
+    /// Why a worker may take no job of a lane now, whatever memory it needs.
+    pub(super) fn obstacle(&self, lane: &LaneKey, worker: &WorkerEntry, load: &Load) -> Option<Obstacle> {
+        let labels = self.experiments.get(&lane.owner).map_or(&[][..], |owner| &owner.record.experiment.labels);
+        let carried = &worker.record.description.labels;
+        if !worker.backbones.contains(&lane.backbone) || labels.iter().any(|label| !carried.contains(label)) {
+            Some(Obstacle::Unfit)
+        } else if load.suspects > 0 || (lane.alone && load.jobs > 0) {
+            Some(Obstacle::Alone)
+        } else {
+            None
+        }
+    }
+
+    /// What a worker has in its hands.
+    pub(super) fn load(&self, worker: WorkerId) -> Load {
+        let mut load = Load::default();
+        for job in self.workers.get(&worker).into_iter().flat_map(|entry| &entry.held) {
+            load.add(self, *job);
+        }
+        load
+    }
+
     fn grant(&mut self, job: JobId, worker: WorkerId, now: Timestamp) -> Option<Grant> {
-        let lease = LeaseId(self.next_lease);
-        self.next_lease += 1;
+        let lease = self.next_lease();
         // The token is the place in the event log at which the lease is granted: it only grows.
         let token = FencingToken(self.next_sequence);
         let deadline = now.plus(self.policy.lease_ms);
         self.changes.push(Change::AttemptStarted { lease, token, job, worker, at: now });
         let held = Lease { id: lease, token, worker, deadline, progress: Progress::default() };
-        self.jobs.get_mut(&job)?.record.latest = Some(Attempt { held: Held { lease, token }, worker });
-        self.leases.insert(lease, job);
-        self.set_state(job, JobState::Leased(held), None, now);
-        let record = &self.jobs.get(&job)?.record;
-        let needs = record.needs.and_then(|needs| Some(self.jobs.get(&needs)?.record.spec.clone()));
+        self.leave_queue(job);
+        self.jobs.get_mut(job)?.record.latest = Some(Box::new(Attempt { held: Held { lease, token }, worker }));
+        self.leases.push(Some(job));
+        self.set_state(job, JobState::Leased(Box::new(held)), None, now);
+        let record = &self.jobs.get(job)?.record;
+        let place = self.recipe(record.recipe)?.place;
+        if let Some(entry) = self.workers.get_mut(&worker) {
+            entry.move_to(place, &mut self.queue);
+        }
+        let needs = record.needs.and_then(|needs| Some((needs, self.job(needs)?.spec.clone())));
         Some(Grant {
             lease,
             token,
@@ -67,6 +111,26 @@ impl Scheduler {
             needs,
             ttl_ms: self.policy.lease_ms,
         })
+    }
+
+    /// The next lease's number; one more than the last.
+    pub(super) const fn next_lease(&self) -> LeaseId {
+        LeaseId(self.leases.len() as u64 + 1)
+    }
+
+    /// The tests of a checkpoint go first to the worker that made it, as long as it remembers.
+    pub(super) fn note_fresh(&mut self, trained: JobId) {
+        let Some(entry) = self.jobs.get(trained) else { return };
+        let Some(worker) = entry.record.latest().and_then(|attempt| self.workers.get_mut(&attempt.worker)) else {
+            return;
+        };
+        let room = 2 * worker.record.description.slots.max(1);
+        for job in &entry.dependents {
+            if worker.fresh.len() >= room {
+                worker.fresh.pop_front();
+            }
+            worker.fresh.push_back(*job);
+        }
     }
 
     /// Renews a lease. One that has ended begins anew if nobody else has taken the job: its worker was cut off for a while
@@ -86,14 +150,15 @@ impl Scheduler {
             JobState::Queued { .. } => (Progress::default(), JobStateName::Queued),
             _ => return Err(self.stale(held, job)),
         };
-        let Some(worker) = record.latest.map(|attempt| attempt.worker) else {
+        let Some(worker) = record.latest().map(|attempt| attempt.worker) else {
             return Err(self.stale(held, job));
         };
         self.seen(worker, now)?;
         let deadline = now.plus(self.policy.lease_ms);
         let Held { lease: id, token } = held;
-        let lease = Lease { id, token, worker, deadline, progress: progress.unwrap_or(before) };
+        let lease = Box::new(Lease { id, token, worker, deadline, progress: progress.unwrap_or(before) });
         if state == JobStateName::Queued {
+            self.forgive(job);
             self.set_state(job, JobState::Leased(lease.clone()), Some("its worker is back".into()), now);
         }
         if progress.is_some() || state == JobStateName::Running {
@@ -102,6 +167,15 @@ impl Scheduler {
             self.set_state(job, JobState::Leased(lease), None, now);
         }
         Ok(Reply::Renewed { ttl_ms: self.policy.lease_ms })
+    }
+
+    /// Takes back the failure that was counted when a lease ended: its worker was there all along.
+    fn forgive(&mut self, job: JobId) {
+        self.leave_queue(job);
+        if let Some(entry) = self.jobs.get_mut(job) {
+            entry.record.failures = entry.record.failures.saturating_sub(1);
+            entry.record.losses = entry.record.losses.saturating_sub(1);
+        }
     }
 
     /// Takes a job back that its worker could not finish, without counting it as a failure.
@@ -130,8 +204,7 @@ impl Scheduler {
     pub(super) fn leave(&mut self, worker: WorkerId, now: Timestamp) -> Result<Reply, Rejection> {
         let held = &self.workers.get(&worker).filter(|entry| entry.is_here()).ok_or(Rejection::NoWorker(worker))?.held;
         for job in held.clone() {
-            if let Some(lease) = self.jobs.get(&job).and_then(|entry| entry.record.state.lease()).map(|lease| lease.id)
-            {
+            if let Some(lease) = self.jobs.get(job).and_then(|entry| entry.record.state.lease()).map(|lease| lease.id) {
                 self.end_attempt(lease, AttemptEnd::Released, None, now);
                 self.set_state(job, JobState::Queued { not_before: now }, Some("the worker left".into()), now);
             }
@@ -145,7 +218,7 @@ impl Scheduler {
         while let Some(&(at, alarm)) = self.alarms.first().filter(|(at, _)| *at <= now) {
             self.alarms.remove(&(at, alarm));
             match alarm {
-                Alarm::Ready(job) => self.rerank(job, |_| ()),
+                Alarm::Ready(job) => self.enter_queue(job),
                 Alarm::Expire(job, lease) => self.expire(job, lease, now),
                 Alarm::Silent(worker) => self.check_silence(worker, now),
             }
@@ -184,8 +257,9 @@ impl Scheduler {
             return;
         };
         entry.record.state = state;
+        entry.forget(&mut self.queue);
         for job in std::mem::take(&mut entry.held) {
-            let Some(lease) = self.jobs.get(&job).and_then(|entry| entry.record.state.lease()).map(|lease| lease.id)
+            let Some(lease) = self.jobs.get(job).and_then(|entry| entry.record.state.lease()).map(|lease| lease.id)
             else {
                 continue;
             };
@@ -217,23 +291,25 @@ impl Scheduler {
     }
 
     pub(super) fn holder(&self, job: JobId) -> Option<WorkerId> {
-        self.jobs.get(&job)?.record.state.lease().map(|lease| lease.worker)
+        self.jobs.get(job)?.record.state.lease().map(|lease| lease.worker)
     }
 
     /// The job of a lease that is its latest attempt's, whether or not it still runs.
     pub(super) fn valid(&self, held: Held) -> Result<JobId, Rejection> {
-        let job = self.leases.get(&held.lease).copied();
-        let unknown = || Rejection::Stale { lease: held.lease, reason: "there is no such lease".into() };
-        let job = job.ok_or_else(unknown)?;
-        let latest = self.jobs.get(&job).and_then(|entry| entry.record.latest);
+        let place = held.lease.0.checked_sub(1).and_then(|place| usize::try_from(place).ok());
+        let job = place.and_then(|place| self.leases.get(place));
+        let unknown = |reason: &str| Rejection::Stale { lease: held.lease, reason: reason.to_owned() };
+        let job = job.ok_or_else(|| unknown("there is no such lease"))?;
+        let job = job.ok_or_else(|| unknown("its job was leased again"))?;
+        let latest = self.jobs.get(job).and_then(|entry| entry.record.latest());
         if latest.is_some_and(|attempt| attempt.held == held) { Ok(job) } else { Err(self.stale(held, job)) }
     }
 
     /// The reason why `held` may not write to `job`.
     pub(super) fn stale(&self, held: Held, job: JobId) -> Rejection {
-        let reason = match self.jobs.get(&job) {
+        let reason = match self.jobs.get(job) {
             None => format!("there is no job {job}"),
-            Some(entry) => match entry.record.latest {
+            Some(entry) => match entry.record.latest() {
                 Some(Attempt { held: latest, .. }) if latest.lease != held.lease => {
                     format!("job {job} was leased again, as {}", latest.lease)
                 }
@@ -248,7 +324,78 @@ impl Scheduler {
 }
 
 impl WorkerEntry {
+    /// A worker that has nothing yet.
+    pub(super) fn new(record: WorkerRecord, names: &mut Names, now: Timestamp) -> Self {
+        let backbones = record.description.backbones.iter().map(|name| names.number(name)).collect();
+        let (warm, fresh) = (VecDeque::new(), VecDeque::new());
+        Self { record, backbones, last_seen: now, held: BTreeSet::new(), warm, fresh }
+    }
+
     pub(super) const fn is_here(&self) -> bool {
         matches!(self.record.state, WorkerState::Active | WorkerState::Draining)
+    }
+
+    /// Its slots are warm for as many places as there are slots, the latest.
+    fn move_to(&mut self, place: NameId, queue: &mut Queue) {
+        if self.warm.front() == Some(&place) {
+            return;
+        }
+        match self.warm.iter().position(|warm| *warm == place) {
+            Some(position) => {
+                self.warm.remove(position);
+            }
+            None => queue.warmed(place),
+        }
+        self.warm.push_front(place);
+        while self.warm.len() > self.record.description.slots.max(1) {
+            self.warm.pop_back().into_iter().for_each(|place| queue.cooled(place));
+        }
+    }
+
+    /// What its process knew went with it.
+    fn forget(&mut self, queue: &mut Queue) {
+        self.warm.drain(..).for_each(|place| queue.cooled(place));
+        self.fresh.clear();
+    }
+}
+
+/// What a worker has in its hands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Load {
+    pub(super) jobs: usize,
+    memory_mib: u64,
+    suspects: usize,
+}
+
+impl Load {
+    fn add(&mut self, scheduler: &Scheduler, job: JobId) {
+        let Some(record) = scheduler.job(job) else { return };
+        let memory = scheduler.recipe(record.recipe).map_or(0, |recipe| recipe.memory_of(record.spec.stage));
+        self.jobs += 1;
+        self.memory_mib += u64::from(memory);
+        self.suspects += usize::from(scheduler.is_suspect(record));
+    }
+
+    /// Whether a job that needs so much fits beside what its worker holds. An idle worker takes any job: an estimate may be wrong,
+    /// and waiting doesn't make the worker larger.
+    pub(super) fn leaves_room(&self, memory_mib: u32, worker: &WorkerEntry) -> bool {
+        let needed = self.memory_mib + u64::from(memory_mib);
+        self.jobs == 0 || worker.record.description.memory_mib.is_none_or(|memory| needed <= memory)
+    }
+}
+
+/// What keeps a worker from the jobs of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// It hasn't the weights, or doesn't carry a label.
+    Unfit,
+    /// One of the jobs, these or one that it holds, has taken workers along, and runs alone.
+    Alone,
+}
+
+impl ExperimentEntry {
+    /// Whether another of its jobs may run.
+    pub(super) fn has_room(&self) -> bool {
+        self.record.experiment.max_running.is_none_or(|most| self.counts.held() < most as usize)
     }
 }

@@ -2,44 +2,56 @@
 //!
 //! [`Scheduler::apply`] takes a command and the time and gives an answer and a list of changes; a rejected command changes
 //! nothing. It is the only way the state moves, except for [`Scheduler::restore`], which rebuilds it from the rows that
-//! the changes made. Waiting jobs lie in one ordered set, so that leasing is a walk from its front; everything that must
-//! happen at a certain time lies in another.
+//! the changes made. Waiting jobs stand in lanes, so that leasing looks at a few lanes and not at jobs; everything that must
+//! happen at a certain time lies in an ordered set.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `command` | the vocabulary: commands, replies, changes |
 //! | `state` | a job's states and the table of legal transitions |
+//! | `jobs` | all jobs, in little memory |
+//! | `queue` | the order of those that wait |
 //! | `submit` | experiments come in |
 //! | `lease` | workers take, renew and give back jobs; time passes |
 //! | `finish` | results and failures |
 //! | `control` | people cancel and retry |
+//! | `rows` | what the changes leave in a database |
 //! | `restore` | the state from the database's rows, and what must always hold |
 //! | `explain` | why a job waits, or why it failed |
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 mod command;
 mod control;
 mod explain;
 mod finish;
+mod jobs;
 mod lease;
+mod queue;
 mod restore;
+mod rows;
 mod state;
 mod submit;
 #[cfg(test)]
 mod tests;
 
 pub use command::{
-    Attempt, AttemptEnd, Change, Command, Event, EventKind, ExperimentRecord, Grant, Held, JobRecord, Rejection, Reply,
-    Submitted, WorkerDescription, WorkerRecord, WorkerState,
+    Attempt, AttemptEnd, Change, Command, Event, EventKind, ExperimentRecord, Grant, Held, JobChange, JobRecord, Link,
+    Rejection, Reply, Submitted, WorkerDescription, WorkerRecord, WorkerState,
 };
 pub use explain::Explanation;
-pub use restore::Rows;
+pub use rows::Rows;
 pub use state::{Counts, JobState, JobStateName, Lease};
 
-use crate::id::{ExperimentId, JobId, LeaseId, Sequence, WorkerId};
-use crate::spec::SpecHash;
+use jobs::Jobs;
+use queue::{GroupKey, LaneKey, NameId, Names, Queue, Spot};
+
+use crate::estimate;
+use crate::id::{ExperimentId, JobId, LeaseId, RecipeId, Sequence, WorkerId};
+use crate::names::Stage;
+use crate::spec::{Recipe, SpecHash};
 use crate::time::Timestamp;
 
 /// The scheduler's numbers.
@@ -53,11 +65,19 @@ pub struct Policy {
     pub longest_backoff_ms: i64,
     /// A job that has failed so often has failed for good.
     pub most_failures: u32,
+    /// A job that has taken so many workers along gets the next one for itself.
+    pub losses_until_alone: u32,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { lease_ms: 30_000, backoff_ms: 1_000, longest_backoff_ms: 60_000, most_failures: 5 }
+        Self {
+            lease_ms: 30_000,
+            backoff_ms: 1_000,
+            longest_backoff_ms: 60_000,
+            most_failures: 5,
+            losses_until_alone: 2,
+        }
     }
 }
 
@@ -67,22 +87,25 @@ pub struct Scheduler {
     policy: Policy,
     experiments: BTreeMap<ExperimentId, ExperimentEntry>,
     by_experiment_hash: HashMap<SpecHash, ExperimentId>,
-    jobs: BTreeMap<JobId, JobEntry>,
-    by_hash: HashMap<SpecHash, JobId>,
-    leases: HashMap<LeaseId, JobId>,
+    /// By identifier, without gaps from 1 on.
+    recipes: Vec<RecipeEntry>,
+    by_recipe: HashMap<SpecHash, RecipeId>,
+    jobs: Jobs,
+    /// The job of each lease, by the lease's number; `None` for what an earlier run granted and has granted anew since.
+    leases: Vec<Option<JobId>>,
     workers: BTreeMap<WorkerId, WorkerEntry>,
-    /// Queued jobs whose back-off is over, in the order in which they should run.
-    ready: BTreeSet<Rank>,
+    /// How many jobs run for each user.
+    users: HashMap<Option<String>, usize>,
+    /// Queued jobs whose back-off is over.
+    queue: Queue,
     /// What must happen at a certain time.
     alarms: BTreeSet<(Timestamp, Alarm)>,
-    next_lease: u64,
+    /// Backbones, and places: backbones with data sets.
+    names: Names,
     next_sequence: u64,
     /// What the command at hand has changed so far.
     changes: Vec<Change>,
 }
-
-/// Priority first, then the job that unblocks most, then the oldest.
-type Rank = (Reverse<i32>, Reverse<usize>, JobId);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Alarm {
@@ -97,24 +120,32 @@ enum Alarm {
 #[derive(Debug, PartialEq)]
 struct ExperimentEntry {
     record: ExperimentRecord,
-    jobs: Vec<(JobId, String)>,
+    links: Vec<Link>,
     counts: Counts,
 }
 
-#[derive(Debug, PartialEq)]
-struct JobEntry {
-    record: JobRecord,
-    /// The jobs that test this one's checkpoint.
-    dependents: Vec<JobId>,
-    /// The experiments that want it, each once.
-    experiments: Vec<ExperimentId>,
+/// A recipe with what the choice of a worker looks at.
+#[derive(Debug)]
+struct RecipeEntry {
+    recipe: Arc<Recipe>,
+    backbone: NameId,
+    /// Its backbone with its data set.
+    place: NameId,
+    /// By stage: to train, and otherwise.
+    memory_mib: [u32; 2],
 }
 
-#[derive(Debug, PartialEq)]
+/// A worker with what it is at.
+#[derive(Debug)]
 struct WorkerEntry {
     record: WorkerRecord,
+    backbones: Vec<NameId>,
     last_seen: Timestamp,
     held: BTreeSet<JobId>,
+    /// Where its last jobs were, the latest first: the weights, the split and the images lie in its memory.
+    warm: VecDeque<NameId>,
+    /// Jobs that test a checkpoint which it has made lately, and so needn't fetch.
+    fresh: VecDeque<JobId>,
 }
 
 impl Scheduler {
@@ -124,13 +155,15 @@ impl Scheduler {
             policy,
             experiments: BTreeMap::new(),
             by_experiment_hash: HashMap::new(),
-            jobs: BTreeMap::new(),
-            by_hash: HashMap::new(),
-            leases: HashMap::new(),
+            recipes: Vec::new(),
+            by_recipe: HashMap::new(),
+            jobs: Jobs::default(),
+            leases: Vec::new(),
             workers: BTreeMap::new(),
-            ready: BTreeSet::new(),
+            users: HashMap::new(),
+            queue: Queue::default(),
             alarms: BTreeSet::new(),
-            next_lease: 1,
+            names: Names::default(),
             next_sequence: 1,
             changes: Vec::new(),
         }
@@ -139,7 +172,7 @@ impl Scheduler {
     /// Carries `command` out. The changes must be durable before the reply is sent.
     pub fn apply(&mut self, command: Command, now: Timestamp) -> (Vec<Change>, Result<Reply, Rejection>) {
         let reply = match command {
-            Command::Submit { experiment, jobs } => Ok(self.submit(*experiment, jobs, now)),
+            Command::Submit { experiment, jobs, by } => Ok(self.submit(*experiment, jobs, by, now)),
             Command::Register(description) => Ok(self.register(description, now)),
             Command::Lease { worker, slots } => self.lease(worker, slots, now),
             Command::Progress { held, progress } => self.progress(held, progress, now),
@@ -167,7 +200,12 @@ impl Scheduler {
 
     /// A job, by its identifier.
     pub fn job(&self, id: JobId) -> Option<&JobRecord> {
-        self.jobs.get(&id).map(|entry| &entry.record)
+        self.jobs.get(id).map(|entry| &entry.record)
+    }
+
+    /// A job by its identity.
+    pub fn job_with(&self, hash: SpecHash) -> Option<&JobRecord> {
+        self.job(self.jobs.with_hash(hash)?)
     }
 
     /// An experiment with its jobs by state.
@@ -182,8 +220,8 @@ impl Scheduler {
 
     /// An experiment's jobs in the order of its matrix, each with the sweep's values.
     pub fn jobs_of(&self, id: ExperimentId) -> impl Iterator<Item = (&JobRecord, &str)> {
-        let links = self.experiments.get(&id).map_or(&[][..], |entry| &entry.jobs);
-        links.iter().filter_map(|(job, variant)| Some((self.job(*job)?, variant.as_str())))
+        let links = self.experiments.get(&id).map_or(&[][..], |entry| &entry.links);
+        links.iter().flat_map(|link| link.jobs().filter_map(|job| Some((self.job(job)?, link.variant.as_ref()))))
     }
 
     /// All workers, oldest first, with the time of their last word and the jobs they hold.
@@ -203,17 +241,24 @@ impl Scheduler {
         sequence
     }
 
-    /// Moves a job to `next` and keeps every index with it: counters, the ready set, alarms, held jobs. `reason` is for the
-    /// event log.
+    /// Notes where a job and what moves with it stand now.
+    fn note_job(&mut self, id: JobId) {
+        let Some(JobRecord { state, priority, failures, losses, latest, .. }) = self.job(id) else { return };
+        let (state, latest) = (state.clone(), latest.as_deref().copied());
+        let change = JobChange { job: id, state, priority: *priority, failures: *failures, losses: *losses, latest };
+        self.changes.push(Change::JobChanged(Box::new(change)));
+    }
+
+    /// Moves a job to `next` and keeps every index with it: counters, the queue, alarms, held jobs. `reason` is for the event
+    /// log.
     fn set_state(&mut self, id: JobId, next: JobState, reason: Option<String>, now: Timestamp) {
-        let Some(entry) = self.jobs.get_mut(&id) else { return };
+        self.leave_queue(id);
+        let Some(entry) = self.jobs.get_mut(id) else { return };
         let (from, to) = (entry.record.state.name(), next.name());
         debug_assert!(from == to || from.may_become(to), "job {id}: {from} may not become {to}");
-        let rank = (Reverse(entry.record.priority), Reverse(entry.dependents.len()), id);
         let worker = next.lease().or(entry.record.state.lease()).map(|lease| lease.worker);
         match &entry.record.state {
             JobState::Queued { not_before } => {
-                self.ready.remove(&rank);
                 self.alarms.remove(&(*not_before, Alarm::Ready(id)));
             }
             JobState::Leased(lease) | JobState::Running(lease) => {
@@ -228,9 +273,6 @@ impl Scheduler {
             JobState::Queued { not_before } if *not_before > now => {
                 self.alarms.insert((*not_before, Alarm::Ready(id)));
             }
-            JobState::Queued { .. } => {
-                self.ready.insert(rank);
-            }
             JobState::Leased(lease) | JobState::Running(lease) => {
                 self.alarms.insert((lease.deadline, Alarm::Expire(id, lease.id)));
                 if let Some(holder) = self.workers.get_mut(&lease.worker) {
@@ -239,17 +281,89 @@ impl Scheduler {
             }
             _ => {}
         }
-        for experiment in &entry.experiments {
-            if let Some(experiment) = self.experiments.get_mut(experiment) {
-                *experiment.counts.of(from) -= 1;
-                *experiment.counts.of(to) += 1;
+        entry.record.state = next;
+        if from != to {
+            for experiment in &entry.experiments {
+                if let Some(experiment) = self.experiments.get_mut(experiment) {
+                    *experiment.counts.of(from) -= 1;
+                    *experiment.counts.of(to) += 1;
+                    if from.is_held() != to.is_held() {
+                        let running = self.users.entry(experiment.record.submitted_by.clone()).or_default();
+                        *running = if to.is_held() { *running + 1 } else { running.saturating_sub(1) };
+                    }
+                }
             }
         }
-        entry.record.state = next.clone();
-        let failures = entry.record.failures;
+        self.enter_queue(id);
         if from != to {
-            self.changes.push(Change::JobChanged { job: id, state: next, failures });
+            self.note_job(id);
             self.event(EventKind::JobChanged { job: id, from: Some(from), to, worker, reason }, now);
         }
     }
+
+    /// Where a job stands in the queue if it does.
+    fn spot(&self, id: JobId) -> Option<Spot> {
+        let entry = self.jobs.get(id)?;
+        let record = &entry.record;
+        let recipe = self.recipe(record.recipe)?;
+        let wanted = |id: &&ExperimentId| self.experiments.get(id).is_some_and(|entry| !entry.record.cancelled);
+        let owner = entry.experiments.iter().find(wanted).or_else(|| entry.experiments.first());
+        let lane = LaneKey {
+            priority: Reverse(record.priority),
+            owner: owner.copied().unwrap_or_default(),
+            backbone: recipe.backbone,
+            alone: self.is_suspect(record),
+        };
+        let unblocks = Reverse(entry.dependents.len() as u32);
+        let memory_mib = recipe.memory_of(record.spec.stage);
+        Some(Spot { lane, group: GroupKey { unblocks, place: recipe.place, memory_mib } })
+    }
+
+    /// Takes a job out of the queue. Whatever its place there depends on may then change until [`Scheduler::enter_queue`].
+    fn leave_queue(&mut self, id: JobId) {
+        if self.job(id).is_some_and(|job| matches!(job.state, JobState::Queued { .. }))
+            && let Some(spot) = self.spot(id)
+        {
+            self.queue.remove(spot, id);
+        }
+    }
+
+    /// Lines a job up if it is queued and its back-off is over.
+    fn enter_queue(&mut self, id: JobId) {
+        if let Some(JobState::Queued { not_before }) = self.job(id).map(|job| &job.state)
+            && !self.alarms.contains(&(*not_before, Alarm::Ready(id)))
+            && let Some(spot) = self.spot(id)
+        {
+            self.queue.insert(spot, id);
+        }
+    }
+
+    fn recipe(&self, id: RecipeId) -> Option<&RecipeEntry> {
+        self.recipes.get(usize::try_from(id.0.checked_sub(1)?).ok()?)
+    }
+
+    /// Whether a job has taken so many workers along that the next one should have nothing else to lose.
+    const fn is_suspect(&self, record: &JobRecord) -> bool {
+        record.losses >= self.policy.losses_until_alone
+    }
+}
+
+impl RecipeEntry {
+    fn new(recipe: Arc<Recipe>, names: &mut Names) -> Self {
+        let backbone = names.number(&recipe.backbone);
+        let place = names.number(&format!("{} {}", recipe.backbone, recipe.dataset));
+        let memory_mib = [Stage::Train, Stage::Test].map(|stage| estimate::memory_mib(&recipe, stage));
+        Self { recipe, backbone, place, memory_mib }
+    }
+
+    const fn memory_of(&self, stage: Stage) -> u32 {
+        let [to_train, otherwise] = self.memory_mib;
+        if matches!(stage, Stage::Train) { to_train } else { otherwise }
+    }
+}
+
+/// The identity of a recipe.
+fn identity(recipe: &Recipe) -> SpecHash {
+    use sha2::{Digest, Sha256};
+    SpecHash(Sha256::digest(serde_json::json!(recipe).to_string()).into())
 }

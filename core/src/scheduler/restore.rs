@@ -1,89 +1,78 @@
 //! The state from the database's rows, and what must always hold.
 
-use super::{
-    Alarm, Counts, ExperimentEntry, ExperimentRecord, JobEntry, JobRecord, JobState, Lease, Policy, Scheduler,
-    WorkerEntry, WorkerRecord,
-};
-use crate::id::{ExperimentId, JobId, LeaseId, Sequence};
+use super::{Alarm, Counts, ExperimentEntry, JobState, Policy, RecipeEntry, Rows, Scheduler, WorkerEntry, identity};
+use crate::id::JobId;
 use crate::time::Timestamp;
-
-/// Everything that the changes of earlier runs left behind.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rows {
-    /// The experiments, by identifier.
-    pub experiments: Vec<ExperimentRecord>,
-    /// The jobs, by identifier.
-    pub jobs: Vec<JobRecord>,
-    /// Experiments' jobs with the sweep's values, in the order in which they were linked.
-    pub links: Vec<(ExperimentId, JobId, String)>,
-    /// The workers, by identifier.
-    pub workers: Vec<WorkerRecord>,
-    /// Every attempt and its job.
-    pub attempts: Vec<(LeaseId, JobId)>,
-    /// The greatest sequence number of the event log.
-    pub last_sequence: Sequence,
-}
 
 impl Scheduler {
     /// Rebuilds the state. Leases begin anew at `now`: their workers may well be alive, and have had nobody to report to.
     pub fn restore(policy: Policy, rows: Rows, now: Timestamp) -> Self {
         let mut scheduler = Self::new(policy);
         scheduler.next_sequence = rows.last_sequence.0 + 1;
-        scheduler.next_lease = rows.attempts.iter().map(|(lease, _)| lease.0 + 1).max().unwrap_or(1);
-        scheduler.leases = rows.attempts.into_iter().collect();
+        scheduler.leases = vec![None; usize::try_from(rows.last_lease.0).unwrap_or_default()];
         for record in rows.experiments {
             scheduler.by_experiment_hash.insert(record.hash, record.id);
-            let entry = ExperimentEntry { record, jobs: Vec::new(), counts: Counts::default() };
+            let entry = ExperimentEntry { record, links: Vec::new(), counts: Counts::default() };
             scheduler.experiments.insert(entry.record.id, entry);
         }
+        for (id, recipe) in rows.recipes {
+            scheduler.by_recipe.insert(identity(&recipe), id);
+            scheduler.recipes.push(RecipeEntry::new(recipe, &mut scheduler.names));
+        }
         for record in rows.workers {
-            let entry = WorkerEntry { record, last_seen: now, held: std::collections::BTreeSet::new() };
+            let entry = WorkerEntry::new(record, &mut scheduler.names, now);
             if entry.is_here() {
                 let silent = now.plus(2 * policy.lease_ms);
                 scheduler.alarms.insert((silent, Alarm::Silent(entry.record.id)));
             }
             scheduler.workers.insert(entry.record.id, entry);
         }
+        scheduler.jobs.reserve(rows.jobs.len());
         for record in rows.jobs {
-            scheduler.by_hash.insert(record.hash, record.id);
-            if let Some(needed) = record.needs.and_then(|needs| scheduler.jobs.get_mut(&needs)) {
-                needed.dependents.push(record.id);
+            let id = record.id;
+            if let Some(needed) = record.needs.and_then(|needs| scheduler.jobs.get_mut(needs)) {
+                needed.dependents.push(id);
             }
-            let entry = JobEntry { record, dependents: Vec::new(), experiments: Vec::new() };
-            scheduler.jobs.insert(entry.record.id, entry);
-        }
-        for (experiment, job, variant) in rows.links {
-            let (Some(entry), Some(wanted)) =
-                (scheduler.experiments.get_mut(&experiment), scheduler.jobs.get_mut(&job))
-            else {
-                continue;
-            };
-            if !wanted.experiments.contains(&experiment) {
-                wanted.experiments.push(experiment);
-                *entry.counts.of(wanted.record.state.name()) += 1;
+            let lease = record.latest().and_then(|attempt| usize::try_from(attempt.held.lease.0 - 1).ok());
+            if let Some(place) = lease.and_then(|place| scheduler.leases.get_mut(place)) {
+                *place = Some(id);
             }
-            entry.jobs.push((job, variant));
+            scheduler.jobs.push(record);
         }
-        let ids: Vec<JobId> = scheduler.jobs.keys().copied().collect();
+        for link in rows.links {
+            let Some(entry) = scheduler.experiments.get_mut(&link.experiment) else { continue };
+            for job in link.jobs() {
+                let Some(wanted) = scheduler.jobs.get_mut(job) else { continue };
+                if wanted.experiments.last() != Some(&link.experiment) {
+                    wanted.experiments.push(link.experiment);
+                    let state = wanted.record.state.name();
+                    *entry.counts.of(state) += 1;
+                    if state.is_held() {
+                        *scheduler.users.entry(entry.record.submitted_by.clone()).or_default() += 1;
+                    }
+                }
+            }
+            entry.links.push(link);
+        }
+        let ids: Vec<JobId> = scheduler.jobs.iter().map(|entry| entry.record.id).collect();
         for id in ids {
             scheduler.arm(id, now);
         }
         scheduler
     }
 
-    /// Puts a restored job where its state says: into the ready set, among the alarms, into its worker's hands.
+    /// Puts a restored job where its state says: into the queue, among the alarms, into its worker's hands.
     fn arm(&mut self, id: JobId, now: Timestamp) {
-        let Some(entry) = self.jobs.get_mut(&id) else { return };
+        let Some(entry) = self.jobs.get_mut(id) else { return };
         match &mut entry.record.state {
             JobState::Queued { not_before } if *not_before > now => {
                 self.alarms.insert((*not_before, Alarm::Ready(id)));
             }
-            JobState::Queued { .. } => self.rerank(id, |_| ()),
+            JobState::Queued { .. } => self.enter_queue(id),
             JobState::Leased(lease) | JobState::Running(lease) => {
                 lease.deadline = now.plus(self.policy.lease_ms);
-                let Lease { id: lease, deadline, worker, .. } = *lease;
-                self.alarms.insert((deadline, Alarm::Expire(id, lease)));
-                if let Some(holder) = self.workers.get_mut(&worker) {
+                self.alarms.insert((lease.deadline, Alarm::Expire(id, lease.id)));
+                if let Some(holder) = self.workers.get_mut(&lease.worker) {
                     holder.held.insert(id);
                 }
             }
@@ -99,9 +88,11 @@ impl Scheduler {
                 found.push(what);
             }
         };
-        for (id, entry) in &self.jobs {
-            let state = &entry.record.state;
-            let rank = (std::cmp::Reverse(entry.record.priority), std::cmp::Reverse(entry.dependents.len()), *id);
+        let mut lined_up = 0;
+        for entry in self.jobs.iter() {
+            let (id, state) = (&entry.record.id, &entry.record.state);
+            let in_line = self.spot(*id).is_some_and(|spot| self.queue.contains(spot, *id));
+            lined_up += usize::from(in_line);
             let (ready, waiting) = match state {
                 JobState::Queued { not_before } => {
                     let waiting = self.alarms.contains(&(*not_before, Alarm::Ready(*id)));
@@ -109,13 +100,13 @@ impl Scheduler {
                 }
                 _ => (false, false),
             };
-            check(self.ready.contains(&rank) == ready, format!("job {id}: {} and its place in line", state.name()));
+            check(in_line == ready, format!("job {id}: {} and its place in line", state.name()));
             check(!(ready && waiting), format!("job {id}: both in line and waiting"));
             if let Some(lease) = state.lease() {
                 check(
                     entry
                         .record
-                        .latest
+                        .latest()
                         .is_some_and(|latest| (latest.held.lease, latest.held.token) == (lease.id, lease.token)),
                     format!("job {id}: its lease isn't its latest"),
                 );
@@ -130,7 +121,7 @@ impl Scheduler {
             check(free || needs_done, format!("job {id}: {} before its training job is done", state.name()));
             check(*state != JobState::Blocked || !needs_done, format!("job {id}: blocked by a job that is done"));
         }
-        check(self.ready.len() <= self.jobs.len(), "more jobs in line than there are".to_owned());
+        check(self.queue.len() == lined_up, "jobs stand in line twice, or at a wrong place".to_owned());
         for worker in self.workers.values() {
             for job in &worker.held {
                 let holder = self.holder(*job);
@@ -142,12 +133,44 @@ impl Scheduler {
         }
         for (id, entry) in &self.experiments {
             let mut counts = Counts::default();
-            let jobs: std::collections::BTreeSet<_> = entry.jobs.iter().map(|(job, _)| *job).collect();
+            let jobs: std::collections::BTreeSet<_> = entry.links.iter().flat_map(super::Link::jobs).collect();
             for job in jobs.iter().filter_map(|job| self.job(*job)) {
                 *counts.of(job.state.name()) += 1;
             }
             check(counts == entry.counts, format!("experiment {id}: counters {:?}, jobs {counts:?}", entry.counts));
         }
+        let running = |user: &Option<String>| -> usize {
+            let theirs = self.experiments.values().filter(|entry| entry.record.submitted_by == *user);
+            theirs.map(|entry| entry.counts.held()).sum()
+        };
+        for (user, count) in &self.users {
+            check(*count == running(user), format!("user {user:?}: {count} jobs run, by experiment {}", running(user)));
+        }
         found
+    }
+
+    /// The parts of the state that a restart brings back, in words: two schedulers that go on alike have the same. Ends of
+    /// leases, progress and what workers are warm for are not among them.
+    pub fn essence(&self) -> String {
+        let mut text = format!("sequence {}, lease {}\n", self.next_sequence, self.next_lease());
+        for entry in self.jobs.iter() {
+            let record = &entry.record;
+            let state = match &record.state {
+                JobState::Leased(lease) | JobState::Running(lease) => {
+                    format!("{} {} {} {}", record.state.name(), lease.id, lease.token.0, lease.worker)
+                }
+                state => format!("{state:?}"),
+            };
+            let in_line = self.spot(record.id).filter(|spot| self.queue.contains(*spot, record.id));
+            let record = super::JobRecord { state: JobState::Blocked, ..record.clone() };
+            text += &format!("{record:?} {state} {in_line:?} {:?} {:?}\n", entry.dependents, entry.experiments);
+        }
+        for entry in self.experiments.values() {
+            text += &format!("{entry:?}\n");
+        }
+        for entry in self.workers.values() {
+            text += &format!("{:?} {:?}\n", entry.record, entry.held);
+        }
+        text
     }
 }

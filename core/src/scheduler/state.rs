@@ -8,7 +8,8 @@ use crate::outcome::{Failure, TestResult};
 use crate::time::Timestamp;
 use crate::trainer_wire::Progress;
 
-/// Where a job stands, with what belongs to that state.
+/// Where a job stands, with what belongs to that state. Most jobs of a large matrix wait or are done, so that the greater states
+/// lie elsewhere.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobState {
     /// Its training job isn't complete.
@@ -19,15 +20,15 @@ pub enum JobState {
         not_before: Timestamp,
     },
     /// A worker has it and hasn't reported yet.
-    Leased(Lease),
+    Leased(Box<Lease>),
     /// A worker has it and has reported progress.
-    Running(Lease),
+    Running(Box<Lease>),
     /// It has a result.
-    Completed(TestResult),
+    Completed(Box<TestResult>),
     /// A completed output was found and adopted.
-    Skipped(TestResult),
+    Skipped(Box<TestResult>),
     /// It failed for good.
-    Failed(Failure),
+    Failed(Box<Failure>),
     /// Someone cancelled it.
     Cancelled,
 }
@@ -117,7 +118,7 @@ impl JobState {
     }
 
     /// The lease, of a job that a worker has.
-    pub const fn lease(&self) -> Option<&Lease> {
+    pub fn lease(&self) -> Option<&Lease> {
         match self {
             Self::Leased(lease) | Self::Running(lease) => Some(lease),
             _ => None,
@@ -125,7 +126,7 @@ impl JobState {
     }
 
     /// The result, of a job that has one.
-    pub const fn result(&self) -> Option<&TestResult> {
+    pub fn result(&self) -> Option<&TestResult> {
         match self {
             Self::Completed(result) | Self::Skipped(result) => Some(result),
             _ => None,
@@ -172,6 +173,11 @@ impl Counts {
     /// All jobs.
     pub const fn total(&self) -> usize {
         self.blocked + self.queued + self.leased + self.running + self.done() + self.failed + self.cancelled
+    }
+
+    /// Jobs that a worker has.
+    pub const fn held(&self) -> usize {
+        self.leased + self.running
     }
 
     /// Jobs with a result.

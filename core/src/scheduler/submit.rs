@@ -3,16 +3,24 @@
 use std::sync::Arc;
 
 use super::{
-    Change, EventKind, ExperimentEntry, ExperimentRecord, JobEntry, JobRecord, JobState, Reply, Scheduler, Submitted,
+    Change, EventKind, ExperimentEntry, ExperimentRecord, JobRecord, JobState, Link, RecipeEntry, Reply, Scheduler,
+    Submitted, identity,
 };
 use crate::experiment::Experiment;
-use crate::id::{ExperimentId, JobId};
+use crate::id::{ExperimentId, JobId, RecipeId};
 use crate::matrix::PlannedJob;
+use crate::spec::{CompactSpec, Recipe};
 use crate::time::Timestamp;
 
 impl Scheduler {
     /// Takes an experiment. The same one again is a no-op; a job that another experiment has too is shared with it.
-    pub(super) fn submit(&mut self, experiment: Experiment, planned: Vec<PlannedJob>, now: Timestamp) -> Reply {
+    pub(super) fn submit(
+        &mut self,
+        experiment: Experiment,
+        planned: Vec<PlannedJob>,
+        by: Option<String>,
+        now: Timestamp,
+    ) -> Reply {
         let hash = experiment.hash();
         if let Some(&id) = self.by_experiment_hash.get(&hash)
             && let Some(entry) = self.experiments.get(&id)
@@ -21,86 +29,108 @@ impl Scheduler {
         }
         let id = ExperimentId(self.experiments.last_key_value().map_or(1, |(last, _)| last.0 + 1));
         let (name, priority) = (experiment.name.clone(), experiment.priority);
-        let record =
-            ExperimentRecord { id, hash, experiment: Arc::new(experiment), submitted_at: now, cancelled: false };
+        let record = ExperimentRecord {
+            id,
+            hash,
+            experiment: Arc::new(experiment),
+            submitted_at: now,
+            submitted_by: by,
+            cancelled: false,
+        };
         self.changes.push(Change::ExperimentAdded(record.clone()));
-        self.experiments.insert(id, ExperimentEntry { record, jobs: Vec::new(), counts: super::Counts::default() });
+        self.experiments.insert(id, ExperimentEntry { record, links: Vec::new(), counts: super::Counts::default() });
         self.by_experiment_hash.insert(hash, id);
         self.event(EventKind::ExperimentSubmitted { experiment: id, name, jobs: planned.len() }, now);
-        let mut jobs = Vec::with_capacity(planned.len());
-        for plan in planned {
-            let job = match self.by_hash.get(&plan.hash) {
-                Some(&job) => job,
-                None => self.add_job(&plan, priority, now),
-            };
-            self.link(id, job, plan.variant, priority);
-            jobs.push(job);
+        self.jobs.reserve(planned.len());
+        let mut latest: Option<(Arc<Recipe>, RecipeId)> = None;
+        let mut links: Vec<Link> = Vec::new();
+        for PlannedJob { spec, hash, variant } in planned {
+            let job = self.jobs.with_hash(hash).unwrap_or_else(|| {
+                // Jobs of one recipe follow each other.
+                let recipe = match &latest {
+                    Some((recipe, id)) if Arc::ptr_eq(recipe, &spec.recipe) => *id,
+                    _ => self.add_recipe(&spec.recipe),
+                };
+                latest = Some((Arc::clone(&spec.recipe), recipe));
+                self.add_job(spec, recipe, hash, priority, now)
+            });
+            self.want(id, job, priority);
+            match links.last_mut() {
+                Some(link) if link.variant == variant && link.first.0 + link.count == job.0 => link.count += 1,
+                _ => links.push(Link { experiment: id, first: job, count: 1, variant }),
+            }
         }
-        // What an earlier experiment left failed or cancelled is wanted again.
-        self.revive(&jobs, now);
-        let counts = self.experiments.get(&id).map_or_else(Default::default, |entry| entry.counts);
-        Reply::Submitted(Submitted { experiment: id, created: true, counts })
+        for link in &links {
+            self.changes.push(Change::JobsLinked(link.clone()));
+            // What an earlier experiment left failed or cancelled is wanted again.
+            for job in link.jobs() {
+                self.revive(&[job], now);
+            }
+        }
+        let Some(entry) = self.experiments.get_mut(&id) else {
+            return Reply::Done;
+        };
+        entry.links = links;
+        Reply::Submitted(Submitted { experiment: id, created: true, counts: entry.counts })
     }
 
-    fn add_job(&mut self, plan: &PlannedJob, priority: i32, now: Timestamp) -> JobId {
-        let id = JobId(self.jobs.last_key_value().map_or(1, |(last, _)| last.0 + 1));
-        let needs = plan.spec.trained_by.and_then(|hash| self.by_hash.get(&hash).copied());
-        let trained = needs.and_then(|needs| self.jobs.get(&needs)).is_none_or(|job| job.record.state.name().is_done());
-        let state = if trained { JobState::Queued { not_before: now } } else { JobState::Blocked };
-        let record = JobRecord {
-            id,
-            spec: Arc::new(plan.spec.clone()),
-            hash: plan.hash,
-            needs,
-            priority,
-            state: state.clone(),
-            failures: 0,
-            latest: None,
-        };
-        self.changes.push(Change::JobAdded(Box::new(record.clone())));
-        self.event(EventKind::JobChanged { job: id, from: None, to: state.name(), worker: None, reason: None }, now);
-        self.by_hash.insert(plan.hash, id);
-        self.jobs.insert(id, JobEntry { record, dependents: Vec::new(), experiments: Vec::new() });
-        if let Some(needs) = needs {
-            self.rerank(needs, |entry| entry.dependents.push(id));
+    fn add_recipe(&mut self, recipe: &Arc<Recipe>) -> RecipeId {
+        let next = RecipeId(self.recipes.len() as u64 + 1);
+        let id = *self.by_recipe.entry(identity(recipe)).or_insert(next);
+        if id == next {
+            self.recipes.push(RecipeEntry::new(Arc::clone(recipe), &mut self.names));
+            self.changes.push(Change::RecipeAdded(id, Arc::clone(recipe)));
         }
-        self.rerank(id, |_| ());
         id
     }
 
-    fn link(&mut self, id: ExperimentId, job: JobId, variant: String, priority: i32) {
-        let Some(entry) = self.jobs.get_mut(&job) else { return };
-        let first = !entry.experiments.contains(&id);
-        if first {
-            entry.experiments.push(id);
-        }
-        let state = entry.record.state.name();
-        if priority > entry.record.priority {
-            self.changes.push(Change::JobPriority { job, priority });
-            self.rerank(job, |entry| entry.record.priority = priority);
-        }
-        self.changes.push(Change::JobLinked { experiment: id, job, variant: variant.clone() });
-        if let Some(experiment) = self.experiments.get_mut(&id) {
-            experiment.jobs.push((job, variant));
-            if first {
-                *experiment.counts.of(state) += 1;
+    fn add_job(
+        &mut self,
+        spec: CompactSpec,
+        recipe: RecipeId,
+        hash: crate::spec::SpecHash,
+        priority: i32,
+        now: Timestamp,
+    ) -> JobId {
+        let id = self.jobs.next_id();
+        let needs = spec.trained_by.and_then(|hash| self.jobs.with_hash(hash));
+        let trained = needs.and_then(|needs| self.job(needs)).is_none_or(|job| job.state.name().is_done());
+        let state = if trained { JobState::Queued { not_before: now } } else { JobState::Blocked };
+        // The one that is in memory already.
+        let shared = self.recipe(recipe).map_or_else(|| Arc::clone(&spec.recipe), |entry| Arc::clone(&entry.recipe));
+        let spec = CompactSpec { recipe: shared, ..spec };
+        let record = JobRecord { id, spec, recipe, hash, needs, priority, state, failures: 0, losses: 0, latest: None };
+        self.changes.push(Change::JobAdded(Box::new(record.clone())));
+        self.jobs.push(record);
+        if let Some(needs) = needs {
+            self.leave_queue(needs);
+            if let Some(needed) = self.jobs.get_mut(needs) {
+                needed.dependents.push(id);
             }
+            self.enter_queue(needs);
         }
+        id
     }
 
-    /// Changes something that a job's place in the ready set depends on. A queued job whose back-off is over is in the set
-    /// afterwards.
-    pub(super) fn rerank(&mut self, id: JobId, change: impl FnOnce(&mut JobEntry)) {
-        let Some(entry) = self.jobs.get_mut(&id) else { return };
-        let rank = |entry: &JobEntry| {
-            (std::cmp::Reverse(entry.record.priority), std::cmp::Reverse(entry.dependents.len()), id)
-        };
-        self.ready.remove(&rank(entry));
-        change(entry);
-        if let JobState::Queued { not_before } = entry.record.state
-            && !self.alarms.contains(&(not_before, super::Alarm::Ready(id)))
-        {
-            self.ready.insert(rank(entry));
+    /// Notes that an experiment wants a job, and lines it up accordingly.
+    fn want(&mut self, id: ExperimentId, job: JobId, priority: i32) {
+        self.leave_queue(job);
+        let Some(entry) = self.jobs.get_mut(job) else { return };
+        let raised = priority > entry.record.priority;
+        entry.record.priority = entry.record.priority.max(priority);
+        let state = entry.record.state.name();
+        if entry.experiments.last() != Some(&id) {
+            entry.experiments.push(id);
+            if let Some(experiment) = self.experiments.get_mut(&id) {
+                *experiment.counts.of(state) += 1;
+                if state.is_held() {
+                    *self.users.entry(experiment.record.submitted_by.clone()).or_default() += 1;
+                }
+            }
+        }
+        self.enter_queue(job);
+        if raised {
+            self.note_job(job);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The scheduler under random commands, with its database played by [`Database`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
@@ -16,11 +16,15 @@ const RESULT: TestResult =
     TestResult { total: 10, correct: 9, accuracy: 90.0, error: 10.0, macro_f1: 90.0, calibration_error: None };
 
 fn experiment(name: &str, rest: &str) -> Command {
+    experiment_by(None, name, rest)
+}
+
+fn experiment_by(by: Option<&str>, name: &str, rest: &str) -> Command {
     let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
     let text = format!("name = \"{name}\"\nprotocol = \"base_to_new\"\nbackbone = \"ViT-B/16\"\n{rest}");
     let experiment = Experiment::from_toml(&text, &known).unwrap();
     let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
-    Command::Submit { experiment: Box::new(experiment), jobs }
+    Command::Submit { experiment: Box::new(experiment), jobs, by: by.map(str::to_owned) }
 }
 
 fn worker(name: &str) -> WorkerDescription {
@@ -31,6 +35,8 @@ fn worker(name: &str) -> WorkerDescription {
         devices: vec!["cpu".into()],
         backbones: vec!["ViT-B/16".into()],
         version: "0".into(),
+        labels: Vec::new(),
+        memory_mib: None,
     }
 }
 
@@ -44,40 +50,15 @@ struct Database {
 impl Database {
     fn write(&mut self, changes: Vec<Change>) {
         for change in changes {
-            match change {
-                Change::ExperimentAdded(record) => self.rows.experiments.push(record),
-                Change::ExperimentCancelled { experiment, cancelled } => {
-                    let row = self.rows.experiments.iter_mut().find(|row| row.id == experiment).unwrap();
-                    row.cancelled = cancelled;
-                }
-                Change::JobAdded(record) => self.rows.jobs.push(*record),
-                Change::JobLinked { experiment, job, variant } => self.rows.links.push((experiment, job, variant)),
-                Change::JobChanged { job, state, failures } => {
-                    let row = self.job(job);
-                    row.state = state;
-                    row.failures = failures;
-                }
-                Change::JobPriority { job, priority } => self.job(job).priority = priority,
-                Change::AttemptStarted { lease, token, job, worker, .. } => {
-                    self.rows.attempts.push((lease, job));
-                    self.job(job).latest = Some(Attempt { held: Held { lease, token }, worker });
-                }
-                Change::AttemptEnded { .. } => {}
-                Change::ResultRecorded { job, .. } => *self.results.entry(job).or_default() += 1,
-                Change::Worker(record) => match self.rows.workers.iter_mut().find(|row| row.id == record.id) {
-                    Some(row) => *row = record,
-                    None => self.rows.workers.push(record),
-                },
+            match &change {
+                Change::ResultRecorded { job, .. } => *self.results.entry(*job).or_default() += 1,
                 Change::Event(event) => {
                     assert_eq!(event.sequence.0, self.rows.last_sequence.0 + 1, "the log has no gap");
-                    self.rows.last_sequence = event.sequence;
                 }
+                _ => {}
             }
+            self.rows.apply(&change);
         }
-    }
-
-    fn job(&mut self, id: JobId) -> &mut JobRecord {
-        self.rows.jobs.iter_mut().find(|row| row.id == id).unwrap()
     }
 }
 
@@ -110,7 +91,11 @@ impl World {
     }
 
     fn register(&mut self, name: &str) -> WorkerId {
-        match self.apply(Command::Register(worker(name))) {
+        self.register_as(worker(name))
+    }
+
+    fn register_as(&mut self, description: WorkerDescription) -> WorkerId {
+        match self.apply(Command::Register(description)) {
             Ok(Reply::Registered(id)) => id,
             other => panic!("{other:?}"),
         }
@@ -165,7 +150,7 @@ fn a_matrix_runs_to_its_end_in_order() {
     world.apply(completes(train)).unwrap();
     let tests = world.lease(worker, 5);
     let [test] = tests.as_slice() else { panic!("{tests:?}") };
-    assert_eq!(test.needs.as_deref(), Some(train.spec.as_ref()));
+    assert_eq!(test.needs.as_ref(), Some(&(train.job, train.spec.clone())));
     world.apply(completes(test)).unwrap();
     let (_, counts) = world.scheduler.experiment(submitted.experiment).unwrap();
     assert_eq!((counts.completed, counts.open()), (2, 0));
@@ -292,7 +277,7 @@ fn jobs_run_by_priority_then_by_what_they_unblock() {
     world.submit(experiment("x", "methods = [\"zero_shot\", \"alignednorm\"]\ndatasets = [\"dtd\"]\nseeds = [1]"));
     world.submit(experiment("y", "priority = 5\nmethods = [\"mmrlpp\"]\ndatasets = [\"dtd\"]\nseeds = [1]"));
     let worker = world.register("w");
-    let order: Vec<_> = world.lease(worker, 9).into_iter().map(|grant| grant.spec.method.key()).collect();
+    let order: Vec<_> = world.lease(worker, 9).into_iter().map(|grant| grant.spec.recipe.method.key()).collect();
     assert_eq!(order, ["mmrlpp", "alignednorm", "zero_shot", "zero_shot"]);
 }
 
@@ -308,7 +293,121 @@ fn waiting_is_explained() {
     world.apply(Command::Register(other)).unwrap();
     assert_eq!(because(&world, 1), "none of the 1 connected workers has the backbone `ViT-B/16`");
     world.register("able");
-    assert_eq!(because(&world, 1), "0 jobs stand before it, for 2 slots of 1 workers");
+    assert_eq!(
+        because(&world, 1),
+        "0 jobs stand before it (0 of greater priority, 0 of its own experiment), for 2 slots of 1 workers"
+    );
+}
+
+/// An experiment over so many seeds.
+fn seeds(name: &str, method: &str, seeds: std::ops::RangeInclusive<u64>, more: &str) -> String {
+    let seeds: Vec<_> = seeds.collect();
+    format!("# {name}\nmethods = [\"{method}\"]\ndatasets = [\"dtd\"]\nseeds = {seeds:?}\n{more}")
+}
+
+#[test]
+fn users_and_their_experiments_get_equal_shares() {
+    let mut world = World::new();
+    let mut of =
+        |by, name, method| world.submit(experiment_by(Some(by), name, &seeds(name, method, 1..=20, ""))).experiment;
+    let (first, second, third) = (of("ann", "x", "alignednorm"), of("ann", "y", "mmrl"), of("bob", "z", "coop"));
+    let worker = world.register("w");
+    assert_eq!(world.lease(worker, 12).len(), 12);
+    let running = |id| world.scheduler.experiment(id).unwrap().1.held();
+    assert_eq!((running(first), running(second), running(third)), (3, 3, 6));
+}
+
+#[test]
+fn an_experiment_s_limit_holds_and_is_given_as_the_reason() {
+    let mut world = World::new();
+    world.submit(experiment("x", &seeds("x", "alignednorm", 1..=5, "max_running = 2")));
+    let worker = world.register("w");
+    let granted = world.lease(worker, 9);
+    assert_eq!(granted.len(), 2);
+    let waiting = world.scheduler.jobs.iter().find(|job| job.record.state.name() == JobStateName::Queued).unwrap();
+    let because = world.scheduler.explain(waiting.record.id, world.now).unwrap().because;
+    assert_eq!(because, "its experiment 1 runs 2 jobs, as many as its `max_running` allows");
+    world.apply(completes(&granted[0])).unwrap();
+    assert_eq!(world.lease(worker, 9).len(), 1);
+}
+
+#[test]
+fn labels_are_asked_for_and_missed_by_name() {
+    let mut world = World::new();
+    world.submit(experiment("x", &seeds("x", "alignednorm", 1..=1, "labels = [\"a100\"]")));
+    let plain = world.register("plain");
+    assert_eq!(world.lease(plain, 2), Vec::new());
+    let because = world.scheduler.explain(JobId(1), world.now).unwrap().because;
+    assert_eq!(because, "none of the 1 connected workers has the backbone `ViT-B/16` and the label `a100`");
+    let able = world.register_as(WorkerDescription { labels: vec!["north".into(), "a100".into()], ..worker("able") });
+    assert_eq!(world.lease(able, 2).len(), 1);
+}
+
+#[test]
+fn a_worker_holds_no_more_than_fits_its_memory() {
+    let mut world = World::new();
+    world.submit(experiment("x", &seeds("x", "alignednorm", 1..=4, "")));
+    let small = world.register_as(WorkerDescription { memory_mib: Some(10_000), slots: 4, ..worker("small") });
+    assert_eq!(world.lease(small, 4).len(), 2, "two of 4,554 MiB each");
+    let because = world.scheduler.explain(JobId(7), world.now).unwrap().because;
+    let expected = "it needs about 4554 MiB, and none of the 1 workers that could run it has so much free";
+    assert_eq!(because, expected);
+    let tiny = world.register_as(WorkerDescription { memory_mib: Some(100), slots: 4, ..worker("tiny") });
+    assert_eq!(world.lease(tiny, 4).len(), 1, "an estimate may be wrong: an idle worker tries");
+}
+
+#[test]
+fn jobs_go_where_their_data_set_and_their_checkpoint_are_warm() {
+    let mut world = World::new();
+    let text = "methods = [\"alignednorm\"]\ndatasets = [\"dtd\", \"eurosat\", \"ucf101\"]\nseeds = [1, 2, 3]";
+    world.submit(experiment("x", text));
+    let (one, other) = (world.register("one"), world.register("other"));
+    let mut at = |worker| {
+        let grant = world.lease(worker, 1).remove(0);
+        world.apply(completes(&grant)).unwrap();
+        (grant.spec.recipe.dataset.clone(), grant.spec.seed, grant.spec.stage)
+    };
+    let first = (at(one), at(other));
+    assert_ne!(first.0.0, first.1.0, "workers spread over the data sets");
+    for _ in 0..2 {
+        assert_eq!((at(one).0, at(other).0), (first.0.0.clone(), first.1.0.clone()), "and stay at theirs");
+    }
+    let third: Vec<_> = (0..3).map(|_| at(one)).collect();
+    assert!(third.iter().all(|job| job.0 == third[0].0 && job.2 == crate::names::Stage::Train), "{third:?}");
+    let tests: Vec<_> = (0..2).map(|_| at(one)).collect();
+    assert!(tests.iter().all(|job| job.0 != first.1.0), "a checkpoint is tested where it was made: {tests:?}");
+}
+
+#[test]
+fn a_job_that_took_workers_along_runs_alone_and_ends_at_the_limit() {
+    let mut world = World::new();
+    world.submit(experiment("x", ONE_SEED));
+    world.submit(experiment("y", "methods = [\"mmrl\"]\ndatasets = [\"eurosat\"]\nseeds = [1, 2, 3]"));
+    let poison = JobId(1);
+    for loss in 1..=5 {
+        let worker = world.register("w");
+        world.pass(120_000);
+        let worker = if world.scheduler.workers[&worker].is_here() { worker } else { world.register("w") };
+        let grants = world.lease(worker, 4);
+        assert!(grants.iter().any(|grant| grant.job == poison), "{grants:?}");
+        if loss > 2 {
+            assert_eq!(grants.len(), 1, "after two losses it gets a worker for itself");
+        }
+        // Its death: the process is started again under the same name.
+        let again = world.register("w");
+        for grant in world.lease(again, 4) {
+            world.apply(Command::Release { held: held(&grant) }).unwrap();
+        }
+    }
+    assert_eq!(world.state(poison), JobStateName::Failed);
+    let because = world.scheduler.explain(poison, world.now).unwrap().because;
+    assert_eq!(because, "failed 5 times, the last time because: the worker was started again");
+}
+
+#[test]
+fn a_job_waits_in_little_memory() {
+    assert!(size_of::<jobs::JobEntry>() <= 208, "{}", size_of::<jobs::JobEntry>());
+    assert_eq!(size_of::<JobState>(), 16);
 }
 
 /// A random action; numbers are taken modulo what exists.
@@ -391,30 +490,6 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
     }
 }
 
-/// The parts of a state that a restart must bring back.
-fn essence(scheduler: &Scheduler) -> impl PartialEq + std::fmt::Debug + use<> {
-    let jobs: Vec<_> = scheduler
-        .jobs
-        .values()
-        .map(|entry| {
-            let state = match &entry.record.state {
-                JobState::Leased(lease) | JobState::Running(lease) => {
-                    let timeless = Lease { deadline: Timestamp(0), progress: Progress::default(), ..lease.clone() };
-                    (entry.record.state.name(), JobState::Leased(timeless))
-                }
-                state => (state.name(), state.clone()),
-            };
-            let record = JobRecord { state: state.1, ..entry.record.clone() };
-            (state.0, record, entry.dependents.clone(), entry.experiments.clone())
-        })
-        .collect();
-    let experiments: Vec<_> =
-        scheduler.experiments.values().map(|entry| (entry.record.clone(), entry.jobs.clone(), entry.counts)).collect();
-    let workers: Vec<_> = scheduler.workers.values().map(|entry| (entry.record.clone(), entry.held.clone())).collect();
-    let ready: BTreeSet<_> = scheduler.ready.clone();
-    (jobs, experiments, workers, ready, scheduler.next_lease, scheduler.next_sequence)
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
@@ -432,7 +507,7 @@ proptest! {
             }
             let restored = world.restored();
             prop_assert_eq!(restored.violations(), Vec::<String>::new());
-            prop_assert_eq!(essence(&restored), essence(&world.scheduler));
+            prop_assert_eq!(restored.essence(), world.scheduler.essence());
             for (job, results) in &world.database.results {
                 prop_assert_eq!(*results, 1, "job {}", job);
                 prop_assert!(world.scheduler.job(*job).unwrap().state.name().is_done());
@@ -445,7 +520,7 @@ proptest! {
             }
             world.pass(10_000);
         }
-        for record in world.scheduler.jobs.values().map(|entry| &entry.record) {
+        for record in world.scheduler.jobs.iter().map(|entry| &entry.record) {
             prop_assert!(record.state.name().is_final(), "job {} is {}", record.id, record.state.name());
             prop_assert_eq!(record.state.name().is_done(), world.database.results.contains_key(&record.id));
         }

@@ -181,7 +181,7 @@ mod tests {
         let text = "name = \"x\"\nprotocol = \"base_to_new\"\nbackbone = \"B\"\nmethods = [\"zero_shot\", \"alignednorm\"]\n\
                     datasets = [\"eurosat\", \"dtd\"]\nseeds = [1, 2]";
         let experiment = Experiment::from_toml(text, &known).unwrap();
-        let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
+        let jobs = matrix::written_out(&experiment, &known.datasets);
         let results: Vec<_> = jobs
             .iter()
             .map(|job| {

@@ -111,7 +111,7 @@ mod tests {
         let text = "name = \"x\"\nprotocol = \"few_shot\"\nbackbone = \"B\"\nmethods = [\"zero_shot\", \"mmrlpp\"]\n\
                     datasets = [\"dtd\", \"eurosat\"]\nseeds = [1, 3]\nshots = [4, 1]";
         let experiment = Experiment::from_toml(text, &known).unwrap();
-        let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
+        let jobs = matrix::written_out(&experiment, &known.datasets);
         let result = |accuracy| TestResult {
             total: 1,
             correct: 0,

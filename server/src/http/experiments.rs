@@ -18,7 +18,7 @@ use promptfield_core::published::Reference;
 use promptfield_core::scheduler::{
     Command, Counts, ExperimentRecord, JobRecord, JobStateName, Rejection, Reply, Scheduler,
 };
-use promptfield_core::spec::JobSpec;
+use promptfield_core::spec::{CompactSpec, JobSpec};
 use promptfield_core::tables::{Entry, Format, ResultTable};
 use serde::Deserialize;
 
@@ -52,7 +52,7 @@ pub(super) async fn submit(
     // A matrix can be large, and hashing its jobs takes a processor's time.
     let expanded = tokio::task::spawn_blocking(move || {
         let jobs = matrix::expand(&experiment, &known.datasets)?;
-        Ok(Command::Submit { experiment: Box::new(experiment), jobs })
+        Ok(Command::Submit { experiment: Box::new(experiment), jobs, by: None })
     });
     let command = expanded.await.map_err(|error| ApiError::Internal(error.into()))?.map_err(ApiError::Invalid)?;
     let submitted = match app.writer.apply(command).await? {
@@ -126,7 +126,7 @@ pub(super) async fn jobs(
         let mut seen = HashSet::new();
         let wanted = |job: &&JobRecord| {
             state.is_none_or(|state| job.state.name() == state)
-                && dataset.as_ref().is_none_or(|dataset| job.spec.dataset == *dataset)
+                && dataset.as_ref().is_none_or(|dataset| job.spec.recipe.dataset == *dataset)
                 && seen.insert(job.id)
         };
         Ok::<_, Rejection>(window.cut(scheduler.jobs_of(id).map(|(job, _)| job), wanted, jobs::summary))
@@ -143,8 +143,8 @@ pub(super) struct ResultsParams {
 }
 
 /// A job as far as the table needs it.
-struct Cell {
-    spec: Arc<JobSpec>,
+struct Cell<S> {
+    spec: S,
     variant: String,
     state: JobStateName,
     result: Option<TestResult>,
@@ -159,15 +159,23 @@ pub(super) async fn results(
     let found = app.writer.look(move |scheduler, _| {
         let (record, counts) = find(scheduler, id)?;
         let cell = |(job, variant): (&JobRecord, &str)| Cell {
-            spec: Arc::clone(&job.spec),
+            spec: job.spec.clone(),
             variant: variant.to_owned(),
             state: job.state.name(),
             result: job.state.result().copied(),
         };
-        let cells: Vec<Cell> = scheduler.jobs_of(id).map(cell).collect();
+        let cells: Vec<Cell<CompactSpec>> = scheduler.jobs_of(id).map(cell).collect();
         Ok::<_, Rejection>((summary(record, counts), cells))
     });
     let (experiment, cells) = found.await??;
+    // Written out here, where nobody waits for it.
+    let written_out = |Cell { spec, variant, state, result }: Cell<CompactSpec>| Cell {
+        spec: spec.to_spec(),
+        variant,
+        state,
+        result,
+    };
+    let cells: Vec<Cell<JobSpec>> = cells.into_iter().map(written_out).collect();
     let entries = cells.iter().map(|cell| Entry {
         spec: &cell.spec,
         variant: &cell.variant,

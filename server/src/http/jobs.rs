@@ -23,14 +23,14 @@ pub(super) fn summary(record: &JobRecord) -> JobSummary {
     let lease = record.state.lease();
     JobSummary {
         id: record.id,
-        title: record.spec.title(),
-        dataset: record.spec.dataset.clone(),
+        title: record.spec.to_spec().title(),
+        dataset: record.spec.recipe.dataset.clone(),
         state: record.state.name(),
         failures: record.failures,
         worker: lease.map(|lease| lease.worker),
         progress: lease.map(|lease| lease.progress),
         failure: match &record.state {
-            JobState::Failed(failure) => Some(failure.clone()),
+            JobState::Failed(failure) => Some(failure.as_ref().clone()),
             _ => None,
         },
         result: record.state.result().copied(),
@@ -51,7 +51,7 @@ pub(super) async fn show(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<J
     let (attempts, manifest) = tokio::try_join!(app.reader.attempts(id), app.reader.manifest(id))?;
     Ok(Json(JobDetail {
         summary: summary(&record),
-        spec: record.spec.as_ref().clone(),
+        spec: record.spec.to_spec(),
         hash: record.hash,
         needs: record.needs,
         attempts,

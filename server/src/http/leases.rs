@@ -46,10 +46,10 @@ pub(super) async fn lease(
 
 async fn put_into_words(app: &App, grant: Grant) -> Result<LeaseGrant, ApiError> {
     let checkpoint = match grant.needs {
-        Some(needs) => {
+        Some((job, spec)) => {
             let path = format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}");
-            let sha256 = app.reader.file_of(needs.hash(), &path).await?;
-            Some(CheckpointSource { spec: needs.as_ref().clone(), sha256 })
+            let sha256 = app.reader.file_of(job, &path).await?;
+            Some(CheckpointSource { spec: spec.to_spec(), sha256 })
         }
         None => None,
     };
@@ -57,7 +57,7 @@ async fn put_into_words(app: &App, grant: Grant) -> Result<LeaseGrant, ApiError>
         lease: grant.lease,
         token: grant.token,
         job: grant.job,
-        spec: grant.spec.as_ref().clone(),
+        spec: grant.spec.to_spec(),
         hash: grant.hash,
         checkpoint,
         ttl_ms: grant.ttl_ms,

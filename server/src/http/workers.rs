@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use promptfield_core::api::{Page, Registered, WorkerSummary};
+use promptfield_core::experiment::{LABEL, is_label};
 use promptfield_core::id::WorkerId;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::{Command, Reply, WorkerDescription};
@@ -28,7 +29,7 @@ pub(super) async fn register(
 }
 
 fn check(description: &WorkerDescription) -> Result<(), InvalidInput> {
-    let WorkerDescription { name, slots, backbones, .. } = description;
+    let WorkerDescription { name, slots, backbones, labels, .. } = description;
     if name.trim().is_empty() || name.len() > 200 {
         return Err(InvalidInput::new("name", name, "1 to 200 characters"));
     }
@@ -42,7 +43,10 @@ fn check(description: &WorkerDescription) -> Result<(), InvalidInput> {
             "at least one backbone: without weights a worker can run nothing",
         ));
     }
-    Ok(())
+    match labels.iter().enumerate().find(|(_, label)| !is_label(label)) {
+        Some((i, label)) => Err(InvalidInput::new(format!("labels[{i}]"), label, LABEL)),
+        None => Ok(()),
+    }
 }
 
 /// All workers there ever were, oldest first.

@@ -1,78 +1,89 @@
 //! Attempts: each try of a job, and how it ended.
 
-use std::collections::HashMap;
-
-use futures_util::TryStreamExt;
 use promptfield_core::api::AttemptSummary;
 use promptfield_core::id::{FencingToken, JobId, LeaseId, WorkerId};
 use promptfield_core::outcome::Failure;
-use promptfield_core::scheduler::{Attempt, AttemptEnd, Held};
+use promptfield_core::scheduler::AttemptEnd;
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
-use super::{Doing, Reader, StoreError, damaged, one};
+use super::bulk::{Binding, bulk};
+use super::{Doing, Reader, StoreError, damaged};
 
-const INSERT: &str = "INSERT INTO attempt (id, token, job_id, worker_id, started_at) VALUES (?1, ?2, ?3, ?4, ?5)";
-const SET_END: &str =
-    "UPDATE attempt SET ended_at = ?2, ending = ?3, failure_class = ?4, failure_reason = ?5 WHERE id = ?1";
-const LOAD: &str = "SELECT id, token, job_id, worker_id FROM attempt ORDER BY id";
+bulk! {
+    INSERT, "insert attempts",
+    "INSERT INTO attempt (id, token, job_id, worker_id, started_at, ended_at, ending, failure_class, failure_reason)", 9, ""
+}
+bulk! {
+    /// An attempt that was given up may report its end later; the later word stands.
+    SET_END, "end attempts",
+    "WITH word (id, ended_at, ending, failure_class, failure_reason) AS (", 5,
+    ") UPDATE attempt SET ended_at = word.ended_at, ending = word.ending, failure_class = word.failure_class, \
+     failure_reason = word.failure_reason FROM word WHERE attempt.id = word.id"
+}
+const LAST: &str = "SELECT coalesce(max(id), 0) FROM attempt";
 pub(super) const OF_JOB: &str = "SELECT id, worker_id, started_at, ended_at, ending, failure_class, failure_reason FROM attempt \
      WHERE job_id = ?1 ORDER BY id";
 pub(super) const LATEST_OF_JOB: &str =
     "SELECT (SELECT max(id) FROM attempt WHERE job_id = job.id) FROM job WHERE id = ?1";
 
-pub(super) async fn insert(
-    connection: &mut SqliteConnection,
-    lease: LeaseId,
-    token: FencingToken,
-    job: JobId,
-    worker: WorkerId,
-    at: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query(INSERT)
-        .bind(lease.0.cast_signed())
-        .bind(token.0.cast_signed())
-        .bind(job.0.cast_signed())
-        .bind(worker.0.cast_signed())
-        .bind(at.0)
-        .execute(connection)
-        .await
-        .doing("insert an attempt")
-        .map(drop)
+/// An attempt begins.
+pub(super) struct Start {
+    pub(super) lease: LeaseId,
+    pub(super) token: FencingToken,
+    pub(super) job: JobId,
+    pub(super) worker: WorkerId,
+    pub(super) at: Timestamp,
 }
 
-/// An attempt that was given up may report its end later; the later word stands.
-pub(super) async fn set_end(
-    connection: &mut SqliteConnection,
-    lease: LeaseId,
-    at: Timestamp,
-    end: AttemptEnd,
-    failure: Option<&Failure>,
-) -> Result<(), StoreError> {
-    let doing = "end an attempt";
-    let query = sqlx::query(SET_END)
-        .bind(lease.0.cast_signed())
-        .bind(at.0)
-        .bind(end.as_str())
+/// An attempt ends.
+pub(super) struct End<'a> {
+    pub(super) at: Timestamp,
+    pub(super) how: AttemptEnd,
+    pub(super) failure: Option<&'a Failure>,
+}
+
+fn bind_end<'q>(query: Binding<'q>, end: Option<&End<'q>>) -> Binding<'q> {
+    let failure = end.and_then(|end| end.failure);
+    query
+        .bind(end.map(|end| end.at.0))
+        .bind(end.map(|end| end.how.as_str()))
         .bind(failure.map(|failure| failure.class.as_str()))
-        .bind(failure.map(|failure| failure.reason.as_str()));
-    one(query.execute(connection).await.doing(doing)?, doing)
+        .bind(failure.map(|failure| failure.reason.as_str()))
 }
 
-/// Every attempt with its job, and each job's latest.
-pub(super) async fn load(
+/// Inserts attempts, some of which may have ended already.
+pub(super) async fn insert<'q>(
     connection: &mut SqliteConnection,
-) -> Result<(Vec<(LeaseId, JobId)>, HashMap<JobId, Attempt>), StoreError> {
-    let mut rows = sqlx::query_as(LOAD).fetch(connection);
-    let (mut attempts, mut latest) = (Vec::new(), HashMap::new());
-    while let Some((id, token, job, worker)) = rows.try_next().await.doing("read the attempts")? {
-        let (id, token, job, worker): (i64, i64, i64, i64) = (id, token, job, worker);
-        let (lease, job) = (LeaseId(id.cast_unsigned()), JobId(job.cast_unsigned()));
-        let held = Held { lease, token: FencingToken(token.cast_unsigned()) };
-        attempts.push((lease, job));
-        latest.insert(job, Attempt { held, worker: WorkerId(worker.cast_unsigned()) });
-    }
-    Ok((attempts, latest))
+    starts: &'q [(Start, Option<End<'q>>)],
+) -> Result<(), StoreError> {
+    let bind = |query: Binding<'q>, (start, end): &'q (Start, Option<End<'q>>)| {
+        let Start { lease, token, job, worker, at } = start;
+        let query = query
+            .bind(lease.0.cast_signed())
+            .bind(token.0.cast_signed())
+            .bind(job.0.cast_signed())
+            .bind(worker.0.cast_signed())
+            .bind(at.0);
+        bind_end(query, end.as_ref())
+    };
+    INSERT.run(connection, starts, bind).await
+}
+
+pub(super) async fn set_ends<'q>(
+    connection: &mut SqliteConnection,
+    ends: &'q [(LeaseId, End<'q>)],
+) -> Result<(), StoreError> {
+    let bind = |query: Binding<'q>, (lease, end): &'q (LeaseId, End<'q>)| {
+        bind_end(query.bind(lease.0.cast_signed()), Some(end))
+    };
+    SET_END.run(connection, ends, bind).await
+}
+
+/// The greatest lease.
+pub(super) async fn last(connection: &mut SqliteConnection) -> Result<LeaseId, StoreError> {
+    let last: i64 = sqlx::query_scalar(LAST).fetch_one(connection).await.doing("read the last attempt")?;
+    Ok(LeaseId(last.cast_unsigned()))
 }
 
 #[derive(sqlx::FromRow)]

@@ -5,10 +5,13 @@ use promptfield_core::scheduler::{Event, EventKind};
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
+use super::bulk::{Binding, bulk};
 use super::{Doing, Reader, StoreError, damaged};
 
-const INSERT: &str = "INSERT INTO event (sequence, at, type, experiment_id, job_id, worker_id, from_state, to_state, name, jobs, reason) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+bulk! {
+    INSERT, "insert events",
+    "INSERT INTO event (sequence, at, type, experiment_id, job_id, worker_id, from_state, to_state, name, jobs, reason)", 11, ""
+}
 const LAST_SEQUENCE: &str = "SELECT coalesce(max(sequence), 0) FROM event";
 pub(super) const AFTER: &str = "SELECT sequence, at, type, experiment_id, job_id, worker_id, from_state, to_state, name, jobs, reason \
      FROM event WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
@@ -96,24 +99,23 @@ impl Row {
     }
 }
 
-pub(super) async fn insert(connection: &mut SqliteConnection, event: &Event) -> Result<(), StoreError> {
-    let row = Row::from(event);
-    sqlx::query(INSERT)
-        .bind(row.sequence)
-        .bind(row.at)
-        .bind(row.r#type)
-        .bind(row.experiment_id)
-        .bind(row.job_id)
-        .bind(row.worker_id)
-        .bind(row.from_state)
-        .bind(row.to_state)
-        .bind(row.name)
-        .bind(row.jobs)
-        .bind(row.reason)
-        .execute(connection)
-        .await
-        .doing("insert an event")
-        .map(drop)
+pub(super) async fn insert<'q>(connection: &mut SqliteConnection, events: &'q [&'q Event]) -> Result<(), StoreError> {
+    let bind = |query: Binding<'q>, event: &'q &Event| {
+        let row = Row::from(*event);
+        query
+            .bind(row.sequence)
+            .bind(row.at)
+            .bind(row.r#type)
+            .bind(row.experiment_id)
+            .bind(row.job_id)
+            .bind(row.worker_id)
+            .bind(row.from_state)
+            .bind(row.to_state)
+            .bind(row.name)
+            .bind(row.jobs)
+            .bind(row.reason)
+    };
+    INSERT.run(connection, events, bind).await
 }
 
 pub(super) async fn last_sequence(connection: &mut SqliteConnection) -> Result<Sequence, StoreError> {

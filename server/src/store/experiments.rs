@@ -7,33 +7,42 @@ use promptfield_core::dataset::{Catalogue, DatasetDefinition};
 use promptfield_core::experiment::{Experiment, Known};
 use promptfield_core::id::{ExperimentId, JobId};
 use promptfield_core::input::InvalidInput;
-use promptfield_core::scheduler::ExperimentRecord;
+use promptfield_core::scheduler::{ExperimentRecord, Link};
 use promptfield_core::spec::SpecHash;
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
+use super::bulk::{Binding, bulk};
 use super::{Doing, StoreError, damaged, one};
 
-const INSERT: &str =
-    "INSERT INTO experiment (id, hash, name, document, submitted_at, cancelled) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+bulk! {
+    INSERT, "insert experiments",
+    "INSERT INTO experiment (id, hash, name, document, submitted_at, submitted_by, cancelled)", 7, ""
+}
+bulk! {
+    INSERT_LINK, "link jobs to experiments",
+    "INSERT INTO experiment_jobs (experiment_id, first_job, count, variant)", 4, ""
+}
 const SET_CANCELLED: &str = "UPDATE experiment SET cancelled = ?2 WHERE id = ?1";
-const INSERT_LINK: &str = "INSERT INTO experiment_job (experiment_id, job_id, variant) VALUES (?1, ?2, ?3)";
-const LOAD: &str = "SELECT id, hash, document, submitted_at, cancelled FROM experiment ORDER BY id";
-const LOAD_LINKS: &str = "SELECT experiment_id, job_id, variant FROM experiment_job ORDER BY id";
+const LOAD: &str = "SELECT id, hash, document, submitted_at, submitted_by, cancelled FROM experiment ORDER BY id";
+const LOAD_LINKS: &str = "SELECT experiment_id, first_job, count, variant FROM experiment_jobs ORDER BY id";
 
-pub(super) async fn insert(connection: &mut SqliteConnection, record: &ExperimentRecord) -> Result<(), StoreError> {
-    let experiment = record.experiment.as_ref();
-    sqlx::query(INSERT)
-        .bind(record.id.0.cast_signed())
-        .bind(record.hash.0.as_slice())
-        .bind(&experiment.name)
-        .bind(serde_json::json!(experiment).to_string())
-        .bind(record.submitted_at.0)
-        .bind(record.cancelled)
-        .execute(connection)
-        .await
-        .doing("insert an experiment")
-        .map(drop)
+pub(super) async fn insert<'q>(
+    connection: &mut SqliteConnection,
+    records: &'q [&'q ExperimentRecord],
+) -> Result<(), StoreError> {
+    let bind = |query: Binding<'q>, record: &'q &ExperimentRecord| {
+        let experiment = record.experiment.as_ref();
+        query
+            .bind(record.id.0.cast_signed())
+            .bind(record.hash.0.as_slice())
+            .bind(&experiment.name)
+            .bind(serde_json::json!(experiment).to_string())
+            .bind(record.submitted_at.0)
+            .bind(record.submitted_by.as_deref())
+            .bind(record.cancelled)
+    };
+    INSERT.run(connection, records, bind).await
 }
 
 pub(super) async fn set_cancelled(
@@ -46,27 +55,25 @@ pub(super) async fn set_cancelled(
     one(query.execute(connection).await.doing(doing)?, doing)
 }
 
-pub(super) async fn insert_link(
+pub(super) async fn insert_links<'q>(
     connection: &mut SqliteConnection,
-    experiment: ExperimentId,
-    job: JobId,
-    variant: &str,
+    links: &'q [&'q Link],
 ) -> Result<(), StoreError> {
-    sqlx::query(INSERT_LINK)
-        .bind(experiment.0.cast_signed())
-        .bind(job.0.cast_signed())
-        .bind(variant)
-        .execute(connection)
-        .await
-        .doing("link a job to an experiment")
-        .map(drop)
+    let bind = |query: Binding<'q>, link: &'q &Link| {
+        query
+            .bind(link.experiment.0.cast_signed())
+            .bind(link.first.0.cast_signed())
+            .bind(link.count.cast_signed())
+            .bind(link.variant.as_ref())
+    };
+    INSERT_LINK.run(connection, links, bind).await
 }
 
 pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Vec<ExperimentRecord>, StoreError> {
-    let rows: Vec<(i64, Vec<u8>, String, i64, bool)> =
-        sqlx::query_as(LOAD).fetch_all(connection).await.doing("read the experiments")?;
+    type Row = (i64, Vec<u8>, String, i64, Option<String>, bool);
+    let rows: Vec<Row> = sqlx::query_as(LOAD).fetch_all(connection).await.doing("read the experiments")?;
     rows.into_iter()
-        .map(|(id, hash, document, submitted_at, cancelled)| {
+        .map(|(id, hash, document, submitted_at, submitted_by, cancelled)| {
             Ok(ExperimentRecord {
                 id: ExperimentId(id.cast_unsigned()),
                 hash: SpecHash(
@@ -74,6 +81,7 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Vec<Experi
                 ),
                 experiment: Arc::new(read(&document).map_err(damaged("experiment", id))?),
                 submitted_at: Timestamp(submitted_at),
+                submitted_by,
                 cancelled,
             })
         })
@@ -100,13 +108,14 @@ fn read(document: &str) -> Result<Experiment, InvalidInput> {
     Experiment::from_json(value, &Known { datasets, backbones: Vec::new() })
 }
 
-pub(super) async fn load_links(
-    connection: &mut SqliteConnection,
-) -> Result<Vec<(ExperimentId, JobId, String)>, StoreError> {
+pub(super) async fn load_links(connection: &mut SqliteConnection) -> Result<Vec<Link>, StoreError> {
     sqlx::query_as(LOAD_LINKS)
         .fetch(connection)
-        .map_ok(|(experiment, job, variant): (i64, i64, String)| {
-            (ExperimentId(experiment.cast_unsigned()), JobId(job.cast_unsigned()), variant)
+        .map_ok(|(experiment, first, count, variant): (i64, i64, i64, String)| Link {
+            experiment: ExperimentId(experiment.cast_unsigned()),
+            first: JobId(first.cast_unsigned()),
+            count: count.cast_unsigned(),
+            variant: variant.into(),
         })
         .try_collect()
         .await

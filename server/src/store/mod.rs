@@ -19,6 +19,8 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection};
 
 mod attempts;
+mod batch;
+mod bulk;
 mod events;
 mod experiments;
 mod jobs;
@@ -65,6 +67,9 @@ pub(crate) enum StoreError {
     /// A statement that must change one row changed another number of rows.
     #[error("can't {doing}: {rows} rows were found, not one")]
     NotOne { doing: &'static str, rows: u64 },
+    /// A statement over several rows changed another number of rows.
+    #[error("can't {doing}: {changed} rows were changed, not {expected}")]
+    NotAll { doing: &'static str, expected: u64, changed: u64 },
     /// A row can't be understood.
     #[error("can't understand {what} in the database")]
     Damaged { what: String, source: Box<dyn std::error::Error + Send + Sync> },
@@ -168,13 +173,14 @@ impl Store {
     /// Everything that the scheduler needs to go on.
     pub(crate) async fn load(&mut self) -> Result<Rows, StoreError> {
         let mut snapshot = self.connection.begin().await.doing("begin to read")?;
-        let (attempts, latest) = attempts::load(&mut snapshot).await?;
+        let recipes = jobs::load_recipes(&mut snapshot).await?;
         Ok(Rows {
             experiments: experiments::load(&mut snapshot).await?,
-            jobs: jobs::load(&mut snapshot, &latest).await?,
+            jobs: jobs::load(&mut snapshot, &recipes).await?,
+            recipes,
             links: experiments::load_links(&mut snapshot).await?,
             workers: workers::load(&mut snapshot).await?,
-            attempts,
+            last_lease: attempts::last(&mut snapshot).await?,
             last_sequence: events::last_sequence(&mut snapshot).await?,
         })
     }
@@ -190,9 +196,7 @@ impl Store {
             self.durability = durability;
         }
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await.doing("begin to write")?;
-        for change in &writes.changes {
-            write_change(&mut transaction, change).await?;
-        }
+        batch::Batch::sorted(&writes.changes).write(&mut transaction).await?;
         for report in &writes.telemetry {
             telemetry::append(&mut transaction, report).await?;
         }
@@ -231,32 +235,6 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
         MigrateError::VersionMissing(found) if found > known => StoreError::Newer { found, known },
         error => StoreError::Migrate { known, source: Box::new(error) },
     })
-}
-
-async fn write_change(connection: &mut SqliteConnection, change: &Change) -> Result<(), StoreError> {
-    match change {
-        Change::ExperimentAdded(record) => experiments::insert(connection, record).await,
-        Change::ExperimentCancelled { experiment, cancelled } => {
-            experiments::set_cancelled(connection, *experiment, *cancelled).await
-        }
-        Change::JobAdded(record) => jobs::insert(connection, record).await,
-        Change::JobLinked { experiment, job, variant } => {
-            experiments::insert_link(connection, *experiment, *job, variant).await
-        }
-        Change::JobChanged { job, state, failures } => jobs::set_state(connection, *job, state, *failures).await,
-        Change::JobPriority { job, priority } => jobs::set_priority(connection, *job, *priority).await,
-        Change::AttemptStarted { lease, token, job, worker, at } => {
-            attempts::insert(connection, *lease, *token, *job, *worker, *at).await
-        }
-        Change::AttemptEnded { lease, at, end, failure } => {
-            attempts::set_end(connection, *lease, *at, *end, failure.as_ref()).await
-        }
-        Change::ResultRecorded { job, lease, result, manifest, evaluation } => {
-            results::insert(connection, *job, *lease, result, manifest.as_deref(), evaluation.as_deref()).await
-        }
-        Change::Worker(record) => workers::upsert(connection, record).await,
-        Change::Event(event) => events::insert(connection, event).await,
-    }
 }
 
 /// A connection pool that only reads. Cheap to clone.

@@ -8,8 +8,8 @@ use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence,
 use promptfield_core::matrix;
 use promptfield_core::outcome::{Failure, FailureClass, TestResult};
 use promptfield_core::scheduler::{
-    AttemptEnd, Command, Event, Grant, Held, JobState, JobStateName, Policy, Reply, Scheduler, WorkerDescription,
-    WorkerState,
+    AttemptEnd, Command, Event, Grant, Held, JobChange, JobState, JobStateName, Policy, Reply, Scheduler,
+    WorkerDescription, WorkerState,
 };
 use promptfield_core::trainer_wire::{Outcome, Progress};
 use proptest::prelude::*;
@@ -28,7 +28,7 @@ fn submit(seeds: &str) -> Command {
     );
     let experiment = Experiment::from_toml(&text, &known).unwrap();
     let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
-    Command::Submit { experiment: Box::new(experiment), jobs }
+    Command::Submit { experiment: Box::new(experiment), jobs, by: (seeds.len() > 3).then(|| "ann".to_owned()) }
 }
 
 fn register(name: &str) -> Command {
@@ -39,6 +39,8 @@ fn register(name: &str) -> Command {
         devices: vec!["cpu".into(), "cuda:0".into()],
         backbones: vec!["ViT-B/16".into()],
         version: "0".into(),
+        labels: vec!["a100".into()],
+        memory_mib: (name == "a").then_some(40_000),
     })
 }
 
@@ -247,19 +249,65 @@ async fn a_statement_that_fails_undoes_the_whole_batch() {
     let mut world = World::new().await;
     world.apply(submit("[1]")).await;
     let before = world.store.load().await.unwrap();
-    let changes = vec![
-        Change::JobPriority { job: JobId(1), priority: 100 },
-        Change::JobPriority { job: JobId(1_000), priority: 100 },
-    ];
+    let raised = |id| {
+        let job = world.scheduler.job(JobId(1)).unwrap();
+        let (state, failures, losses) = (job.state.clone(), job.failures, job.losses);
+        let change = JobChange { job: JobId(id), state, priority: 100, failures, losses, latest: None };
+        Change::JobChanged(Box::new(change))
+    };
+    let changes = vec![raised(1), raised(1_000)];
     let error = world.store.write(&Writes { changes, ..Writes::default() }).await.unwrap_err();
-    assert_eq!(error.to_string(), "can't change a job's priority: 0 rows were found, not one");
+    assert_eq!(error.to_string(), "can't change jobs: 0 rows were changed, not 1");
     assert_eq!(world.store.load().await.unwrap(), before);
     world.apply(register("a")).await;
 }
 
-/// A result as the first version wrote it.
-const FIRST_INSERT: &str = "INSERT INTO result (job_id, attempt_id, total, correct, accuracy, error, macro_f1, manifest) \
-     VALUES (1, 1, 3, 2, 66.7, 33.3, 65.0, '{\"format\": 1}')";
+/// The rows of the first version, for a scheduler's state. Its leases are those of `grants`, its results all alike.
+async fn write_as_the_first_version(connection: &mut SqliteConnection, scheduler: &Scheduler, grants: &[Grant]) {
+    let mut statements = Vec::new();
+    for (record, _) in scheduler.experiments() {
+        let document = serde_json::json!(record.experiment.as_ref()).to_string().replace('\'', "''");
+        statements.push(format!(
+            "INSERT INTO experiment (id, hash, name, document, submitted_at, cancelled) VALUES ({}, x'{}', 'x', '{document}', {}, 0)",
+            record.id, record.hash, record.submitted_at.0
+        ));
+        for (job, variant) in scheduler.jobs_of(record.id) {
+            let spec = serde_json::json!(job.spec.to_spec()).to_string().replace('\'', "''");
+            let needs = job.needs.map_or_else(|| "NULL".to_owned(), |needs| needs.to_string());
+            let not_before = match job.state {
+                JobState::Queued { not_before } => not_before.0.to_string(),
+                _ => "NULL".to_owned(),
+            };
+            statements.push(format!(
+                "INSERT OR IGNORE INTO job (id, hash, spec, needs, priority, state, failures, not_before) \
+                 VALUES ({}, x'{}', '{spec}', {needs}, {}, '{}', 0, {not_before})",
+                job.id,
+                job.hash,
+                job.priority,
+                job.state.name()
+            ));
+            statements.push(format!(
+                "INSERT INTO experiment_job (experiment_id, job_id, variant) VALUES ({}, {}, '{variant}')",
+                record.id, job.id
+            ));
+        }
+    }
+    statements.push(
+        "INSERT INTO worker VALUES (1, 'a', 'host', 2, '[\"cpu\"]', '[\"ViT-B/16\"]', '0', 'active', 1000000)"
+            .to_owned(),
+    );
+    for Grant { lease, token, job, .. } in grants {
+        statements.push(format!(
+            "INSERT INTO attempt (id, job_id, worker_id, token, started_at) VALUES ({lease}, {job}, 1, {}, 1000000)",
+            token.0
+        ));
+    }
+    let last = scheduler.last_sequence().0;
+    statements.push(format!("INSERT INTO event (sequence, at, type) VALUES ({last}, 1000000, 'worker_changed')"));
+    for statement in statements {
+        sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection).await.unwrap();
+    }
+}
 
 #[tokio::test]
 async fn a_database_of_the_first_version_goes_on_with_its_rows() {
@@ -268,34 +316,37 @@ async fn a_database_of_the_first_version_goes_on_with_its_rows() {
     let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true).foreign_keys(true);
     let mut connection = options.connect().await.unwrap();
     MIGRATIONS.run_direct(Some(1), &mut connection, false).await.unwrap();
-    let store = Store { connection, durability: Durability::Full, _lock: lock(&path).unwrap() };
-    let scheduler = Scheduler::new(Policy::default());
-    let mut world = World { folder, store, scheduler, now: START, grants: Vec::new(), events: Vec::new() };
-    world.apply(submit("[1]")).await;
-    world.apply(register("a")).await;
-    world.apply(Command::Lease { worker: WorkerId(1), slots: 2 }).await;
-    let mut first = outcome(false);
-    first.result = TestResult { accuracy: 66.7, error: 33.3, macro_f1: 65.0, calibration_error: None, ..first.result };
-    let complete = Command::Complete { held: world.held(0), outcome: first, evaluation: None };
-    let (mut changes, _) = world.scheduler.apply(complete, world.now);
-    changes.retain(|change| !matches!(change, Change::ResultRecorded { .. }));
-    world.store.write(&Writes { changes, ..Writes::default() }).await.unwrap();
-    sqlx::query(FIRST_INSERT).execute(&mut world.store.connection).await.unwrap();
-    let World { folder, store, scheduler, grants, .. } = world;
-    store.close().await.unwrap();
+    let mut scheduler = Scheduler::new(Policy::default());
+    let Command::Submit { experiment, jobs, .. } = submit("[1]") else { panic!("a submission") };
+    let (_, submitted) = scheduler.apply(Command::Submit { experiment, jobs, by: None }, START);
+    submitted.unwrap();
+    let description = WorkerDescription {
+        name: "a".into(),
+        host: "host".into(),
+        slots: 2,
+        devices: vec!["cpu".into()],
+        backbones: vec!["ViT-B/16".into()],
+        version: "0".into(),
+        labels: Vec::new(),
+        memory_mib: None,
+    };
+    scheduler.apply(Command::Register(description), START).1.unwrap();
+    let Ok(Reply::Granted(grants)) = scheduler.apply(Command::Lease { worker: WorkerId(1), slots: 2 }, START).1 else {
+        panic!("two jobs are ready");
+    };
+    write_as_the_first_version(&mut connection, &scheduler, &grants).await;
+    connection.close().await.unwrap();
 
     let mut store = Store::open(&path).await.unwrap();
     let restored = Scheduler::restore(Policy::default(), store.load().await.unwrap(), START);
     assert_eq!(restored.violations(), Vec::<String>::new());
     assert_eq!(seen(&restored), seen(&scheduler));
     let mut world = World { folder, store, scheduler: restored, now: START, grants, events: Vec::new() };
-    let reader = world.reader().await;
-    assert_eq!(reader.evaluation(JobId(1)).await.unwrap(), None);
     let complete =
         Command::Complete { held: world.held(1), outcome: outcome(false), evaluation: Some(Box::new(evaluation())) };
     world.apply(complete).await;
     let second = world.grants[1].job;
-    assert_eq!(reader.evaluation(second).await.unwrap(), Some(evaluation()));
+    assert_eq!(world.reader().await.evaluation(second).await.unwrap(), Some(evaluation()));
     assert_eq!(
         seen(&Scheduler::restore(Policy::default(), world.store.load().await.unwrap(), START)),
         seen(&world.scheduler)
@@ -361,7 +412,7 @@ async fn readers_use_the_indexes() {
         events::AFTER,
         jobs::HASH_OF_LEASE,
         results::MANIFEST,
-        results::FILE_OF_SPEC,
+        results::FILE_OF_JOB,
         telemetry::POINTS,
         telemetry::LINES_FROM,
     ] {

@@ -5,30 +5,38 @@ use promptfield_core::scheduler::{WorkerDescription, WorkerRecord};
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
+use super::bulk::{Binding, bulk};
 use super::{Doing, StoreError, damaged};
 
-/// What a worker said of itself stays as it is; it registers anew to say something else.
-const UPSERT: &str = "INSERT INTO worker (id, name, host, slots, devices, backbones, version, state, registered_at) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO UPDATE SET state = excluded.state";
-const LOAD: &str =
-    "SELECT id, name, host, slots, devices, backbones, version, state, registered_at FROM worker ORDER BY id";
+bulk! {
+    /// What a worker said of itself stays as it is; it registers anew to say something else.
+    UPSERT, "insert or change workers",
+    "INSERT INTO worker (id, name, host, slots, devices, backbones, version, labels, memory_mib, state, registered_at)", 11,
+    " ON CONFLICT (id) DO UPDATE SET state = excluded.state"
+}
+const LOAD: &str = "SELECT id, name, host, slots, devices, backbones, version, labels, memory_mib, state, registered_at \
+     FROM worker ORDER BY id";
 
-pub(super) async fn upsert(connection: &mut SqliteConnection, record: &WorkerRecord) -> Result<(), StoreError> {
-    let description = &record.description;
-    sqlx::query(UPSERT)
-        .bind(record.id.0.cast_signed())
-        .bind(&description.name)
-        .bind(&description.host)
-        .bind((description.slots as u64).cast_signed())
-        .bind(serde_json::json!(description.devices).to_string())
-        .bind(serde_json::json!(description.backbones).to_string())
-        .bind(&description.version)
-        .bind(record.state.as_str())
-        .bind(record.registered_at.0)
-        .execute(connection)
-        .await
-        .doing("insert or change a worker")
-        .map(drop)
+pub(super) async fn upsert<'q>(
+    connection: &mut SqliteConnection,
+    records: &'q [&'q WorkerRecord],
+) -> Result<(), StoreError> {
+    let bind = |query: Binding<'q>, record: &'q &WorkerRecord| {
+        let description = &record.description;
+        query
+            .bind(record.id.0.cast_signed())
+            .bind(&description.name)
+            .bind(&description.host)
+            .bind((description.slots as u64).cast_signed())
+            .bind(serde_json::json!(description.devices).to_string())
+            .bind(serde_json::json!(description.backbones).to_string())
+            .bind(&description.version)
+            .bind(serde_json::json!(description.labels).to_string())
+            .bind(description.memory_mib.map(u64::cast_signed))
+            .bind(record.state.as_str())
+            .bind(record.registered_at.0)
+    };
+    UPSERT.run(connection, records, bind).await
 }
 
 #[derive(sqlx::FromRow)]
@@ -40,6 +48,8 @@ struct Row {
     devices: String,
     backbones: String,
     version: String,
+    labels: String,
+    memory_mib: Option<i64>,
     state: String,
     registered_at: i64,
 }
@@ -56,6 +66,8 @@ impl Row {
                 devices: serde_json::from_str(&self.devices).map_err(damaged("worker", id))?,
                 backbones: serde_json::from_str(&self.backbones).map_err(damaged("worker", id))?,
                 version: self.version,
+                labels: serde_json::from_str(&self.labels).map_err(damaged("worker", id))?,
+                memory_mib: self.memory_mib.map(i64::cast_unsigned),
             },
             state: self.state.parse().map_err(damaged("worker", id))?,
             registered_at: Timestamp(self.registered_at),

@@ -33,6 +33,8 @@ impl World {
             devices: vec!["cpu".into()],
             backbones: vec!["ViT-B/16".into()],
             version: "0".into(),
+            labels: Vec::new(),
+            memory_mib: None,
         };
         match self.writer.apply(Command::Register(description)).await {
             Ok(Reply::Registered(worker)) => worker,
@@ -65,7 +67,7 @@ fn submit() -> Command {
                 datasets = [\"dtd\"]\nseeds = [1]";
     let experiment = Experiment::from_toml(text, &known).unwrap();
     let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
-    Command::Submit { experiment: Box::new(experiment), jobs }
+    Command::Submit { experiment: Box::new(experiment), jobs, by: None }
 }
 
 fn granted(reply: Result<Reply, WriteError>) -> usize {

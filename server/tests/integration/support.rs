@@ -245,6 +245,8 @@ pub(crate) fn worker(name: &str) -> WorkerDescription {
         devices: vec!["cpu".into()],
         backbones: vec!["ViT-B/16".into()],
         version: promptfield_core::VERSION.into(),
+        labels: Vec::new(),
+        memory_mib: None,
     }
 }
 

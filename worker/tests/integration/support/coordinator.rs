@@ -82,6 +82,8 @@ impl Coordinator {
             devices: vec!["cpu".to_owned()],
             backbones: vec![BACKBONE.to_owned()],
             version: promptfield_core::VERSION.to_owned(),
+            labels: Vec::new(),
+            memory_mib: None,
         };
         answer(self.post("/workers").json(&description)).await;
     }

@@ -54,6 +54,8 @@ impl Host {
             },
             trainer: path("trainer"),
             threads_per_slot: Some(1),
+            labels: Vec::new(),
+            memory_mib: None,
         };
         Self { trainers: UnixListener::bind(path("trainer.socket")).unwrap(), folder, options }
     }

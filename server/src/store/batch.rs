@@ -1,0 +1,89 @@
+//! The scheduler's changes, sorted by what they write.
+//!
+//! A batch is one transaction, so that nobody sees it half done: of a job's several states in it only the last is written, and an
+//! attempt that begins and ends in it is written once. What is pointed at comes before what points at it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use promptfield_core::id::{ExperimentId, JobId, LeaseId, RecipeId, WorkerId};
+use promptfield_core::scheduler::{Change, Event, ExperimentRecord, JobChange, JobRecord, Link, WorkerRecord};
+use promptfield_core::spec::Recipe;
+use sqlx::sqlite::SqliteConnection;
+
+use super::attempts::{End, Start};
+use super::results::NewResult;
+use super::{StoreError, attempts, events, experiments, jobs, results, workers};
+
+#[derive(Default)]
+pub(super) struct Batch<'a> {
+    experiments: Vec<&'a ExperimentRecord>,
+    cancelled: BTreeMap<ExperimentId, bool>,
+    recipes: Vec<(RecipeId, &'a Arc<Recipe>)>,
+    workers: BTreeMap<WorkerId, &'a WorkerRecord>,
+    jobs: Vec<&'a JobRecord>,
+    links: Vec<&'a Link>,
+    changed: BTreeMap<JobId, &'a JobChange>,
+    ends: BTreeMap<LeaseId, End<'a>>,
+    starts: Vec<Start>,
+    results: Vec<NewResult<'a>>,
+    events: Vec<&'a Event>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn sorted(changes: &'a [Change]) -> Self {
+        let mut batch = Self::default();
+        for change in changes {
+            match change {
+                Change::ExperimentAdded(record) => batch.experiments.push(record),
+                Change::ExperimentCancelled { experiment, cancelled } => {
+                    batch.cancelled.insert(*experiment, *cancelled);
+                }
+                Change::RecipeAdded(id, recipe) => batch.recipes.push((*id, recipe)),
+                Change::JobAdded(record) => batch.jobs.push(record),
+                Change::JobsLinked(link) => batch.links.push(link),
+                Change::JobChanged(change) => {
+                    batch.changed.insert(change.job, change);
+                }
+                Change::AttemptStarted { lease, token, job, worker, at } => {
+                    batch.starts.push(Start { lease: *lease, token: *token, job: *job, worker: *worker, at: *at });
+                }
+                Change::AttemptEnded { lease, at, end, failure } => {
+                    batch.ends.insert(*lease, End { at: *at, how: *end, failure: failure.as_ref() });
+                }
+                Change::ResultRecorded { job, lease, result, manifest, evaluation } => {
+                    let (manifest, evaluation) = (manifest.as_deref(), evaluation.as_deref());
+                    batch.results.push(NewResult { job: *job, lease: *lease, result, manifest, evaluation });
+                }
+                Change::Worker(record) => {
+                    batch.workers.insert(record.id, record);
+                }
+                Change::Event(event) => batch.events.push(event),
+            }
+        }
+        batch
+    }
+
+    pub(super) async fn write(mut self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        experiments::insert(connection, &self.experiments).await?;
+        for (experiment, cancelled) in self.cancelled {
+            experiments::set_cancelled(connection, experiment, cancelled).await?;
+        }
+        jobs::insert_recipes(connection, &self.recipes).await?;
+        // Of one name, the earlier worker goes before the later one comes.
+        workers::upsert(connection, &self.workers.into_values().collect::<Vec<_>>()).await?;
+        jobs::insert(connection, &self.jobs).await?;
+        experiments::insert_links(connection, &self.links).await?;
+        // A job's earlier attempt ends before its next one begins.
+        let mut with_end = |start: Start| {
+            let end = self.ends.remove(&start.lease);
+            (start, end)
+        };
+        let starts: Vec<(Start, Option<End>)> = self.starts.into_iter().map(&mut with_end).collect();
+        attempts::set_ends(connection, &self.ends.into_iter().collect::<Vec<_>>()).await?;
+        attempts::insert(connection, &starts).await?;
+        jobs::update(connection, &self.changed.into_values().collect::<Vec<_>>()).await?;
+        results::insert(connection, &self.results).await?;
+        events::insert(connection, &self.events).await
+    }
+}
