@@ -23,7 +23,7 @@ use crate::trainer_wire::{Outcome, Progress};
 pub const PREFIX: &str = "/api/v1";
 
 /// What went wrong, as `application/problem+json` (RFC 9457).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Problem {
     /// A stable identifier of the kind of problem, relative to the API: `/problems/invalid-input`.
     #[serde(rename = "type")]
@@ -34,13 +34,16 @@ pub struct Problem {
     pub status: u16,
     /// This problem in a sentence.
     pub detail: String,
+    /// The request that had the problem, by its `x-request-id`: `urn:uuid:…`, or as the client gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// For bad input: every field that is wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
 }
 
 /// An experiment in a list, and the answer to its submission.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExperimentSummary {
     /// Its identifier.
     pub id: ExperimentId,
@@ -57,7 +60,7 @@ pub struct ExperimentSummary {
 }
 
 /// The answer to a submission.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SubmitResponse {
     /// Whether it's new; if not, the same one was submitted before, and nothing changed.
     pub created: bool,
@@ -67,7 +70,7 @@ pub struct SubmitResponse {
 }
 
 /// An experiment with what was asked for.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ExperimentDetail {
     /// The experiment.
     #[serde(flatten)]
@@ -77,7 +80,7 @@ pub struct ExperimentDetail {
 }
 
 /// One page of a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Page<T> {
     /// The entries.
     pub items: Vec<T>,
@@ -88,7 +91,7 @@ pub struct Page<T> {
 }
 
 /// A job in a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JobSummary {
     /// Its identifier.
     pub id: JobId,
@@ -111,7 +114,7 @@ pub struct JobSummary {
 }
 
 /// A job with all that is known of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JobDetail {
     /// The job.
     #[serde(flatten)]
@@ -129,7 +132,7 @@ pub struct JobDetail {
 }
 
 /// One try of a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AttemptSummary {
     /// The attempt's lease.
     pub lease: LeaseId,
@@ -146,14 +149,14 @@ pub struct AttemptSummary {
 }
 
 /// How many jobs a cancellation or a retry changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Changed {
     /// Jobs that are in another state now.
     pub changed: usize,
 }
 
 /// An experiment's results.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Results {
     /// The experiment.
     pub experiment: ExperimentSummary,
@@ -162,7 +165,7 @@ pub struct Results {
 }
 
 /// The answer to a worker's registration. The request is a [`WorkerDescription`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Registered {
     /// The worker's identifier until it is started again.
     pub worker: WorkerId,
@@ -171,7 +174,7 @@ pub struct Registered {
 }
 
 /// A worker in a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WorkerSummary {
     /// Its identifier.
     pub id: WorkerId,
@@ -189,7 +192,7 @@ pub struct WorkerSummary {
 }
 
 /// A worker with free slots asks for jobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseRequest {
     /// How many jobs it can take.
@@ -199,14 +202,14 @@ pub struct LeaseRequest {
 }
 
 /// The jobs that a worker got.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LeaseResponse {
     /// At most as many as it asked for; none if there were none in the time it would wait.
     pub leases: Vec<LeaseGrant>,
 }
 
 /// A job in a worker's hands.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LeaseGrant {
     /// The lease.
     pub lease: LeaseId,
@@ -225,7 +228,7 @@ pub struct LeaseGrant {
 }
 
 /// The training job whose checkpoint a job tests.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CheckpointSource {
     /// The training job: its folder lies below the same output root if both machines share one.
     pub spec: JobSpec,
@@ -234,7 +237,7 @@ pub struct CheckpointSource {
 }
 
 /// A lease is alive.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProgressReport {
     /// The lease's token.
@@ -251,7 +254,7 @@ pub struct ProgressReport {
 }
 
 /// Numbers of one training step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MetricPoint {
     /// The step, counted from 0 over all epochs.
     pub step: u64,
@@ -260,7 +263,7 @@ pub struct MetricPoint {
 }
 
 /// Consecutive lines of an attempt's log. Sending a chunk twice is harmless: lines are known by their number.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LogChunk {
     /// The number of the first line, counted from 0.
     pub first_line: u64,
@@ -269,14 +272,14 @@ pub struct LogChunk {
 }
 
 /// The answer to a progress report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Renewed {
     /// Milliseconds until the lease ends.
     pub ttl_ms: i64,
 }
 
 /// A job is complete.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CompletionReport {
     /// The lease's token.
@@ -289,7 +292,7 @@ pub struct CompletionReport {
 }
 
 /// An attempt failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FailureReport {
     /// The lease's token.
@@ -299,15 +302,69 @@ pub struct FailureReport {
 }
 
 /// A worker gives a job back unharmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseReport {
     /// The lease's token.
     pub token: FencingToken,
 }
 
+/// What a worker says of several leases in one request. Each report is dealt with for itself, in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reports {
+    /// At most [`MOST_REPORTS`].
+    pub reports: Vec<LeaseReport>,
+}
+
+/// The most reports in one request.
+pub const MOST_REPORTS: usize = 1000;
+
+/// What a worker says of one lease.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseReport {
+    /// The lease.
+    pub lease: LeaseId,
+    /// What is to be said.
+    pub report: Report,
+}
+
+/// The body of one of the lease's routes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// As for `/leases/{id}/progress`.
+    Progress(ProgressReport),
+    /// As for `/leases/{id}/complete`.
+    Complete(Box<CompletionReport>),
+    /// As for `/leases/{id}/fail`.
+    Fail(FailureReport),
+    /// As for `/leases/{id}/release`.
+    Release(ReleaseReport),
+}
+
+/// The answers to [`Reports`], in their order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ReportAnswers {
+    /// One for each report.
+    pub answers: Vec<ReportAnswer>,
+}
+
+/// What the lease's route would have answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportAnswer {
+    /// To a progress report.
+    Renewed(Renewed),
+    /// To the others.
+    Done,
+    /// The report changed nothing; `status` says of which kind the problem is.
+    Refused(Problem),
+}
+
 /// The metric points of a job's latest attempt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Metrics {
     /// By step.
     pub points: Vec<MetricPoint>,

@@ -10,7 +10,7 @@ use crate::input::{InvalidInput, from_json};
 use crate::outcome::TestResult;
 
 /// The test images of a job by their class, and by the class that each was taken for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Evaluation {
     /// The layout of this document; now [`Evaluation::FORMAT`].
     pub format: u32,
@@ -19,7 +19,7 @@ pub struct Evaluation {
 }
 
 /// One class.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ClassCounts {
     /// Its name.
     pub name: String,

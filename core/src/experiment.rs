@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{PartialSchema as _, ToSchema as _};
 
 use crate::dataset::{Catalogue, DEFAULT_SOURCE, all_of};
 use crate::hyper::Overrides;
@@ -14,7 +17,7 @@ use crate::names::{Precision, Protocol};
 use crate::spec::SpecHash;
 
 /// Methods × data sets × seeds × shots under one protocol.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Experiment {
     /// A name for people; two experiments may share one.
     pub name: String,
@@ -60,36 +63,77 @@ pub struct OverrideTable {
     pub datasets: BTreeMap<String, Overrides>,
 }
 
-/// The document as written: names unchecked, defaults not filled in.
-#[derive(Debug, Deserialize)]
+impl utoipa::PartialSchema for OverrideTable {
+    /// The keys of [`Overrides`], and any other key with such a table of its own.
+    fn schema() -> RefOr<Schema> {
+        match Overrides::schema() {
+            RefOr::T(Schema::Object(mut table)) => {
+                table.description = Some("Overrides for every job, and by data set for the jobs of one.".to_owned());
+                table.additional_properties = Some(Box::new(Ref::from_schema_name(Overrides::name()).into()));
+                table.into()
+            }
+            other => other,
+        }
+    }
+}
+
+impl utoipa::ToSchema for OverrideTable {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Overrides::name().into(), Overrides::schema()));
+        Overrides::schemas(schemas);
+    }
+}
+
+/// An experiment as written: names are checked when it's read, and what is absent gets the usual value.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Document {
+#[schema(as = ExperimentDocument)]
+pub struct Document {
+    /// A name for people; two experiments may share one.
     name: String,
+    /// The protocol.
+    #[schema(value_type = Protocol)]
     protocol: Value,
+    /// The methods, each once.
+    #[schema(value_type = Vec<Method>)]
     methods: Vec<Value>,
+    /// The data sets' keys, each once.
     datasets: Datasets,
+    /// Only under cross-dataset transfer: what is trained on.
     #[serde(default)]
     source: Option<String>,
+    /// The seeds, each once.
     #[serde(default = "default_seeds")]
     seeds: Vec<u64>,
+    /// Training images per class, each once.
     #[serde(default = "default_shots")]
     shots: Vec<u32>,
+    /// The backbone's name.
     backbone: String,
+    /// The arithmetic; `fp32` if absent.
     #[serde(default)]
+    #[schema(value_type = Option<Precision>)]
     precision: Option<Value>,
+    /// Jobs of greater priority run first.
     #[serde(default)]
     priority: i32,
+    /// At most so many of its jobs run at once; absent: as many as there is room for.
     #[serde(default)]
     max_running: Option<u32>,
+    /// Only workers that carry all of these labels get its jobs.
     #[serde(default)]
     labels: Vec<String>,
+    /// Values that replace the presets': for every job, and by data set.
     #[serde(default)]
+    #[schema(value_type = OverrideTable)]
     overrides: serde_json::Map<String, Value>,
+    /// Keys with several values each; every combination multiplies the matrix.
     #[serde(default)]
     sweep: BTreeMap<String, Vec<Value>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A list of data sets, or `all` for those of the protocol.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(untagged, expecting = "expected a list of data sets, or \"all\"")]
 enum Datasets {
     Word(String),

@@ -10,7 +10,7 @@ use crate::method::Method;
 macro_rules! hyperparameters {
     ($($(#[$doc:meta])* $key:ident: $type:ty),+; of some methods: $($(#[$some_doc:meta])* $some:ident: $some_type:ty),+ $(,)?) => {
         /// Single values that replace a preset's; a key that is absent leaves the preset's value.
-        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(deny_unknown_fields)]
         pub struct Overrides {
             $($(#[$doc])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $key: Option<$type>,)+
@@ -21,7 +21,7 @@ macro_rules! hyperparameters {
         }
 
         /// The resolved values that a job runs with. Keys that a job's method does not have are 0 or absent.
-        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(deny_unknown_fields)]
         pub struct Hyperparameters {
             $($(#[$doc])* pub $key: $type,)+
@@ -117,8 +117,9 @@ hyperparameters! {
 }
 
 /// When to evaluate during training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = EvaluationSchedule)]
 pub struct Evaluation {
     /// Evaluate after every so many epochs; 0: only at the end.
     pub every_epochs: u32,

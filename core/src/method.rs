@@ -6,6 +6,8 @@
 //! expressed.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 use crate::input::{InvalidInput, one_of};
 use crate::names::Protocol;
@@ -194,6 +196,15 @@ impl std::fmt::Display for Method {
         f.pad(self.key())
     }
 }
+
+impl utoipa::PartialSchema for Method {
+    fn schema() -> RefOr<Schema> {
+        let keys = Self::all().map(Self::key);
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(keys)).description(Some("A method.")).into()
+    }
+}
+
+impl utoipa::ToSchema for Method {}
 
 impl Serialize for Method {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

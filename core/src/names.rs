@@ -6,8 +6,8 @@ use crate::input::{InvalidInput, one_of};
 macro_rules! named {
     ($(#[$meta:meta])* $vis:vis enum $name:ident($what:literal) { $($(#[$doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        $vis enum $name { $($(#[$doc])* $variant),+ }
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, utoipa::ToSchema)]
+        $vis enum $name { $($(#[$doc])* #[schema(rename = $text)] $variant),+ }
 
         impl $name {
             /// Every value, in the order in which lists name them.

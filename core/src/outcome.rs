@@ -9,7 +9,7 @@ use crate::spec::{JobSpec, SpecHash};
 use crate::time::Timestamp;
 
 /// A job's numbers (method.md, section 4). Rates are in per cent.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TestResult {
     /// Images evaluated.
     pub total: u64,
@@ -27,7 +27,7 @@ pub struct TestResult {
 }
 
 /// `manifest.json` of a completed output folder: from a number back to everything it rests on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Manifest {
     /// The layout of this document; now [`Manifest::FORMAT`].
     pub format: u32,
@@ -61,7 +61,7 @@ impl Manifest {
 }
 
 /// Wall-clock seconds by part of a job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Seconds {
     /// Everything before the first step: reading weights, split and images' names.
     pub prepare: f64,
@@ -72,7 +72,7 @@ pub struct Seconds {
 }
 
 /// A file of an output folder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FileEntry {
     /// SHA-256, lower-case hexadecimal.
     pub sha256: String,
@@ -113,7 +113,7 @@ impl FailureClass {
 }
 
 /// Why an attempt or a job failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Failure {
     /// The kind of failure.
     pub class: FailureClass,

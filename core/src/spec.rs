@@ -11,7 +11,7 @@ use crate::names::{ClassSubset, Precision, Protocol, Stage};
 
 /// Everything that changes a job's number, and nothing that doesn't, but for [`JobSpec::config`] and
 /// [`Hyperparameters::eval`], which [`JobSpec::hash`] leaves out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {
     /// The method.
@@ -174,7 +174,8 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// SHA-256 of a specification; 64 lower-case hexadecimal digits as text.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, utoipa::ToSchema)]
+#[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
 pub struct SpecHash(pub [u8; 32]);
 
 impl std::fmt::Display for SpecHash {

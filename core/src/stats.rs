@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A mean, and how it varies over seeds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Summary {
     /// The mean.
     pub mean: f64,

@@ -84,7 +84,7 @@ pub enum Reply {
 }
 
 /// Where a running job stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Progress {
     /// Epochs completed.
     pub epoch: u32,
@@ -97,7 +97,7 @@ pub struct Progress {
 }
 
 /// A completed job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Outcome {
     /// The numbers.
     pub result: crate::outcome::TestResult,

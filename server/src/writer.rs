@@ -13,12 +13,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use promptfield_core::api::{LogChunk, MetricPoint};
 use promptfield_core::chain::chain;
 use promptfield_core::id::{Sequence, WorkerId};
 use promptfield_core::scheduler::{Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Scheduler};
 use promptfield_core::time::Timestamp;
-use promptfield_core::trainer_wire::Progress;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -47,11 +45,17 @@ pub(crate) enum WriteError {
 }
 
 type Answer = oneshot::Sender<Result<Reply, WriteError>>;
+/// The answers to several commands, or why none was carried out.
+type Answers = oneshot::Sender<Result<Vec<Result<Reply, Rejection>>, WriteError>>;
+/// A command, and what a running job reported with it.
+pub(crate) type Reported = (Command, Option<Telemetry>);
 type Look = Box<dyn FnOnce(&Scheduler, Timestamp) + Send>;
 
 enum Request {
-    /// A command, and what a running job reported with it.
-    Apply(Command, Option<Telemetry>, Answer),
+    /// A command.
+    Apply(Command, Answer),
+    /// What a worker says of several leases.
+    ApplyAll(Vec<Reported>, Answers),
     /// A worker wants jobs, and waits for them.
     Poll(Poll),
     /// Can the database be written?
@@ -105,20 +109,14 @@ impl Writer {
 
     /// Carries a command out.
     pub(crate) async fn apply(&self, command: Command) -> Result<Reply, WriteError> {
-        self.ask(|answer| Request::Apply(command, None, answer)).await
+        self.ask(|answer| Request::Apply(command, answer)).await
     }
 
-    /// Renews a lease and keeps what its job reported.
-    pub(crate) async fn report(
-        &self,
-        held: Held,
-        progress: Option<Progress>,
-        metrics: Vec<MetricPoint>,
-        log: Option<LogChunk>,
-    ) -> Result<Reply, WriteError> {
-        let telemetry = Telemetry { lease: held.lease, metrics, log };
-        let telemetry = (!telemetry.is_empty()).then_some(telemetry);
-        self.ask(|answer| Request::Apply(Command::Progress { held, progress }, telemetry, answer)).await
+    /// Carries several commands out, each for itself, and keeps what jobs reported with those that were not refused.
+    pub(crate) async fn apply_all(&self, reported: Vec<Reported>) -> Result<Vec<Result<Reply, Rejection>>, WriteError> {
+        let (answers, replies) = oneshot::channel();
+        self.inbox.send(Request::ApplyAll(reported, answers)).await.map_err(|_| WriteError::Stopping)?;
+        replies.await.map_err(|_| WriteError::Stopping)?
     }
 
     /// Grants a worker jobs; waits up to `wait` for the first.
@@ -179,6 +177,7 @@ struct Task {
 struct Batch {
     writes: Writes,
     answers: Vec<(Answer, Result<Reply, Rejection>)>,
+    several: Vec<(Answers, Vec<Result<Reply, Rejection>>)>,
     looks: Vec<Look>,
     polls: Vec<Poll>,
     /// A job may have become ready.
@@ -244,10 +243,18 @@ impl Task {
         }
         for request in requests.drain(..) {
             match request {
-                Request::Apply(command, telemetry, answer) => {
+                Request::Apply(command, answer) => {
                     let reply = batch.apply(&mut scheduler, command, now);
-                    batch.writes.telemetry.extend(telemetry.filter(|_| reply.is_ok()));
                     batch.answers.push((answer, reply));
+                }
+                Request::ApplyAll(reported, answers) => {
+                    let mut replies = Vec::with_capacity(reported.len());
+                    for (command, telemetry) in reported {
+                        let reply = batch.apply(&mut scheduler, command, now);
+                        batch.writes.telemetry.extend(telemetry.filter(|_| reply.is_ok()));
+                        replies.push(reply);
+                    }
+                    batch.several.push((answers, replies));
                 }
                 Request::Poll(poll) => batch.polls.push(poll),
                 Request::Probe(answer) => {
@@ -326,6 +333,10 @@ impl Task {
                     .extend(grants.iter().map(|Grant { lease, token, .. }| Held { lease: *lease, token: *token }));
             }
         }
+        for (answers, replies) in batch.several {
+            // Who asked may be gone.
+            let _ = answers.send(Ok(replies));
+        }
         for look in batch.looks {
             look(&scheduler, now);
         }
@@ -340,13 +351,20 @@ fn not_stored(error: &StoreError, batch: Batch) {
         // Refusals too: they may rest on changes that were not stored.
         let _ = answer.send(Err(WriteError::NotStored));
     }
+    for (answers, _) in batch.several {
+        let _ = answers.send(Err(WriteError::NotStored));
+    }
 }
 
 /// Answers requests while there is no state to ask.
 fn refuse(requests: impl Iterator<Item = Request>) {
     for request in requests {
         let answer = match request {
-            Request::Apply(_, _, answer) | Request::Probe(answer) | Request::Poll(Poll { answer, .. }) => answer,
+            Request::ApplyAll(_, answers) => {
+                let _ = answers.send(Err(WriteError::NotStored));
+                continue;
+            }
+            Request::Apply(_, answer) | Request::Probe(answer) | Request::Poll(Poll { answer, .. }) => answer,
             // Its sender sees that it was dropped.
             Request::Look(_) => continue,
         };

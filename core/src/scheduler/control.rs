@@ -59,6 +59,7 @@ impl Scheduler {
         }
         if let Some(lease) = entry.record.state.lease().map(|lease| lease.id) {
             self.end_attempt(lease, AttemptEnd::Cancelled, None, now);
+            self.forget_attempt(job);
         }
         self.set_state(job, JobState::Cancelled, None, now);
         true

@@ -8,7 +8,7 @@ use crate::id::JobId;
 use crate::time::Timestamp;
 
 /// An answer for a person, with the state it rests on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Explanation {
     /// The job.
     pub job: JobId,

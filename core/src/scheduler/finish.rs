@@ -45,6 +45,7 @@ impl Scheduler {
             return Err(self.stale(held, job));
         }
         self.end_attempt(held.lease, AttemptEnd::Failed, Some(failure.clone()), now);
+        self.forget_attempt(job);
         self.attempt_failed(job, failure, now);
         Ok(Reply::Done)
     }

@@ -186,6 +186,7 @@ impl Scheduler {
         };
         self.seen(worker, now)?;
         self.end_attempt(held.lease, AttemptEnd::Released, None, now);
+        self.forget_attempt(job);
         self.set_state(job, JobState::Queued { not_before: now }, Some("the worker released it".into()), now);
         Ok(Reply::Done)
     }
@@ -206,6 +207,7 @@ impl Scheduler {
         for job in held.clone() {
             if let Some(lease) = self.jobs.get(job).and_then(|entry| entry.record.state.lease()).map(|lease| lease.id) {
                 self.end_attempt(lease, AttemptEnd::Released, None, now);
+                self.forget_attempt(job);
                 self.set_state(job, JobState::Queued { not_before: now }, Some("the worker left".into()), now);
             }
         }
@@ -265,6 +267,9 @@ impl Scheduler {
             };
             let failure = Failure { class: FailureClass::WorkerLost, reason: reason.to_owned() };
             self.end_attempt(lease, AttemptEnd::Failed, Some(failure.clone()), now);
+            if state == WorkerState::Gone {
+                self.forget_attempt(job);
+            }
             self.attempt_failed(job, failure, now);
         }
         self.note_worker(worker, now);
@@ -290,6 +295,13 @@ impl Scheduler {
         self.changes.push(Change::AttemptEnded { lease, at: now, end, failure });
     }
 
+    /// Nothing that comes later under a job's latest lease is heard: its holder has said itself that it's over, or is no more.
+    pub(super) fn forget_attempt(&mut self, job: JobId) {
+        if let Some(entry) = self.jobs.get_mut(job) {
+            entry.record.latest = None;
+        }
+    }
+
     pub(super) fn holder(&self, job: JobId) -> Option<WorkerId> {
         self.jobs.get(job)?.record.state.lease().map(|lease| lease.worker)
     }
@@ -300,7 +312,7 @@ impl Scheduler {
         let job = place.and_then(|place| self.leases.get(place));
         let unknown = |reason: &str| Rejection::Stale { lease: held.lease, reason: reason.to_owned() };
         let job = job.ok_or_else(|| unknown("there is no such lease"))?;
-        let job = job.ok_or_else(|| unknown("its job was leased again"))?;
+        let job = job.ok_or_else(|| unknown("it is over"))?;
         let latest = self.jobs.get(job).and_then(|entry| entry.record.latest());
         if latest.is_some_and(|attempt| attempt.held == held) { Ok(job) } else { Err(self.stale(held, job)) }
     }

@@ -208,6 +208,12 @@ impl Scheduler {
         self.job(self.jobs.with_hash(hash)?)
     }
 
+    /// The job of a lease, unless an earlier run granted it and the job was leased anew since.
+    pub fn job_of(&self, lease: LeaseId) -> Option<&JobRecord> {
+        let place = usize::try_from(lease.0.checked_sub(1)?).ok()?;
+        self.job((*self.leases.get(place)?)?)
+    }
+
     /// An experiment with its jobs by state.
     pub fn experiment(&self, id: ExperimentId) -> Option<(&ExperimentRecord, &Counts)> {
         self.experiments.get(&id).map(|entry| (&entry.record, &entry.counts))

@@ -201,6 +201,26 @@ fn a_worker_that_was_cut_off_goes_on_if_nobody_took_its_job() {
 }
 
 #[test]
+fn a_heartbeat_that_comes_after_its_lease_s_end_takes_nothing_back() {
+    let mut world = World::new();
+    world.submit(experiment("x", ONE_SEED));
+    for end in [
+        |grant: &Grant| Command::Release { held: held(grant) },
+        |grant: &Grant| fails(grant, FailureClass::TrainerDied),
+        |grant: &Grant| Command::CancelJob(grant.job),
+    ] {
+        let worker = world.register("w");
+        let grant = world.lease(worker, 1).remove(0);
+        world.apply(end(&grant)).unwrap();
+        let retried = world.apply(Command::RetryJob(grant.job));
+        let late = world.apply(Command::Progress { held: held(&grant), progress: None });
+        assert!(matches!(late, Err(Rejection::Stale { .. })), "{late:?} after {retried:?}");
+        world.pass(60_000);
+        assert_eq!(world.state(grant.job), JobStateName::Queued);
+    }
+}
+
+#[test]
 fn failures_back_off_and_end_at_the_fifth() {
     let mut world = World::new();
     let id = world.submit(experiment("x", ONE_SEED)).experiment;

@@ -13,7 +13,7 @@ use crate::names::ClassSubset;
 use crate::stats::Summary;
 
 /// The base-to-new table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct BaseToNew {
     /// One row for each data set, method, shots and variant, in that order.
     pub rows: Vec<BaseToNewRow>,
@@ -25,7 +25,7 @@ pub struct BaseToNew {
 }
 
 /// A line of the base-to-new table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct BaseToNewRow {
     /// The data set; `None` for the average.
     pub dataset: Option<String>,

@@ -15,7 +15,7 @@ use crate::published::{Numbers, Published};
 use crate::stats::Summary;
 
 /// The published numbers of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Comparison {
     /// Accuracy on the base classes.
     pub base: Beside,
@@ -26,7 +26,7 @@ pub struct Comparison {
 }
 
 /// A published number beside one of ours, in per cent.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Beside {
     /// The published number.
     pub published: f64,

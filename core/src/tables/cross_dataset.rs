@@ -10,7 +10,7 @@ use crate::method::Method;
 use crate::names::Stage;
 
 /// The cross-dataset table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CrossDataset {
     /// The data set that was trained on.
     pub source: Option<String>,
@@ -21,7 +21,7 @@ pub struct CrossDataset {
 }
 
 /// A method's line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CrossDatasetRow {
     /// The method.
     pub method: Method,

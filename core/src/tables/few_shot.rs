@@ -8,7 +8,7 @@ use super::{Cell, Collected, Entry, Grid, csv_field, method_words, place, summar
 use crate::method::Method;
 
 /// The few-shot table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FewShot {
     /// The columns: training images per class; 0 for methods that learn nothing.
     pub shots: Vec<u32>,
@@ -19,7 +19,7 @@ pub struct FewShot {
 }
 
 /// A method's line on one data set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FewShotRow {
     /// The data set; `None` for the average.
     pub dataset: Option<String>,

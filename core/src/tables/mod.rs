@@ -42,7 +42,7 @@ pub struct Entry<'a> {
 }
 
 /// A protocol's table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "protocol", rename_all = "snake_case")]
 pub enum ResultTable {
     /// Base and new accuracy and their harmonic mean.
@@ -54,7 +54,7 @@ pub enum ResultTable {
 }
 
 /// A number of the table and what it rests on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Cell {
     /// The mean over the seeds that are in; in an average row, over the cells' means. The deviation is over the seeds for which
     /// every part is in.

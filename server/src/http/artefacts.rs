@@ -8,10 +8,26 @@ use tokio_util::io::ReaderStream;
 
 use super::Shared;
 use super::extract::content_length;
-use super::problem::ApiError;
+use super::problem::{ApiError, answer};
 use crate::artefacts::{ArtefactError, ArtefactHash, MOST_BYTES};
 
 /// Keeps a file: 201 if it's new, 204 if it was here.
+#[utoipa::path(
+    put,
+    path = "/artefacts/{sha256}",
+    operation_id = "put_artefact",
+    tag = "artefacts",
+    params(("sha256" = String, Path, description = "The file's SHA-256: 64 lower-case hexadecimal digits.")),
+    request_body(content = String, content_type = "application/octet-stream", description = "The file."),
+    responses(
+        (status = 201, description = "It is kept."),
+        (status = 204, description = "It was here."),
+        answer::Unreadable,
+        answer::TooLarge,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["work"])),
+)]
 pub(super) async fn put(
     State(app): Shared,
     Path(hash): Path<String>,
@@ -26,6 +42,19 @@ pub(super) async fn put(
 }
 
 /// Sends a file.
+#[utoipa::path(
+    get,
+    path = "/artefacts/{sha256}",
+    operation_id = "get_artefact",
+    tag = "artefacts",
+    params(("sha256" = String, Path, description = "The file's SHA-256: 64 lower-case hexadecimal digits.")),
+    responses(
+        (status = 200, description = "The file.", body = String, content_type = "application/octet-stream"),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["read"])),
+)]
 pub(super) async fn get(State(app): Shared, Path(hash): Path<String>) -> Result<Response, ApiError> {
     let hash: ArtefactHash = hash.parse().map_err(ApiError::Unreadable)?;
     let Some((file, length)) = app.artefacts.get(&hash).await? else {

@@ -19,7 +19,7 @@ use promptfield_core::scheduler::Event;
 use tokio::sync::watch;
 
 use super::Shared;
-use super::problem::ApiError;
+use super::problem::{ApiError, answer};
 use crate::store::Reader;
 
 const PAGE: u32 = 500;
@@ -27,6 +27,18 @@ const PAGE: u32 = 500;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Sends events from now on, or those after `Last-Event-ID`. What happens after the answer's head has come is in the stream.
+#[utoipa::path(
+    get,
+    path = "/events",
+    operation_id = "follow_events",
+    tag = "events",
+    params(("Last-Event-ID" = Option<Sequence>, Header, description = "The last event that was seen; without it, events from now on.")),
+    responses(
+        (status = 200, description = "Events as they happen, for as long as both sides stay.", body = Event, content_type = "text/event-stream"),
+        answer::Unreadable,
+    ),
+    security(("bearer" = ["read"])),
+)]
 pub(super) async fn follow(State(app): Shared, headers: HeaderMap) -> Result<impl IntoResponse, ApiError> {
     let news = app.writer.sequence();
     let end = *news.borrow();

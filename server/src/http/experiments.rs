@@ -10,9 +10,10 @@ use axum::response::{IntoResponse, Response};
 use promptfield_core::api::{
     Changed, ExperimentDetail, ExperimentSummary, JobSummary, PREFIX, Page, Results, SubmitResponse,
 };
-use promptfield_core::experiment::Experiment;
+use promptfield_core::experiment::{Document, Experiment};
 use promptfield_core::id::ExperimentId;
 use promptfield_core::matrix;
+use promptfield_core::names::known_name;
 use promptfield_core::outcome::TestResult;
 use promptfield_core::published::Reference;
 use promptfield_core::scheduler::{
@@ -21,10 +22,11 @@ use promptfield_core::scheduler::{
 use promptfield_core::spec::{CompactSpec, JobSpec};
 use promptfield_core::tables::{Entry, Format, ResultTable};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::extract::{Id, JsonBody, Params};
 use super::page::WindowParams;
-use super::problem::ApiError;
+use super::problem::{ApiError, answer};
 use super::{Shared, jobs};
 
 fn summary(record: &ExperimentRecord, counts: &Counts) -> ExperimentSummary {
@@ -43,6 +45,21 @@ fn find(scheduler: &Scheduler, id: ExperimentId) -> Result<(&ExperimentRecord, &
 }
 
 /// Takes an experiment: 201 if it's new, 200 if it was submitted before.
+#[utoipa::path(
+    post,
+    path = "/experiments",
+    operation_id = "submit_experiment",
+    tag = "experiments",
+    request_body = Document,
+    responses(
+        (status = 201, description = "It is new.", body = SubmitResponse),
+        (status = 200, description = "The same experiment was submitted before; nothing changed.", body = SubmitResponse),
+        answer::Unreadable,
+        answer::TooLarge,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["submit"])),
+)]
 pub(super) async fn submit(
     State(app): Shared,
     JsonBody(document): JsonBody<serde_json::Value>,
@@ -72,6 +89,18 @@ pub(super) async fn submit(
 }
 
 /// All experiments, oldest first.
+#[utoipa::path(
+    get,
+    path = "/experiments",
+    operation_id = "list_experiments",
+    tag = "experiments",
+    params(WindowParams),
+    responses(
+        (status = 200, description = "A page of the list.", body = Page<ExperimentSummary>),
+        answer::Unreadable,
+    ),
+    security(("bearer" = ["read"])),
+)]
 pub(super) async fn list(
     State(app): Shared,
     Params(window): Params<WindowParams>,
@@ -84,6 +113,19 @@ pub(super) async fn list(
 }
 
 /// One experiment with what was asked for.
+#[utoipa::path(
+    get,
+    path = "/experiments/{id}",
+    operation_id = "get_experiment",
+    tag = "experiments",
+    params(("id" = ExperimentId, Path, description = "The experiment's identifier.")),
+    responses(
+        (status = 200, description = "The experiment.", body = ExperimentDetail),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["read"])),
+)]
 pub(super) async fn show(State(app): Shared, Id(id): Id<ExperimentId>) -> Result<Json<ExperimentDetail>, ApiError> {
     let found = app.writer.look(move |scheduler, _| {
         let (record, counts) = find(scheduler, id)?;
@@ -94,26 +136,71 @@ pub(super) async fn show(State(app): Shared, Id(id): Id<ExperimentId>) -> Result
 }
 
 /// Cancels the jobs that no other experiment wants.
+#[utoipa::path(
+    post,
+    path = "/experiments/{id}/cancel",
+    operation_id = "cancel_experiment",
+    tag = "experiments",
+    params(("id" = ExperimentId, Path, description = "The experiment's identifier.")),
+    responses(
+        (status = 200, description = "How many jobs were cancelled.", body = Changed),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["submit"])),
+)]
 pub(super) async fn cancel(State(app): Shared, Id(id): Id<ExperimentId>) -> Result<Json<Changed>, ApiError> {
     jobs::changed(app.writer.apply(Command::CancelExperiment(id)).await?)
 }
 
 /// Queues the failed and cancelled jobs again.
+#[utoipa::path(
+    post,
+    path = "/experiments/{id}/retry",
+    operation_id = "retry_experiment",
+    tag = "experiments",
+    params(("id" = ExperimentId, Path, description = "The experiment's identifier.")),
+    responses(
+        (status = 200, description = "How many jobs are queued again.", body = Changed),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["submit"])),
+)]
 pub(super) async fn retry(State(app): Shared, Id(id): Id<ExperimentId>) -> Result<Json<Changed>, ApiError> {
     jobs::changed(app.writer.apply(Command::RetryExperiment(id)).await?)
 }
 
 /// The query of [`jobs()`].
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct JobsParams {
+    /// Only jobs in this state.
     state: Option<JobStateName>,
+    /// Only jobs on this data set.
     dataset: Option<String>,
+    /// The `next` of an earlier page.
     cursor: Option<String>,
+    /// The most entries of a page.
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<String>,
 }
 
 /// An experiment's jobs in the order of its matrix, each once.
+#[utoipa::path(
+    get,
+    path = "/experiments/{id}/jobs",
+    operation_id = "list_jobs_of_experiment",
+    tag = "experiments",
+    params(("id" = ExperimentId, Path, description = "The experiment's identifier."), JobsParams),
+    responses(
+        (status = 200, description = "A page of the list.", body = Page<JobSummary>),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["read"])),
+)]
 pub(super) async fn jobs(
     State(app): Shared,
     Id(id): Id<ExperimentId>,
@@ -122,23 +209,36 @@ pub(super) async fn jobs(
     let JobsParams { state, dataset, cursor, limit } = params;
     let window = WindowParams { cursor, limit }.window().map_err(ApiError::Unreadable)?;
     let page = app.writer.look(move |scheduler, _| {
-        find(scheduler, id)?;
+        let (record, _) = find(scheduler, id)?;
+        if let Some(dataset) = &dataset
+            && let Err(error) = known_name("dataset", dataset, datasets_of(&record.experiment))
+        {
+            return Ok(Err(error));
+        }
         let mut seen = HashSet::new();
         let wanted = |job: &&JobRecord| {
             state.is_none_or(|state| job.state.name() == state)
                 && dataset.as_ref().is_none_or(|dataset| job.spec.recipe.dataset == *dataset)
                 && seen.insert(job.id)
         };
-        Ok::<_, Rejection>(window.cut(scheduler.jobs_of(id).map(|(job, _)| job), wanted, jobs::summary))
+        Ok::<_, Rejection>(Ok(window.cut(scheduler.jobs_of(id).map(|(job, _)| job), wanted, jobs::summary)))
     });
-    Ok(Json(page.await??))
+    page.await??.map(Json).map_err(ApiError::Unreadable)
+}
+
+/// The data sets that an experiment's jobs can be on.
+fn datasets_of(experiment: &Experiment) -> impl Iterator<Item = &str> + Clone {
+    experiment.datasets.iter().chain(&experiment.source).map(String::as_str)
 }
 
 /// The query of [`results()`].
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ResultsParams {
+    /// How to print the table; `json` if absent.
     format: Option<Format>,
+    /// What to put beside the rows.
     compare: Option<Reference>,
 }
 
@@ -151,6 +251,25 @@ struct Cell<S> {
 }
 
 /// The paper's table.
+#[utoipa::path(
+    get,
+    path = "/experiments/{id}/results",
+    operation_id = "get_results",
+    tag = "experiments",
+    params(("id" = ExperimentId, Path, description = "The experiment's identifier."), ResultsParams),
+    responses(
+        (status = 200, description = "The table, in the format that was asked for.", content(
+            (Results = "application/json"),
+            (String = "text/csv"),
+            (String = "text/markdown"),
+            (String = "text/x-tex"),
+        )),
+        answer::Unreadable,
+        answer::NotFound,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["read"])),
+)]
 pub(super) async fn results(
     State(app): Shared,
     Id(id): Id<ExperimentId>,

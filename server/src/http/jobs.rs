@@ -12,7 +12,7 @@ use promptfield_core::id::{JobId, LeaseId};
 use promptfield_core::scheduler::{Command, Explanation, JobRecord, JobState, Rejection, Reply};
 
 use super::extract::Id;
-use super::problem::ApiError;
+use super::problem::{ApiError, answer};
 use super::{App, Shared};
 use crate::store::{Reader, StoreError};
 
@@ -46,6 +46,19 @@ pub(super) fn changed(reply: Reply) -> Result<Json<Changed>, ApiError> {
 }
 
 /// A job with its attempts and where its numbers come from.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}",
+    operation_id = "get_job",
+    tag = "jobs",
+    params(("id" = JobId, Path, description = "The job's identifier.")),
+    responses(
+        (status = 200, description = "The job.", body = JobDetail),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["read"])),
+)]
 pub(super) async fn show(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<JobDetail>, ApiError> {
     let record = app.writer.look(move |scheduler, _| scheduler.job(id).cloned()).await?.ok_or(Rejection::NoJob(id))?;
     let (attempts, manifest) = tokio::try_join!(app.reader.attempts(id), app.reader.manifest(id))?;
@@ -60,6 +73,19 @@ pub(super) async fn show(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<J
 }
 
 /// A job's numbers by class.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/evaluation",
+    operation_id = "get_evaluation",
+    tag = "jobs",
+    params(("id" = JobId, Path, description = "The job's identifier.")),
+    responses(
+        (status = 200, description = "Its numbers by class.", body = Evaluation),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["read"])),
+)]
 pub(super) async fn evaluation(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Evaluation>, ApiError> {
     let find = app.writer.look(move |scheduler, _| scheduler.job(id).map(|job| job.state.result().is_some()));
     let has_result = find.await?.ok_or(Rejection::NoJob(id))?;
@@ -72,16 +98,55 @@ pub(super) async fn evaluation(State(app): Shared, Id(id): Id<JobId>) -> Result<
 }
 
 /// Why a job waits, or why it failed.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/explain",
+    operation_id = "explain_job",
+    tag = "jobs",
+    params(("id" = JobId, Path, description = "The job's identifier.")),
+    responses(
+        (status = 200, description = "Why.", body = Explanation),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["read"])),
+)]
 pub(super) async fn explain(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Explanation>, ApiError> {
     Ok(Json(app.writer.look(move |scheduler, now| scheduler.explain(id, now)).await??))
 }
 
 /// Cancels a job and the tests of its checkpoint.
+#[utoipa::path(
+    post,
+    path = "/jobs/{id}/cancel",
+    operation_id = "cancel_job",
+    tag = "jobs",
+    params(("id" = JobId, Path, description = "The job's identifier.")),
+    responses(
+        (status = 200, description = "How many jobs were cancelled.", body = Changed),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["submit"])),
+)]
 pub(super) async fn cancel(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Changed>, ApiError> {
     changed(app.writer.apply(Command::CancelJob(id)).await?)
 }
 
 /// Queues a failed or cancelled job again.
+#[utoipa::path(
+    post,
+    path = "/jobs/{id}/retry",
+    operation_id = "retry_job",
+    tag = "jobs",
+    params(("id" = JobId, Path, description = "The job's identifier.")),
+    responses(
+        (status = 200, description = "How many jobs are queued again.", body = Changed),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["submit"])),
+)]
 pub(super) async fn retry(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Changed>, ApiError> {
     changed(app.writer.apply(Command::RetryJob(id)).await?)
 }
@@ -91,6 +156,19 @@ async fn latest_attempt(app: &App, id: JobId) -> Result<Option<LeaseId>, ApiErro
 }
 
 /// The metric points of a job's latest attempt.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/metrics",
+    operation_id = "get_metrics_of_job",
+    tag = "jobs",
+    params(("id" = JobId, Path, description = "The job's identifier.")),
+    responses(
+        (status = 200, description = "Numbers by step; none before the first attempt.", body = Metrics),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["read"])),
+)]
 pub(super) async fn metrics(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Metrics>, ApiError> {
     let points = match latest_attempt(&app, id).await? {
         Some(attempt) => app.reader.metric_points(attempt).await?,
@@ -100,6 +178,19 @@ pub(super) async fn metrics(State(app): Shared, Id(id): Id<JobId>) -> Result<Jso
 }
 
 /// The log of a job's latest attempt, as far as it has come; empty before the first.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/log",
+    operation_id = "get_log",
+    tag = "jobs",
+    params(("id" = JobId, Path, description = "The job's identifier.")),
+    responses(
+        (status = 200, description = "The lines.", body = String, content_type = "text/plain; charset=utf-8"),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["read"])),
+)]
 pub(super) async fn log(State(app): Shared, Id(id): Id<JobId>) -> Result<Response, ApiError> {
     let attempt = latest_attempt(&app, id).await?;
     let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];

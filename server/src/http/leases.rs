@@ -1,23 +1,27 @@
 //! `/workers/{id}/lease` and `/leases`: what a worker does.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use promptfield_core::api::{
-    CheckpointSource, CompletionReport, FailureReport, LeaseGrant, LeaseRequest, LeaseResponse, ProgressReport,
-    ReleaseReport, Renewed,
+    CheckpointSource, CompletionReport, FailureReport, LeaseGrant, LeaseReport, LeaseRequest, LeaseResponse,
+    MOST_REPORTS, ProgressReport, ReleaseReport, Renewed, Report, ReportAnswer, ReportAnswers, Reports,
 };
 use promptfield_core::id::{LeaseId, WorkerId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
 use promptfield_core::outcome::TestResult;
 use promptfield_core::scheduler::{Command, Grant, Held, Reply};
+use promptfield_core::spec::SpecHash;
 
 use super::extract::{Id, JsonBody};
-use super::problem::ApiError;
+use super::problem::{ApiError, answer};
 use super::{App, Shared};
+use crate::store::Telemetry;
+use crate::writer::Reported;
 
 /// The longest poll. A worker that waits is also never silent for as long as a lease.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -26,6 +30,22 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const MOST: u64 = 1 << 53;
 
 /// Grants jobs; waits for them as long as the worker likes, within limits.
+#[utoipa::path(
+    post,
+    path = "/workers/{id}/lease",
+    operation_id = "lease_jobs",
+    tag = "leases",
+    params(("id" = WorkerId, Path, description = "The worker's identifier.")),
+    request_body = LeaseRequest,
+    responses(
+        (status = 200, description = "The jobs; none if there were none in time.", body = LeaseResponse),
+        answer::Unreadable,
+        answer::UnknownWorker,
+        answer::TooLarge,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["work"])),
+)]
 pub(super) async fn lease(
     State(app): Shared,
     Id(worker): Id<WorkerId>,
@@ -65,46 +85,56 @@ async fn put_into_words(app: &App, grant: Grant) -> Result<LeaseGrant, ApiError>
 }
 
 /// Renews a lease, and keeps numbers and log lines.
+#[utoipa::path(
+    post,
+    path = "/leases/{id}/progress",
+    operation_id = "report_progress",
+    tag = "leases",
+    params(("id" = LeaseId, Path, description = "The lease's identifier.")),
+    request_body = ProgressReport,
+    responses(
+        (status = 200, description = "The lease is renewed.", body = Renewed),
+        answer::Unreadable,
+        answer::StaleLease,
+        answer::TooLarge,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["work"])),
+)]
 pub(super) async fn progress(
     State(app): Shared,
     Id(lease): Id<LeaseId>,
     JsonBody(report): JsonBody<ProgressReport>,
 ) -> Result<Json<Renewed>, ApiError> {
-    let ProgressReport { token, progress, metrics, log } = report;
-    if let Some((i, point)) = metrics.iter().enumerate().find(|(_, point)| point.step > MOST) {
-        let expected = format!("a whole number from 0 to {MOST}");
-        return Err(ApiError::Invalid(InvalidInput::new(format!("metrics[{i}].step"), point.step, expected)));
-    }
-    if let Some(log) = log.as_ref().filter(|log| log.first_line > MOST) {
-        let expected = format!("a whole number from 0 to {MOST}");
-        return Err(ApiError::Invalid(InvalidInput::new("log.first_line", log.first_line, expected)));
-    }
-    match app.writer.report(Held { lease, token }, progress, metrics, log).await? {
+    match one(&app, lease, Report::Progress(report)).await? {
         Reply::Renewed { ttl_ms } => Ok(Json(Renewed { ttl_ms })),
         other => Err(ApiError::unexpected(&other)),
     }
 }
 
 /// Records a job's result, once.
+#[utoipa::path(
+    post,
+    path = "/leases/{id}/complete",
+    operation_id = "complete",
+    tag = "leases",
+    params(("id" = LeaseId, Path, description = "The lease's identifier.")),
+    request_body = CompletionReport,
+    responses(
+        (status = 204, description = "The result is recorded, by this report or an earlier one."),
+        answer::Unreadable,
+        answer::StaleLease,
+        answer::TooLarge,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["work"])),
+)]
 pub(super) async fn complete(
     State(app): Shared,
     Id(lease): Id<LeaseId>,
     JsonBody(report): JsonBody<CompletionReport>,
 ) -> Result<StatusCode, ApiError> {
-    let CompletionReport { token, outcome, evaluation } = report;
-    check(&outcome.result).map_err(|error| ApiError::Invalid(error.under("outcome.result")))?;
-    if let Some(evaluation) = &evaluation {
-        evaluation.check(&outcome.result).map_err(|error| ApiError::Invalid(error.under("evaluation")))?;
-    }
-    if let Some(manifest) = &outcome.manifest
-        && let Some(hash) = app.reader.hash_of_lease(lease).await?
-        && manifest.spec_hash != hash
-    {
-        let expected = format!("{hash}, the identity of the lease's job");
-        return Err(ApiError::Invalid(InvalidInput::new("outcome.manifest.spec_hash", manifest.spec_hash, expected)));
-    }
-    let (held, outcome, evaluation) = (Held { lease, token }, Box::new(outcome), evaluation.map(Box::new));
-    app.writer.apply(Command::Complete { held, outcome, evaluation }).await?;
+    one(&app, lease, Report::Complete(Box::new(report))).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -128,22 +158,164 @@ fn check(result: &TestResult) -> Result<(), InvalidInput> {
 }
 
 /// Ends an attempt without a result.
+#[utoipa::path(
+    post,
+    path = "/leases/{id}/fail",
+    operation_id = "fail",
+    tag = "leases",
+    params(("id" = LeaseId, Path, description = "The lease's identifier.")),
+    request_body = FailureReport,
+    responses(
+        (status = 204, description = "The attempt has ended."),
+        answer::Unreadable,
+        answer::StaleLease,
+        answer::TooLarge,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["work"])),
+)]
 pub(super) async fn fail(
     State(app): Shared,
     Id(lease): Id<LeaseId>,
     JsonBody(report): JsonBody<FailureReport>,
 ) -> Result<StatusCode, ApiError> {
-    let FailureReport { token, failure } = report;
-    app.writer.apply(Command::Fail { held: Held { lease, token }, failure }).await?;
+    one(&app, lease, Report::Fail(report)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Takes a job back that its worker could not finish.
+#[utoipa::path(
+    post,
+    path = "/leases/{id}/release",
+    operation_id = "release",
+    tag = "leases",
+    params(("id" = LeaseId, Path, description = "The lease's identifier.")),
+    request_body = ReleaseReport,
+    responses(
+        (status = 204, description = "The job is free again."),
+        answer::Unreadable,
+        answer::StaleLease,
+        answer::TooLarge,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["work"])),
+)]
 pub(super) async fn release(
     State(app): Shared,
     Id(lease): Id<LeaseId>,
     JsonBody(report): JsonBody<ReleaseReport>,
 ) -> Result<StatusCode, ApiError> {
-    app.writer.apply(Command::Release { held: Held { lease, token: report.token } }).await?;
+    one(&app, lease, Report::Release(report)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Deals with reports on several leases in one request, each for itself.
+#[utoipa::path(
+    post,
+    path = "/leases/reports",
+    operation_id = "report_on_leases",
+    tag = "leases",
+    request_body = Reports,
+    responses(
+        (status = 200, description = "An answer to each report.", body = ReportAnswers),
+        answer::Unreadable,
+        answer::TooLarge,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["work"])),
+)]
+pub(super) async fn reports(
+    State(app): Shared,
+    JsonBody(Reports { reports }): JsonBody<Reports>,
+) -> Result<Json<ReportAnswers>, ApiError> {
+    if reports.len() > MOST_REPORTS {
+        let expected = format!("at most {MOST_REPORTS} reports");
+        return Err(ApiError::Invalid(InvalidInput::new("reports", reports.len(), expected)));
+    }
+    let mut hashes = hashes(&app, &reports).await?;
+    // What is refused here doesn't reach the writer.
+    let mut refused: Vec<Option<ApiError>> = Vec::with_capacity(reports.len());
+    let mut commands = Vec::with_capacity(reports.len());
+    for LeaseReport { lease, report } in reports {
+        match command(lease, report, hashes.remove(&lease)) {
+            Ok(command) => {
+                commands.push(command);
+                refused.push(None);
+            }
+            Err(error) => refused.push(Some(error)),
+        }
+    }
+    let mut replies = app.writer.apply_all(commands).await?.into_iter().map(|reply| reply.map_err(ApiError::from));
+    let answers =
+        refused.into_iter().map(|refused| match refused.map_or_else(|| replies.next(), |error| Some(Err(error))) {
+            Some(Ok(Reply::Renewed { ttl_ms })) => ReportAnswer::Renewed(Renewed { ttl_ms }),
+            Some(Ok(_)) => ReportAnswer::Done,
+            Some(Err(error)) => ReportAnswer::Refused(error.problem()),
+            None => ReportAnswer::Refused(ApiError::Internal("a report had no reply".into()).problem()),
+        });
+    Ok(Json(ReportAnswers { answers: answers.collect() }))
+}
+
+/// Deals with one report.
+async fn one(app: &App, lease: LeaseId, report: Report) -> Result<Reply, ApiError> {
+    let reports = [LeaseReport { lease, report }];
+    let hash = hashes(app, &reports).await?.remove(&lease);
+    let [LeaseReport { lease, report }] = reports;
+    let replies = app.writer.apply_all(vec![command(lease, report, hash)?]).await?;
+    let reply = replies.into_iter().next().ok_or_else(|| ApiError::Internal("a report had no reply".into()))?;
+    Ok(reply?)
+}
+
+/// The identities of the jobs that reports with a manifest are about.
+async fn hashes(app: &App, reports: &[LeaseReport]) -> Result<HashMap<LeaseId, SpecHash>, ApiError> {
+    let has_manifest =
+        |report: &&LeaseReport| matches!(&report.report, Report::Complete(report) if report.outcome.manifest.is_some());
+    let leases: Vec<LeaseId> = reports.iter().filter(has_manifest).map(|report| report.lease).collect();
+    if leases.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let look = app.writer.look(move |scheduler, _| {
+        leases.iter().filter_map(|lease| Some((*lease, scheduler.job_of(*lease)?.hash))).collect()
+    });
+    Ok(look.await?)
+}
+
+/// A report as the writer takes it, if it makes sense.
+fn command(lease: LeaseId, report: Report, hash: Option<SpecHash>) -> Result<Reported, ApiError> {
+    match report {
+        Report::Progress(ProgressReport { token, progress, metrics, log }) => {
+            if let Some((i, point)) = metrics.iter().enumerate().find(|(_, point)| point.step > MOST) {
+                let expected = format!("a whole number from 0 to {MOST}");
+                return Err(ApiError::Invalid(InvalidInput::new(format!("metrics[{i}].step"), point.step, expected)));
+            }
+            if let Some(log) = log.as_ref().filter(|log| log.first_line > MOST) {
+                let expected = format!("a whole number from 0 to {MOST}");
+                return Err(ApiError::Invalid(InvalidInput::new("log.first_line", log.first_line, expected)));
+            }
+            let telemetry = Telemetry { lease, metrics, log };
+            let command = Command::Progress { held: Held { lease, token }, progress };
+            Ok((command, (!telemetry.is_empty()).then_some(telemetry)))
+        }
+        Report::Complete(report) => {
+            let CompletionReport { token, outcome, evaluation } = *report;
+            check(&outcome.result).map_err(|error| ApiError::Invalid(error.under("outcome.result")))?;
+            if let Some(evaluation) = &evaluation {
+                evaluation.check(&outcome.result).map_err(|error| ApiError::Invalid(error.under("evaluation")))?;
+            }
+            if let Some(manifest) = &outcome.manifest
+                && let Some(hash) = hash
+                && manifest.spec_hash != hash
+            {
+                let expected = format!("{hash}, the identity of the lease's job");
+                let input = InvalidInput::new("outcome.manifest.spec_hash", manifest.spec_hash, expected);
+                return Err(ApiError::Invalid(input));
+            }
+            let (held, outcome, evaluation) = (Held { lease, token }, Box::new(outcome), evaluation.map(Box::new));
+            Ok((Command::Complete { held, outcome, evaluation }, None))
+        }
+        Report::Fail(FailureReport { token, failure }) => {
+            Ok((Command::Fail { held: Held { lease, token }, failure }, None))
+        }
+        Report::Release(ReleaseReport { token }) => Ok((Command::Release { held: Held { lease, token } }, None)),
+    }
 }

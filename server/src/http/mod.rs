@@ -7,12 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::Method;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::{Extension, Router};
 use promptfield_core::api::PREFIX;
 use promptfield_core::experiment::Known;
 use promptfield_core::scheduler::Policy;
@@ -20,14 +19,18 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 mod artefacts;
+mod document;
 mod events;
 mod experiments;
 mod extract;
 mod health;
 mod jobs;
 mod leases;
+mod manual;
 mod page;
 mod problem;
 mod workers;
@@ -35,6 +38,7 @@ mod workers;
 use crate::artefacts::Artefacts;
 use crate::store::Reader;
 use crate::writer::Writer;
+use document::Document;
 use problem::ApiError;
 
 /// The longest that most answers may take.
@@ -52,46 +56,58 @@ pub(crate) struct App {
     pub(crate) stop: CancellationToken,
 }
 
-/// All routes.
-pub(crate) fn router(app: App) -> Router {
-    let quick = Router::new()
-        .route("/experiments", get(experiments::list))
-        .route("/experiments/{id}", get(experiments::show))
-        .route("/experiments/{id}/cancel", post(experiments::cancel))
-        .route("/experiments/{id}/retry", post(experiments::retry))
-        .route("/experiments/{id}/jobs", get(experiments::jobs))
-        .route("/experiments/{id}/results", get(experiments::results))
-        .route("/jobs/{id}", get(jobs::show))
-        .route("/jobs/{id}/evaluation", get(jobs::evaluation))
-        .route("/jobs/{id}/metrics", get(jobs::metrics))
-        .route("/jobs/{id}/explain", get(jobs::explain))
-        .route("/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/jobs/{id}/retry", post(jobs::retry))
-        .route("/workers", post(workers::register).get(workers::list))
-        .route("/workers/{id}/drain", post(workers::drain))
-        .route("/workers/{id}/leave", post(workers::leave))
-        .route("/leases/{id}/progress", post(leases::progress))
-        .route("/leases/{id}/complete", post(leases::complete))
-        .route("/leases/{id}/fail", post(leases::fail))
-        .route("/leases/{id}/release", post(leases::release))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
+/// All routes, and what the handlers say of them.
+fn routes() -> OpenApiRouter<App> {
+    let quick = OpenApiRouter::new()
+        .routes(routes!(experiments::list))
+        .routes(routes!(experiments::show))
+        .routes(routes!(experiments::cancel))
+        .routes(routes!(experiments::retry))
+        .routes(routes!(experiments::jobs))
+        .routes(routes!(experiments::results))
+        .routes(routes!(jobs::show))
+        .routes(routes!(jobs::evaluation))
+        .routes(routes!(jobs::metrics))
+        .routes(routes!(jobs::explain))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::retry))
+        .routes(routes!(workers::register, workers::list))
+        .routes(routes!(workers::drain))
+        .routes(routes!(workers::leave))
+        .routes(routes!(leases::progress))
+        .routes(routes!(leases::complete))
+        .routes(routes!(leases::fail))
+        .routes(routes!(leases::release))
+        .routes(routes!(leases::reports))
+        .routes(routes!(document::json))
+        .routes(routes!(document::page))
+        .routes(routes!(manual::style))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
         .layer(from_fn(in_time));
     // A matrix may be large, a worker waits for jobs, and the others stream.
-    let patient = Router::new()
-        .route("/experiments", post(experiments::submit))
-        .route("/workers/{id}/lease", post(leases::lease))
-        .route("/jobs/{id}/log", get(jobs::log))
-        .route("/events", get(events::follow))
-        .route("/artefacts/{sha256}", put(artefacts::put).get(artefacts::get));
-    // The extractors have limits of their own, which answer with a problem.
-    let api = quick.merge(patient).layer(DefaultBodyLimit::disable());
-    Router::new()
-        .nest(PREFIX, api)
+    let patient = OpenApiRouter::new()
+        .routes(routes!(experiments::submit))
+        .routes(routes!(leases::lease))
+        .routes(routes!(jobs::log))
+        .routes(routes!(events::follow))
+        .routes(routes!(artefacts::put, artefacts::get));
+    OpenApiRouter::with_openapi(document::empty()).nest(PREFIX, quick.merge(patient)).routes(routes!(problem::describe))
+}
+
+/// The whole service.
+pub(crate) fn router(app: App) -> Router {
+    let (routes, document) = routes().split_for_parts();
+    let document = Document::new(document);
+    routes
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)
+        .layer(Extension(document))
+        // The extractors have limits of their own, which answer with a problem.
+        .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(from_fn(problem::with_instance))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
@@ -110,8 +126,12 @@ async fn in_time(request: Request, next: Next) -> Response {
     }
 }
 
-async fn unknown_route(request: Request) -> ApiError {
-    ApiError::NotFound(format!("there is no route `{}`", request.uri().path()))
+async fn unknown_route(Extension(document): Extension<Document>, request: Request) -> ApiError {
+    let path = request.uri().path();
+    ApiError::NotFound(match document.nearest_route(path) {
+        Some(near) => format!("there is no route `{path}` (did you mean `{near}`?)"),
+        None => format!("there is no route `{path}`: `{PREFIX}/docs` shows those that there are"),
+    })
 }
 
 async fn wrong_method(method: Method, request: Request) -> ApiError {

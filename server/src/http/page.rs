@@ -21,10 +21,14 @@ pub(super) struct Window {
 }
 
 /// The same as it stands in a query.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct WindowParams {
+    /// The `next` of an earlier page.
     pub(super) cursor: Option<String>,
+    /// The most entries of a page.
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 1000, default = 100)]
     pub(super) limit: Option<String>,
 }
 

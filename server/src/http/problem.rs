@@ -3,40 +3,145 @@
 use std::any::Any;
 
 use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Request};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use promptfield_core::api::Problem;
 use promptfield_core::chain::chain;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::{Rejection, Reply};
+use tower_http::request_id::RequestId;
 
 use crate::artefacts::ArtefactError;
 use crate::store::StoreError;
 use crate::writer::WriteError;
 
-/// When to come again after `unavailable`, in seconds.
+/// What each kind means, a section for each.
+const PROBLEMS: &str = include_str!("../../../docs/problems.md");
+
+/// When to come again after an answer that only holds for now, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// Declares the kinds of problems, and for the API's document an answer of each.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $status:ident, $slug:literal, $title:literal;)+) => {
+        /// The kinds of problems. A kind's name is a promise to clients; `docs/problems.md` says more of each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Kind { $($(#[$doc])* $name),+ }
+
+        impl Kind {
+            #[cfg(test)]
+            const ALL: &[Self] = &[$(Self::$name),+];
+
+            const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status),+ }
+            }
+
+            const fn slug(self) -> &'static str {
+                match self { $(Self::$name => $slug),+ }
+            }
+
+            const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),+ }
+            }
+        }
+
+        /// The kinds as answers in the API's document.
+        pub(super) mod answer {
+            $(
+                $(#[$doc])*
+                pub(in crate::http) struct $name;
+
+                impl utoipa::IntoResponses for $name {
+                    fn responses() -> super::Responses {
+                        super::responses(super::Kind::$name)
+                    }
+                }
+            )+
+        }
+    };
+}
+
+kinds! {
+    /// The request can't be read.
+    Unreadable = BAD_REQUEST, "unreadable-request", "The request can't be read";
+    /// The request says something that isn't right.
+    Invalid = UNPROCESSABLE_ENTITY, "invalid-input", "The input is not valid";
+    /// There is no such thing, or no such route.
+    NotFound = NOT_FOUND, "not-found", "There is no such thing";
+    /// The route has other methods.
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method isn't one of this route's";
+    /// The lease isn't the latest attempt's, or its job has ended.
+    StaleLease = CONFLICT, "stale-lease", "The lease is no longer valid";
+    /// The worker must register anew.
+    UnknownWorker = GONE, "unknown-worker", "The worker isn't registered";
+    /// The body is longer than the route takes.
+    TooLarge = PAYLOAD_TOO_LARGE, "too-large", "The request is too large";
+    /// Nothing was done: come again.
+    Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The coordinator can't do this now; try again";
+    /// A bug, or a disk that fails.
+    Internal = INTERNAL_SERVER_ERROR, "internal", "The coordinator made a mistake";
+}
+
+type Responses = std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::Response>>;
+
+/// The answer of a kind as the document has it.
+fn responses(kind: Kind) -> Responses {
+    let schema = utoipa::openapi::Ref::from_schema_name("Problem");
+    let content = utoipa::openapi::ContentBuilder::new().schema(Some(schema)).build();
+    let response = utoipa::openapi::ResponseBuilder::new()
+        .description(format!("{} (`{}`).", kind.title(), kind.uri()))
+        .content(MEDIA_TYPE, content)
+        .build();
+    Responses::from([(kind.status().as_str().to_owned(), response.into())])
+}
+
+/// The media type of problem documents.
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
+
+impl Kind {
+    fn uri(self) -> String {
+        format!("/problems/{}", self.slug())
+    }
+
+    /// The kind's section of the page on problems.
+    fn section(slug: &str) -> Option<&'static str> {
+        let heading = format!("`{slug}`");
+        PROBLEMS.split("\n## ").skip(1).find(|section| section.starts_with(&heading))
+    }
+
+    fn problem(self, detail: String) -> Problem {
+        let (title, status) = (self.title().to_owned(), self.status().as_u16());
+        Problem { kind: self.uri(), title, status, detail, instance: None, errors: Vec::new() }
+    }
+
+    fn input(self, input: InvalidInput) -> Problem {
+        Problem { errors: input.errors.clone(), ..self.problem(input.to_string()) }
+    }
+}
 
 /// Everything that an answer can be instead of what was asked for.
 #[derive(Debug)]
 pub(crate) enum ApiError {
-    /// 400: the request can't be read.
+    /// See [`Kind::Unreadable`].
     Unreadable(InvalidInput),
-    /// 422: the request says something that isn't right.
+    /// See [`Kind::Invalid`].
     Invalid(InvalidInput),
-    /// 404.
+    /// See [`Kind::NotFound`].
     NotFound(String),
-    /// 405.
+    /// See [`Kind::MethodNotAllowed`].
     MethodNotAllowed(String),
-    /// 409: the lease isn't the latest attempt's, or its job has ended.
+    /// See [`Kind::StaleLease`].
     StaleLease(String),
-    /// 410: the worker must register anew.
+    /// See [`Kind::UnknownWorker`].
     UnknownWorker(String),
-    /// 413.
+    /// See [`Kind::TooLarge`].
     TooLarge(String),
-    /// 503: come again.
+    /// See [`Kind::Unavailable`].
     Unavailable(String),
-    /// 500: logged where it is turned into an answer, and not explained to outsiders.
+    /// See [`Kind::Internal`]. Logged where it is turned into an answer, and not explained to outsiders.
     Internal(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -46,56 +151,23 @@ impl ApiError {
         Self::Internal(format!("an unexpected reply: {reply:?}").into())
     }
 
-    fn problem(self) -> Problem {
-        let (status, slug, title, detail, errors) = match self {
-            Self::Unreadable(input) => {
-                (StatusCode::BAD_REQUEST, "invalid-input", "The request can't be read", input.to_string(), input.errors)
-            }
-            Self::Invalid(input) => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "invalid-input",
-                "The input is not valid",
-                input.to_string(),
-                input.errors,
-            ),
-            Self::NotFound(detail) => {
-                (StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail, Vec::new())
-            }
-            Self::MethodNotAllowed(detail) => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method-not-allowed",
-                "The method isn't one of this route's",
-                detail,
-                Vec::new(),
-            ),
-            Self::StaleLease(detail) => {
-                (StatusCode::CONFLICT, "stale-lease", "The lease is no longer valid", detail, Vec::new())
-            }
-            Self::UnknownWorker(detail) => {
-                (StatusCode::GONE, "unknown-worker", "The worker isn't registered", detail, Vec::new())
-            }
-            Self::TooLarge(detail) => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", detail, Vec::new())
-            }
-            Self::Unavailable(detail) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "The coordinator can't do this now; try again",
-                detail,
-                Vec::new(),
-            ),
+    /// As a problem document.
+    pub(super) fn problem(self) -> Problem {
+        match self {
+            Self::Unreadable(input) => Kind::Unreadable.input(input),
+            Self::Invalid(input) => Kind::Invalid.input(input),
+            Self::NotFound(detail) => Kind::NotFound.problem(detail),
+            Self::MethodNotAllowed(detail) => Kind::MethodNotAllowed.problem(detail),
+            Self::StaleLease(detail) => Kind::StaleLease.problem(detail),
+            Self::UnknownWorker(detail) => Kind::UnknownWorker.problem(detail),
+            Self::TooLarge(detail) => Kind::TooLarge.problem(detail),
+            Self::Unavailable(detail) => Kind::Unavailable.problem(detail),
             Self::Internal(error) => {
                 tracing::error!(error = chain(error.as_ref()), "a request failed");
-                (
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "internal",
-                    "The coordinator made a mistake",
-                    "the coordinator's log says more, under this answer's x-request-id".to_owned(),
-                    Vec::new(),
-                )
+                let detail = "the coordinator's log says more, under this answer's x-request-id".to_owned();
+                Kind::Internal.problem(detail)
             }
-        };
-        Problem { kind: format!("/problems/{slug}"), title: title.to_owned(), status: status.as_u16(), detail, errors }
+        }
     }
 }
 
@@ -103,13 +175,54 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let problem = self.problem();
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
-        let mut response = (status, content_type, Json(problem)).into_response();
+        let content_type = [(header::CONTENT_TYPE, MEDIA_TYPE)];
+        let mut response = (status, content_type, Json(&problem)).into_response();
+        response.extensions_mut().insert(problem);
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         response
     }
+}
+
+/// Says in a problem document which request had the problem.
+pub(super) async fn with_instance(request: Request, next: Next) -> Response {
+    let id = request.extensions().get::<RequestId>().and_then(|id| instance(id.header_value().to_str().ok()?));
+    let mut response = next.run(request).await;
+    if let Some(mut problem) = response.extensions_mut().remove::<Problem>() {
+        problem.instance = id;
+        *response.body_mut() = Body::from(serde_json::json!(problem).to_string());
+    }
+    response
+}
+
+/// A request's identifier as a URI reference; `None` if a client gave one that can't be written as such.
+fn instance(id: &str) -> Option<String> {
+    let is_uuid = id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let is_plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+    match (is_uuid, is_plain) {
+        (true, _) => Some(format!("urn:uuid:{id}")),
+        (false, true) => Some(id.to_owned()),
+        (false, false) => None,
+    }
+}
+
+/// What a kind of problem means: where the `type` of a problem document leads.
+#[utoipa::path(
+    get,
+    path = "/problems/{kind}",
+    operation_id = "get_problem",
+    tag = "service",
+    params(("kind" = String, Path, description = "The end of the document's `type`.")),
+    responses(
+        (status = 200, description = "A section of the page on problems.", body = String, content_type = "text/markdown; charset=utf-8"),
+        answer::NotFound,
+    ),
+    security(()),
+)]
+pub(super) async fn describe(Path(kind): Path<String>) -> Result<Response, ApiError> {
+    let section = Kind::section(&kind).ok_or_else(|| ApiError::NotFound(format!("there is no problem `{kind}`")))?;
+    Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], format!("## {section}")).into_response())
 }
 
 /// What a handler that panicked answers.
@@ -159,5 +272,29 @@ impl From<ArtefactError> for ApiError {
             }
             ArtefactError::Failed { .. } => Self::Internal(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_documented_and_nothing_else() {
+        for kind in Kind::ALL {
+            let heading = format!("`{}` ({})\n", kind.slug(), kind.status().as_u16());
+            let section = Kind::section(kind.slug()).unwrap_or_else(|| panic!("docs/problems.md lacks `## {heading}`"));
+            assert!(section.starts_with(&heading), "{section}");
+            assert!(section.len() > heading.len() + 50, "{heading} says too little");
+        }
+        assert_eq!(PROBLEMS.matches("\n## ").count(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn only_what_can_be_a_uri_is_an_instance() {
+        let uuid = "0198f0c2-7b54-4c8e-9f0a-6d2f6b7c1e55";
+        assert_eq!(instance(uuid), Some(format!("urn:uuid:{uuid}")));
+        assert_eq!(instance("deploy-7"), Some("deploy-7".to_owned()));
+        assert_eq!((instance(""), instance("a b"), instance("\"")), (None, None, None));
     }
 }

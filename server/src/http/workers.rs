@@ -12,9 +12,23 @@ use promptfield_core::scheduler::{Command, Reply, WorkerDescription};
 use super::Shared;
 use super::extract::{Id, JsonBody, Params};
 use super::page::WindowParams;
-use super::problem::ApiError;
+use super::problem::{ApiError, answer};
 
 /// Registers a worker process.
+#[utoipa::path(
+    post,
+    path = "/workers",
+    operation_id = "register_worker",
+    tag = "workers",
+    request_body = WorkerDescription,
+    responses(
+        (status = 201, description = "It is registered.", body = Registered),
+        answer::Unreadable,
+        answer::TooLarge,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["work"])),
+)]
 pub(super) async fn register(
     State(app): Shared,
     JsonBody(description): JsonBody<WorkerDescription>,
@@ -50,6 +64,18 @@ fn check(description: &WorkerDescription) -> Result<(), InvalidInput> {
 }
 
 /// All workers there ever were, oldest first.
+#[utoipa::path(
+    get,
+    path = "/workers",
+    operation_id = "list_workers",
+    tag = "workers",
+    params(WindowParams),
+    responses(
+        (status = 200, description = "A page of the list.", body = Page<WorkerSummary>),
+        answer::Unreadable,
+    ),
+    security(("bearer" = ["read"])),
+)]
 pub(super) async fn list(
     State(app): Shared,
     Params(window): Params<WindowParams>,
@@ -73,12 +99,38 @@ pub(super) async fn list(
 }
 
 /// Gives a worker no more jobs.
+#[utoipa::path(
+    post,
+    path = "/workers/{id}/drain",
+    operation_id = "drain_worker",
+    tag = "workers",
+    params(("id" = WorkerId, Path, description = "The worker's identifier.")),
+    responses(
+        (status = 204, description = "It gets no more jobs."),
+        answer::Unreadable,
+        answer::UnknownWorker,
+    ),
+    security(("bearer" = ["admin"])),
+)]
 pub(super) async fn drain(State(app): Shared, Id(worker): Id<WorkerId>) -> Result<StatusCode, ApiError> {
     app.writer.apply(Command::Drain { worker }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Lets a worker go; what it holds is given back.
+#[utoipa::path(
+    post,
+    path = "/workers/{id}/leave",
+    operation_id = "leave",
+    tag = "workers",
+    params(("id" = WorkerId, Path, description = "The worker's identifier.")),
+    responses(
+        (status = 204, description = "It is gone."),
+        answer::Unreadable,
+        answer::UnknownWorker,
+    ),
+    security(("bearer" = ["work"])),
+)]
 pub(super) async fn leave(State(app): Shared, Id(worker): Id<WorkerId>) -> Result<StatusCode, ApiError> {
     app.writer.apply(Command::Leave { worker }).await?;
     Ok(StatusCode::NO_CONTENT)

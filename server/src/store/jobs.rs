@@ -13,7 +13,7 @@ use promptfield_core::trainer_wire::Progress;
 use sqlx::sqlite::SqliteConnection;
 
 use super::bulk::{Binding, bulk};
-use super::{Doing, Reader, StoreError, damaged, results};
+use super::{Doing, StoreError, damaged, results};
 
 bulk! {
     INSERT, "insert jobs",
@@ -32,8 +32,6 @@ const LOAD: &str = "SELECT id, hash, recipe_id, stage, shots, seed, needs, state
      token, worker_id FROM job ORDER BY id";
 const LOAD_FAILURES: &str = "SELECT id, failure_class, failure_reason FROM job WHERE state = 'failed'";
 const LOAD_RECIPES: &str = "SELECT id, document FROM recipe ORDER BY id";
-pub(super) const HASH_OF_LEASE: &str =
-    "SELECT job.hash FROM attempt JOIN job ON job.id = attempt.job_id WHERE attempt.id = ?1";
 
 /// Binds a state's columns. The lease and the result that belong to some states have tables of their own.
 fn bind_state<'q>(query: Binding<'q>, state: &'q JobState) -> Binding<'q> {
@@ -227,18 +225,4 @@ fn record(
 fn held(latest: Option<Attempt>) -> Result<Box<Lease>, Unreadable> {
     let Attempt { held: Held { lease: id, token }, worker } = latest.ok_or("it has no attempt")?;
     Ok(Box::new(Lease { id, token, worker, deadline: Timestamp(0), progress: Progress::default() }))
-}
-
-impl Reader {
-    /// The identity of the job that a lease was granted for.
-    pub(crate) async fn hash_of_lease(&self, lease: LeaseId) -> Result<Option<SpecHash>, StoreError> {
-        let hash: Option<Vec<u8>> = sqlx::query_scalar(HASH_OF_LEASE)
-            .bind(lease.0.cast_signed())
-            .fetch_optional(&self.pool)
-            .await
-            .doing("read a lease's job")?;
-        let Some(hash) = hash else { return Ok(None) };
-        let hash = hash.try_into().map_err(|_| "its job's hash isn't 32 bytes long");
-        Ok(Some(SpecHash(hash.map_err(damaged("attempt", lease.0.cast_signed()))?)))
-    }
 }

@@ -410,7 +410,6 @@ async fn readers_use_the_indexes() {
         attempts::LATEST_OF_JOB,
         results::EVALUATION,
         events::AFTER,
-        jobs::HASH_OF_LEASE,
         results::MANIFEST,
         results::FILE_OF_JOB,
         telemetry::POINTS,

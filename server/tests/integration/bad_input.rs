@@ -157,6 +157,7 @@ async fn queries_and_paths_are_checked() {
         ("/experiments/x", "id"),
         ("/jobs/-1/log", "id"),
         ("/experiments/1/jobs?state=done", "state"),
+        ("/experiments/1/jobs?dataset=dtdd", "dataset"),
         ("/experiments/1/jobs?limit=0", "limit"),
         ("/experiments/1/jobs?cursor=1", "cursor"),
         ("/experiments/1/results?format=pdf", "format"),
@@ -166,6 +167,7 @@ async fn queries_and_paths_are_checked() {
         let response = server.get(path).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{path}");
         let problem = problem(response).await;
+        assert_eq!(problem.kind, "/problems/unreadable-request");
         assert_eq!(problem.errors[0].field, field, "{path}: {problem:?}");
     }
     let response = server.get("/experiments/1/jobs?stat=queued").await;
@@ -192,9 +194,43 @@ async fn what_is_not_there_is_not_found() {
     for path in ["/experiments/1/cancel", "/experiments/1/retry", "/jobs/1/cancel", "/jobs/1/retry"] {
         assert_eq!(server.post(path, &()).await.status(), StatusCode::NOT_FOUND, "{path}");
     }
-    let response = server.get("/experiment").await;
-    assert_eq!(response.status(), StatusCode::NOT_FOUND);
-    assert_eq!(problem(response).await.detail, "there is no route `/api/v1/experiment`");
+}
+
+#[tokio::test]
+async fn an_unknown_route_names_the_one_that_may_be_meant() {
+    let server = TestServer::start().await;
+    for (path, near) in [
+        ("/experiment", "(did you mean `/api/v1/experiments`?)"),
+        ("/experiments/3/job", "(did you mean `/api/v1/experiments/3/jobs`?)"),
+        ("/jobs/7/logs", "(did you mean `/api/v1/jobs/7/log`?)"),
+        ("/worker/1/lease", "(did you mean `/api/v1/workers/1/lease`?)"),
+        ("/helthz", "(did you mean `/api/v1/healthz`?)"),
+        ("/0", "`/api/v1/docs` shows those that there are"),
+    ] {
+        let response = server.get(path).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        let problem = problem(response).await;
+        assert_eq!(problem.kind, "/problems/not-found");
+        assert!(problem.detail.contains(near), "{}", problem.detail);
+    }
+}
+
+#[tokio::test]
+async fn a_problem_s_type_leads_to_what_it_means() {
+    let server = TestServer::start().await;
+    let problem = problem(server.get("/jobs/7").await).await;
+    let response = reqwest::get(format!("http://{}{}", server.address, problem.kind)).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(response.text().await.unwrap().starts_with("## `not-found` (404)"));
+}
+
+#[tokio::test]
+async fn a_client_s_own_request_id_comes_back() {
+    let server = TestServer::start().await;
+    let response = server.request(Method::GET, "/jobs/7").header("x-request-id", "deploy-7").send().await.unwrap();
+    assert_eq!(response.headers()["x-request-id"], "deploy-7");
+    let problem: Value = response.json().await.unwrap();
+    assert_eq!(problem["instance"], "deploy-7");
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 //! Workers and their leases.
 
-use promptfield_core::api::{Page, WorkerSummary};
+use promptfield_core::api::{
+    LeaseGrant, LeaseReport, Page, ProgressReport, ReleaseReport, Report, ReportAnswer, ReportAnswers, Reports,
+    WorkerSummary,
+};
 use promptfield_core::id::{FencingToken, JobId};
-use promptfield_core::scheduler::{Policy, WorkerState};
+use promptfield_core::scheduler::{JobStateName, Policy, WorkerState};
 use reqwest::StatusCode;
 
-use crate::support::{TestServer, at_step, completion, experiment, on, problem};
+use crate::support::{TestServer, at_step, completion, experiment, on, problem, read};
 
 #[tokio::test]
 async fn a_poll_ends_when_there_is_something_to_do() {
@@ -95,4 +98,44 @@ async fn a_worker_that_is_not_registered_is_told_to_do_so() {
         assert!(problem.detail.ends_with("register anew"), "{}", problem.detail);
     }
     assert_eq!(server.lease_within(second, 1, 0).await.len(), 0);
+}
+
+#[tokio::test]
+async fn reports_on_several_leases_are_answered_each_for_itself() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1, 2, 3, 4])).await;
+    let worker = server.register("w").await;
+    let leases = server.lease(worker, 4).await;
+    let [done, forged, alive, released] = leases.as_slice() else { panic!("{leases:?}") };
+    let says = |grant: &LeaseGrant, report| LeaseReport { lease: grant.lease, report };
+    let complete = |grant: &LeaseGrant| says(grant, Report::Complete(Box::new(completion(grant))));
+    let mut lie = completion(forged);
+    lie.token = FencingToken(forged.token.0 + 1);
+    let mut nonsense = completion(alive);
+    nonsense.outcome.result.correct = 1 << 40;
+    let beat = ProgressReport { token: alive.token, progress: None, metrics: Vec::new(), log: None };
+    let reports = vec![
+        complete(done),
+        says(forged, Report::Complete(Box::new(lie))),
+        says(alive, Report::Complete(Box::new(nonsense))),
+        says(alive, Report::Progress(beat)),
+        says(released, Report::Release(ReleaseReport { token: released.token })),
+        complete(done),
+    ];
+    let response = server.post("/leases/reports", &Reports { reports }).await;
+    let ReportAnswers { answers } = read(response).await;
+    use ReportAnswer::{Done, Refused, Renewed};
+    let [Done, Refused(stale), Refused(invalid), Renewed(_), Done, Done] = answers.as_slice() else {
+        panic!("{answers:?}");
+    };
+    assert_eq!((stale.status, stale.kind.as_str()), (409, "/problems/stale-lease"));
+    assert_eq!((invalid.status, invalid.errors[0].field.as_str()), (422, "outcome.result.correct"));
+    for (grant, state) in [
+        (done, JobStateName::Completed),
+        (forged, JobStateName::Leased),
+        (alive, JobStateName::Leased),
+        (released, JobStateName::Queued),
+    ] {
+        assert_eq!(server.job(grant.job).await.summary.state, state);
+    }
 }

@@ -3,6 +3,7 @@
 mod artefacts;
 mod bad_input;
 mod crashes;
+mod document;
 mod events;
 mod experiments;
 mod jobs;

@@ -223,8 +223,9 @@ pub(crate) async fn read<T: DeserializeOwned>(response: Response) -> T {
 pub(crate) async fn problem(response: Response) -> Problem {
     let status = response.status().as_u16();
     assert_eq!(response.headers()["content-type"], "application/problem+json");
-    assert!(response.headers().contains_key("x-request-id"));
+    let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
     let problem: Problem = response.json().await.unwrap();
+    assert_eq!(problem.instance, Some(format!("urn:uuid:{id}")));
     assert_eq!(problem.status, status);
     assert!(!problem.title.is_empty() && !problem.detail.is_empty());
     problem
