@@ -1,12 +1,12 @@
 //! `cargo xtask demo`: from a fresh clone to the first result table.
 
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::setup;
-use crate::workspace::{Workspace, status};
+use crate::workspace::{Workspace, exit_code, status};
 
 const EXPERIMENT: &str = "configs/experiments/demo.toml";
 
@@ -28,9 +28,4 @@ pub(crate) fn run(workspace: &Workspace, serve: bool) -> Result<ExitCode> {
     let [set_up, built, ran_for] = [set_up, built, started.elapsed()].map(|phase| phase.as_secs_f64());
     eprintln!("set-up {set_up:.0} s, build {built:.0} s, experiment {ran_for:.0} s");
     Ok(exit_code(ran))
-}
-
-fn exit_code(status: ExitStatus) -> ExitCode {
-    // Without a code the process died by a signal.
-    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -6,6 +6,7 @@
 
 mod demo;
 mod setup;
+mod simulate;
 mod test;
 mod tidy;
 mod workspace;
@@ -34,6 +35,13 @@ enum Task {
         #[arg(long)]
         serve: bool,
     },
+    /// Simulate whole installations in virtual time; `--help` after it tells more
+    #[command(disable_help_flag = true)]
+    Simulate {
+        /// What the simulator is told
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run all tests, or only the named groups
     Test {
         /// Groups to run
@@ -47,6 +55,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Setup(options) => setup::run(&workspace, &options).map(|()| ExitCode::SUCCESS),
         Task::Demo { serve } => demo::run(&workspace, serve),
+        Task::Simulate { arguments } => simulate::run(&workspace, &arguments),
         Task::Test { groups } => Ok(test::run(&workspace, &groups)),
     };
     outcome.unwrap_or_else(|error| {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::tidy;
 use crate::workspace::Workspace;
+use crate::{simulate, tidy};
 
 /// A kind of test.
 struct Group {
@@ -24,6 +24,7 @@ struct Group {
 const GROUPS: &[Group] = &[
     Group { name: "tidy", run: tidy::run },
     Group { name: "rust", run: rust::run },
+    Group { name: "simulate", run: simulate::test },
     Group { name: "reference", run: reference::run },
 ];
 

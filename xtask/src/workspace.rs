@@ -1,7 +1,7 @@
 //! Where the repository and its build outputs lie, and how cargo is called.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -81,4 +81,10 @@ impl Workspace {
 /// Runs a command with this process's standard streams.
 pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
     command.status().with_context(|| format!("starting {}", command.get_program().display()))
+}
+
+/// This process's exit code, after a program that it ran in its place.
+pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
+    // Without a code the process died by a signal.
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

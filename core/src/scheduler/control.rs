@@ -23,7 +23,9 @@ impl Scheduler {
             self.event(EventKind::ExperimentCancelled { experiment: id }, now);
         }
         // Tests first: a training job that another experiment wants must not take this one's tests with it.
-        let unwanted: Vec<JobId> = jobs.into_iter().rev().filter(|job| !self.is_wanted(*job)).collect();
+        let unwanted = jobs.into_iter().rev().filter(|job| !self.is_wanted(*job));
+        // With a training job go the tests of its checkpoint that somebody retried after their own experiment was cancelled.
+        let unwanted: Vec<JobId> = unwanted.flat_map(|job| self.dependents(job).into_iter().chain([job])).collect();
         Ok(Reply::Changed(unwanted.into_iter().filter(|job| self.cancel(*job, now)).count()))
     }
 

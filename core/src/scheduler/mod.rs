@@ -15,8 +15,8 @@
 //! | `lease` | workers take, renew and give back jobs; time passes |
 //! | `finish` | results and failures |
 //! | `control` | people cancel and retry |
-//! | `rows` | what the changes leave in a database |
 //! | `restore` | the state from the database's rows, and what must always hold |
+//! | `rows` | the rows that changes leave behind, as a database has them |
 //! | `explain` | why a job waits, or why it failed |
 
 use std::cmp::Reverse;
@@ -42,7 +42,7 @@ pub use command::{
     Rejection, Reply, Submitted, WorkerDescription, WorkerRecord, WorkerState,
 };
 pub use explain::Explanation;
-pub use rows::Rows;
+pub use rows::{Misfit, Rows};
 pub use state::{Counts, JobState, JobStateName, Lease};
 
 use jobs::Jobs;

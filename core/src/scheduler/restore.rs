@@ -1,8 +1,13 @@
 //! The state from the database's rows, and what must always hold.
 
-use super::{Alarm, Counts, ExperimentEntry, JobState, Policy, RecipeEntry, Rows, Scheduler, WorkerEntry, identity};
+use super::jobs::JobEntry;
+use super::{
+    Alarm, Counts, ExperimentEntry, JobRecord, JobState, Lease, Policy, RecipeEntry, Rows, Scheduler, WorkerEntry,
+    identity,
+};
 use crate::id::JobId;
 use crate::time::Timestamp;
+use crate::trainer_wire::Progress;
 
 impl Scheduler {
     /// Rebuilds the state. Leases begin anew at `now`: their workers may well be alive, and have had nobody to report to.
@@ -80,6 +85,30 @@ impl Scheduler {
         }
     }
 
+    /// The parts of the state that a restart must bring back: two schedulers with the same one decide alike, but for the ends
+    /// of leases and for where workers are warm.
+    pub fn essence(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+        let timeless = |state: &JobState| match state.lease() {
+            Some(lease) => {
+                let lease = Lease { deadline: Timestamp(0), progress: Progress::default(), ..lease.clone() };
+                JobState::Leased(Box::new(lease))
+            }
+            None => state.clone(),
+        };
+        let job = |entry: &JobEntry| {
+            let record = JobRecord { state: timeless(&entry.record.state), ..entry.record.clone() };
+            // Not where: names have other numbers after a restart, and decide nothing by them.
+            let in_line = self.spot(record.id).is_some_and(|spot| self.queue.contains(spot, record.id));
+            (entry.record.state.name(), record, in_line, entry.dependents.clone(), entry.experiments.clone())
+        };
+        let experiment = |entry: &ExperimentEntry| (entry.record.clone(), entry.links.clone(), entry.counts);
+        let worker = |entry: &WorkerEntry| (entry.record.clone(), entry.held.clone());
+        let jobs: Vec<_> = self.jobs.iter().map(job).collect();
+        let experiments: Vec<_> = self.experiments.values().map(experiment).collect();
+        let workers: Vec<_> = self.workers.values().map(worker).collect();
+        (jobs, experiments, workers, self.next_lease(), self.next_sequence)
+    }
+
     /// What must hold after every command, as a list of what doesn't. Empty in a sound state.
     pub fn violations(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -147,30 +176,5 @@ impl Scheduler {
             check(*count == running(user), format!("user {user:?}: {count} jobs run, by experiment {}", running(user)));
         }
         found
-    }
-
-    /// The parts of the state that a restart brings back, in words: two schedulers that go on alike have the same. Ends of
-    /// leases, progress and what workers are warm for are not among them.
-    pub fn essence(&self) -> String {
-        let mut text = format!("sequence {}, lease {}\n", self.next_sequence, self.next_lease());
-        for entry in self.jobs.iter() {
-            let record = &entry.record;
-            let state = match &record.state {
-                JobState::Leased(lease) | JobState::Running(lease) => {
-                    format!("{} {} {} {}", record.state.name(), lease.id, lease.token.0, lease.worker)
-                }
-                state => format!("{state:?}"),
-            };
-            let in_line = self.spot(record.id).filter(|spot| self.queue.contains(*spot, record.id));
-            let record = super::JobRecord { state: JobState::Blocked, ..record.clone() };
-            text += &format!("{record:?} {state} {in_line:?} {:?} {:?}\n", entry.dependents, entry.experiments);
-        }
-        for entry in self.experiments.values() {
-            text += &format!("{entry:?}\n");
-        }
-        for entry in self.workers.values() {
-            text += &format!("{:?} {:?}\n", entry.record, entry.held);
-        }
-        text
     }
 }

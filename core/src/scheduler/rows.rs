@@ -1,9 +1,9 @@
-//! What the changes leave in a database.
+//! The rows that changes leave behind.
 
 use std::sync::Arc;
 
 use super::{Attempt, Change, ExperimentRecord, Held, JobRecord, Link, WorkerRecord};
-use crate::id::{JobId, LeaseId, RecipeId, Sequence};
+use crate::id::{ExperimentId, JobId, LeaseId, RecipeId, Sequence};
 use crate::spec::Recipe;
 
 /// Everything that the changes of earlier runs left behind and a scheduler needs to go on.
@@ -11,7 +11,7 @@ use crate::spec::Recipe;
 pub struct Rows {
     /// The experiments, by identifier.
     pub experiments: Vec<ExperimentRecord>,
-    /// The recipes, by identifier.
+    /// The recipes, by identifier, without gaps from 1 on.
     pub recipes: Vec<(RecipeId, Arc<Recipe>)>,
     /// The jobs, by identifier, without gaps from 1 on.
     pub jobs: Vec<JobRecord>,
@@ -25,46 +25,83 @@ pub struct Rows {
     pub last_sequence: Sequence,
 }
 
+/// A change that doesn't fit the rows before it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// It is about an experiment without a row.
+    #[error("a change of experiment {0}, which has no row")]
+    NoExperiment(ExperimentId),
+    /// It is about a job without a row.
+    #[error("a change of job {0}, which has no row")]
+    NoJob(JobId),
+    /// It adds a row whose identifier isn't the one after those before it.
+    #[error("a new row of {what} {id} after that of {last}")]
+    OutOfOrder {
+        /// What it adds.
+        what: &'static str,
+        /// The row's identifier.
+        id: u64,
+        /// The greatest one before it.
+        last: u64,
+    },
+}
+
 impl Rows {
     /// Does what the coordinator's database does with a change: the model by which tests and simulations know what a restart
-    /// finds. Ends of attempts and results are not kept: what the scheduler needs of them lies in the jobs.
-    pub fn apply(&mut self, change: &Change) {
+    /// finds. What no later decision rests on (ended attempts, results) leaves no trace here.
+    pub fn apply(&mut self, change: &Change) -> Result<(), Misfit> {
         match change {
-            Change::ExperimentAdded(record) => self.experiments.push(record.clone()),
-            Change::ExperimentCancelled { experiment, cancelled } => {
-                if let Some(row) = self.experiments.iter_mut().find(|row| row.id == *experiment) {
-                    row.cancelled = *cancelled;
-                }
+            Change::ExperimentAdded(record) => {
+                follows("experiment", self.experiments.len() as u64, record.id.0)?;
+                self.experiments.push(record.clone());
             }
-            Change::RecipeAdded(id, recipe) => self.recipes.push((*id, Arc::clone(recipe))),
-            Change::JobAdded(record) => self.jobs.push(record.as_ref().clone()),
+            Change::ExperimentCancelled { experiment, cancelled } => {
+                let place = self.experiments.binary_search_by_key(experiment, |row| row.id);
+                let row = place.ok().and_then(|place| self.experiments.get_mut(place));
+                row.ok_or(Misfit::NoExperiment(*experiment))?.cancelled = *cancelled;
+            }
+            Change::RecipeAdded(id, recipe) => {
+                follows("recipe", self.recipes.len() as u64, id.0)?;
+                self.recipes.push((*id, Arc::clone(recipe)));
+            }
+            Change::JobAdded(record) => {
+                follows("job", self.jobs.len() as u64, record.id.0)?;
+                self.jobs.push(record.as_ref().clone());
+            }
             Change::JobsLinked(link) => self.links.push(link.clone()),
             Change::JobChanged(change) => {
-                if let Some(row) = self.job(change.job) {
-                    row.state = change.state.clone();
-                    row.priority = change.priority;
-                    row.failures = change.failures;
-                    row.losses = change.losses;
-                    row.latest = change.latest.map(Box::new);
-                }
+                let row = self.job(change.job)?;
+                row.state = change.state.clone();
+                row.priority = change.priority;
+                row.failures = change.failures;
+                row.losses = change.losses;
+                row.latest = change.latest.map(Box::new);
             }
             Change::AttemptStarted { lease, token, job, worker, .. } => {
+                follows("attempt", self.last_lease.0, lease.0)?;
+                let attempt = Attempt { held: Held { lease: *lease, token: *token }, worker: *worker };
+                self.job(*job)?.latest = Some(Box::new(attempt));
                 self.last_lease = *lease;
-                if let Some(row) = self.job(*job) {
-                    row.latest =
-                        Some(Box::new(Attempt { held: Held { lease: *lease, token: *token }, worker: *worker }));
-                }
             }
             Change::AttemptEnded { .. } | Change::ResultRecorded { .. } => {}
-            Change::Worker(record) => match self.workers.iter_mut().find(|row| row.id == record.id) {
-                Some(row) => row.clone_from(record),
-                None => self.workers.push(record.clone()),
+            Change::Worker(record) => match self.workers.binary_search_by_key(&record.id, |row| row.id) {
+                Ok(place) => self.workers[place] = record.clone(),
+                Err(place) => self.workers.insert(place, record.clone()),
             },
-            Change::Event(event) => self.last_sequence = event.sequence,
+            Change::Event(event) => {
+                follows("event", self.last_sequence.0, event.sequence.0)?;
+                self.last_sequence = event.sequence;
+            }
         }
+        Ok(())
     }
 
-    fn job(&mut self, id: JobId) -> Option<&mut JobRecord> {
-        self.jobs.get_mut(usize::try_from(id.0.checked_sub(1)?).ok()?)
+    fn job(&mut self, id: JobId) -> Result<&mut JobRecord, Misfit> {
+        let place = id.0.checked_sub(1).and_then(|place| usize::try_from(place).ok());
+        place.and_then(|place| self.jobs.get_mut(place)).ok_or(Misfit::NoJob(id))
     }
+}
+
+fn follows(what: &'static str, last: u64, id: u64) -> Result<(), Misfit> {
+    if id == last + 1 { Ok(()) } else { Err(Misfit::OutOfOrder { what, id, last }) }
 }

@@ -10,9 +10,16 @@ struct Rule {
     reason: &'static str,
 }
 
-const RULES: [Rule; 2] = [
+const RULES: [Rule; 3] = [
     Rule {
-        packages: &["promptfield-core", "promptfield-server", "promptfield-worker", "promptfield", "xtask"],
+        packages: &[
+            "promptfield-core",
+            "promptfield-server",
+            "promptfield-worker",
+            "promptfield",
+            "promptfield-simulator",
+            "xtask",
+        ],
         forbidden: &["promptfield-trainer", "tch", "torch-sys"],
         reason: "everything but the trainer builds on a machine without libtorch",
     },
@@ -20,6 +27,11 @@ const RULES: [Rule; 2] = [
         packages: &["promptfield-trainer"],
         forbidden: &["axum", "sqlx", "tokio"],
         reason: "the trainer computes, and talks to the worker by JSON lines only",
+    },
+    Rule {
+        packages: &["promptfield-simulator"],
+        forbidden: &["promptfield-server", "promptfield-worker", "tokio"],
+        reason: "the simulator has no clock and no sockets, so that a seed is a run",
     },
 ];
 

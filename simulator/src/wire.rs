@@ -1,0 +1,132 @@
+//! What the simulated parties say to each other.
+
+use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, WorkerId};
+use promptfield_core::outcome::FailureClass;
+use promptfield_core::scheduler::Held;
+
+/// What names no lease.
+pub(crate) const NO_LEASE: Held = Held { lease: LeaseId(0), token: FencingToken(0) };
+
+/// A request to the coordinator.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(crate) enum Ask {
+    /// An experiment, by its place among the plans.
+    Submit(usize),
+    /// A worker, by its place.
+    Register(usize),
+    Lease {
+        worker: WorkerId,
+        slots: usize,
+        /// The worker's place.
+        place: usize,
+    },
+    Progress {
+        lease: LeaseId,
+        token: FencingToken,
+        step: u64,
+    },
+    Complete {
+        lease: LeaseId,
+        token: FencingToken,
+        adopted: bool,
+    },
+    Fail {
+        lease: LeaseId,
+        token: FencingToken,
+        class: FailureClass,
+    },
+    Release {
+        lease: LeaseId,
+        token: FencingToken,
+    },
+    Drain(WorkerId),
+    Leave(WorkerId),
+    CancelJob(JobId),
+    CancelExperiment(ExperimentId),
+    RetryJob(JobId),
+    RetryExperiment(ExperimentId),
+}
+
+impl Ask {
+    /// The lease that it is about.
+    pub(crate) const fn held(self) -> Option<Held> {
+        match self {
+            Self::Progress { lease, token, .. }
+            | Self::Complete { lease, token, .. }
+            | Self::Fail { lease, token, .. }
+            | Self::Release { lease, token } => Some(Held { lease, token }),
+            _ => None,
+        }
+    }
+}
+
+/// What a worker learns of a job.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(crate) struct Work {
+    pub(crate) lease: LeaseId,
+    pub(crate) token: FencingToken,
+    pub(crate) job: JobId,
+    pub(crate) trains: bool,
+    pub(crate) ttl_ms: i64,
+}
+
+/// The coordinator's answer, or what a client takes for one.
+#[derive(Clone, Debug, Hash)]
+pub(crate) enum Answer {
+    Submitted {
+        experiment: ExperimentId,
+        created: bool,
+        jobs: usize,
+    },
+    Registered(WorkerId),
+    Granted(Vec<Work>),
+    Renewed {
+        ttl_ms: i64,
+    },
+    Changed(usize),
+    Done,
+    /// The lease isn't the latest attempt's, or its job has ended.
+    Stale,
+    /// The worker must register anew.
+    NoWorker,
+    /// There is no such experiment or job.
+    NotFound,
+    /// Nobody listens, the connection broke, or nothing was stored: come again.
+    Unavailable,
+}
+
+/// Who asks, as far as it decides whether anybody still waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Caller {
+    Person,
+    /// A worker process: it registers, gives surplus jobs back, leaves.
+    Process {
+        worker: usize,
+        life: u32,
+    },
+    /// A slot of a worker process, in what it did when it asked.
+    Slot {
+        worker: usize,
+        life: u32,
+        slot: usize,
+        run: u32,
+    },
+}
+
+impl Caller {
+    pub(crate) const fn worker(self) -> Option<usize> {
+        match self {
+            Self::Person => None,
+            Self::Process { worker, .. } | Self::Slot { worker, .. } => Some(worker),
+        }
+    }
+}
+
+/// A request as the coordinator gets it: a client's call, in one of its attempts.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(crate) struct Request {
+    pub(crate) call: u64,
+    pub(crate) attempt: u32,
+    pub(crate) caller: Caller,
+    pub(crate) ask: Ask,
+}

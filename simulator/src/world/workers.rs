@@ -1,0 +1,424 @@
+//! Workers: processes with slots that lease, train, report, crash, hang, are cut off and leave.
+
+use promptfield_core::id::WorkerId;
+use promptfield_core::outcome::FailureClass;
+use promptfield_core::scheduler::WorkerDescription;
+
+use super::{Event, Line, Size, World};
+use crate::climate::wait;
+use crate::plans::BACKBONES;
+use crate::random::{Random, trait_of};
+use crate::wire::{Answer, Ask, Caller, Work};
+
+/// The shortest time between two polls of a slot.
+const SHORTEST_POLL: i64 = 1_000;
+/// The time from a job's beginning to its first word.
+const FIRST_WORD: i64 = 250;
+/// How long jobs take on a worker of usual speed.
+const TRAINING: std::ops::RangeInclusive<i64> = 10_000..=120_000;
+const TEST: std::ops::RangeInclusive<i64> = 1_000..=15_000;
+/// How much shorter jobs are in a large world, so that most of its commands are about jobs and not heartbeats.
+const BREVITY: i64 = 4;
+/// A worker's speed and the pace of its clock, in per cent of the usual.
+const SPEED: std::ops::RangeInclusive<i64> = 50..=200;
+const PACE: std::ops::RangeInclusive<i64> = 60..=200;
+/// The longest that a job can take.
+pub(super) const LONGEST_JOB: i64 = *TRAINING.end() * *SPEED.end() / 100;
+
+/// A worker: a machine, and the process that runs on it now.
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// Whether it has the weights of each of [`BACKBONES`].
+    backbones: [bool; BACKBONES.len()],
+    /// Jobs that a slot asks for at once; it gives back all but one.
+    appetite: usize,
+    speed: i64,
+    pace: i64,
+    pub(super) slots: Vec<Slot>,
+    up: bool,
+    leaving: bool,
+    /// Counts up when the process starts: what was meant for the one before finds nobody.
+    life: u32,
+    id: Option<WorkerId>,
+    registering: bool,
+    frozen_until: i64,
+    cut_off_until: i64,
+}
+
+/// A slot of a worker's process.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    /// Counts up with everything that the slot begins: what was meant for something earlier finds nobody.
+    run: u32,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// It waits for the worker's identifier.
+    Waiting,
+    /// It asked for jobs at this time.
+    Polling(i64),
+    /// It runs a job, with the identifier under which it was granted, and so many steps done.
+    Running { work: Work, under: Option<WorkerId>, step: u64 },
+    /// It reports a job's end.
+    Reporting,
+}
+
+impl Worker {
+    pub(super) fn new(place: usize, small: bool, random: &mut Random) -> Self {
+        // The first has all weights, so that every job finds somebody in the end.
+        let all = place == 0 || !small;
+        let second = random.chance(400);
+        let slots = if small { random.between(1..=3) as usize } else { 2 };
+        Self {
+            backbones: [all || !second || random.chance(500), all || second],
+            appetite: if small && random.chance(200) { 2 } else { 1 },
+            speed: random.between(SPEED),
+            pace: if small { random.between(PACE) } else { 100 },
+            slots: vec![Slot { run: 0, phase: Phase::Waiting }; slots],
+            up: false,
+            leaving: false,
+            life: 0,
+            id: None,
+            registering: false,
+            frozen_until: 0,
+            cut_off_until: 0,
+        }
+    }
+
+    fn process(&self, worker: usize) -> Caller {
+        Caller::Process { worker, life: self.life }
+    }
+
+    fn slot(&self, worker: usize, slot: usize) -> Caller {
+        Caller::Slot { worker, life: self.life, slot, run: self.slots[slot].run }
+    }
+}
+
+impl World {
+    /// What a worker says of itself.
+    pub(super) fn description(&self, place: usize) -> WorkerDescription {
+        let worker = &self.workers[place];
+        let backbones = BACKBONES.iter().zip(worker.backbones).filter(|(_, has)| *has);
+        WorkerDescription {
+            name: format!("worker {place}"),
+            host: format!("host {place}"),
+            slots: worker.slots.len(),
+            devices: vec!["cpu".to_owned()],
+            backbones: backbones.map(|(name, _)| (*name).to_owned()).collect(),
+            version: promptfield_core::VERSION.to_owned(),
+            labels: Vec::new(),
+            memory_mib: None,
+        }
+    }
+
+    /// Workers of one kind can run the same jobs.
+    pub(super) fn kind_of_worker(&self, place: usize) -> usize {
+        self.workers[place].backbones.iter().fold(0, |kind, has| 2 * kind + usize::from(*has))
+    }
+
+    /// How many kinds there can be.
+    pub(super) const fn kinds_of_workers(&self) -> usize {
+        match self.settings.size {
+            Size::Small => 1 << BACKBONES.len(),
+            Size::Large { .. } => 1,
+        }
+    }
+
+    /// Whether a slot is still in what it was in.
+    pub(super) fn is_at(&self, worker: usize, life: u32, slot: usize, run: u32) -> bool {
+        self.is_waiting(Caller::Slot { worker, life, slot, run })
+    }
+
+    pub(super) fn is_waiting(&self, caller: Caller) -> bool {
+        match caller {
+            Caller::Person => true,
+            Caller::Process { worker, life } => self.workers[worker].up && self.workers[worker].life == life,
+            Caller::Slot { worker, life, slot, run } => {
+                let Some(process) = self.workers.get(worker) else { return false };
+                process.up && process.life == life && process.slots[slot].run == run
+            }
+        }
+    }
+
+    pub(super) fn is_cut_off(&self, caller: Caller) -> bool {
+        caller.worker().is_some_and(|worker| self.workers[worker].cut_off_until > self.now)
+    }
+
+    /// When the process that an event is for goes on, if it hangs.
+    pub(super) fn frozen_until(&self, event: &Event) -> Option<i64> {
+        let worker = match event {
+            Event::Answered { caller, .. } | Event::GivesUp { caller, .. } | Event::Repeats { caller, .. } => {
+                caller.worker()?
+            }
+            Event::Polls { worker, .. } | Event::Beats { worker, .. } | Event::Ends { worker, .. } => *worker,
+            _ => return None,
+        };
+        let thaws = self.workers[worker].frozen_until;
+        (thaws > self.now).then_some(thaws)
+    }
+
+    /// A time as a caller's own clock measures it.
+    pub(super) fn by_its_clock(&self, caller: Caller, time: i64) -> i64 {
+        caller.worker().map_or(time, |worker| time * self.workers[worker].pace / 100)
+    }
+
+    pub(super) fn worker_starts(&mut self, worker: usize) {
+        let process = &mut self.workers[worker];
+        if process.up {
+            return;
+        }
+        process.up = true;
+        process.leaving = false;
+        process.life += 1;
+        process.id = None;
+        process.registering = false;
+        process.frozen_until = 0;
+        for slot in &mut process.slots {
+            slot.run += 1;
+            slot.phase = Phase::Waiting;
+        }
+        self.history.note(self.now, Line::WorkerStarts { worker });
+        self.register(worker);
+    }
+
+    fn register(&mut self, worker: usize) {
+        let process = &mut self.workers[worker];
+        if std::mem::replace(&mut process.registering, true) || process.leaving {
+            return;
+        }
+        process.id = None;
+        let caller = process.process(worker);
+        self.call(caller, Ask::Register(worker));
+    }
+
+    pub(super) fn process_hears(&mut self, worker: usize, ask: Ask, answer: &Answer) {
+        match (ask, answer) {
+            (Ask::Register(_), Answer::Registered(id)) => {
+                let process = &mut self.workers[worker];
+                process.id = Some(*id);
+                process.registering = false;
+                for slot in 0..self.workers[worker].slots.len() {
+                    if matches!(self.workers[worker].slots[slot].phase, Phase::Waiting) {
+                        self.poll(worker, slot);
+                    }
+                }
+            }
+            (Ask::Leave(_), _) => {
+                self.workers[worker].up = false;
+                let delay = self.random.between(1_000..=300_000);
+                self.plan(delay, Event::Starts { worker });
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks for jobs, once the worker is registered.
+    pub(super) fn poll(&mut self, worker: usize, slot: usize) {
+        let now = self.now;
+        let process = &mut self.workers[worker];
+        if process.leaving {
+            return;
+        }
+        process.slots[slot].run += 1;
+        let Some(id) = process.id else {
+            process.slots[slot].phase = Phase::Waiting;
+            self.register(worker);
+            return;
+        };
+        process.slots[slot].phase = Phase::Polling(now);
+        let (caller, slots) = (process.slot(worker, slot), process.appetite);
+        self.call(caller, Ask::Lease { worker: id, slots, place: worker });
+    }
+
+    pub(super) fn slot_hears(&mut self, worker: usize, slot: usize, ask: Ask, answer: Answer) {
+        match (ask, answer) {
+            (Ask::Lease { .. }, Answer::Granted(works)) => self.granted(worker, slot, &works),
+            (Ask::Lease { worker: id, .. }, _) => {
+                self.forget(worker, id);
+                self.poll(worker, slot);
+            }
+            (Ask::Progress { .. }, Answer::Renewed { ttl_ms }) => self.beat_after(worker, slot, ttl_ms / 3),
+            (Ask::Progress { .. }, Answer::NoWorker) => {
+                // The lease went with the registration. The job may still be finished before anybody else gets it.
+                if let Phase::Running { work, under: Some(under), .. } = self.workers[worker].slots[slot].phase {
+                    self.forget(worker, under);
+                    self.register_if_unknown(worker);
+                    self.beat_after(worker, slot, work.ttl_ms / 3);
+                }
+            }
+            (Ask::Progress { .. }, _) => self.stops(worker, slot),
+            // A job's end was heard, or is no longer wanted.
+            _ => self.poll(worker, slot),
+        }
+    }
+
+    /// The coordinator doesn't know this identifier any more.
+    fn forget(&mut self, worker: usize, id: WorkerId) {
+        if self.workers[worker].id == Some(id) {
+            self.workers[worker].id = None;
+        }
+    }
+
+    fn register_if_unknown(&mut self, worker: usize) {
+        if self.workers[worker].id.is_none() {
+            self.register(worker);
+        }
+    }
+
+    fn granted(&mut self, worker: usize, slot: usize, works: &[Work]) {
+        let Some((work, surplus)) = works.split_first() else {
+            let process = &self.workers[worker];
+            let Phase::Polling(asked) = process.slots[slot].phase else { return };
+            let again = asked + self.by_its_clock(process.process(worker), SHORTEST_POLL);
+            let (life, run) = (process.life, process.slots[slot].run);
+            self.plan(again - self.now, Event::Polls { worker, life, slot, run });
+            return;
+        };
+        for Work { lease, token, .. } in surplus {
+            let caller = self.workers[worker].process(worker);
+            self.call(caller, Ask::Release { lease: *lease, token: *token });
+        }
+        self.begins(worker, slot, *work);
+    }
+
+    fn begins(&mut self, worker: usize, slot: usize, work: Work) {
+        self.history.note(self.now, Line::Begins { worker, slot, work });
+        let takes = self.random.between(if work.trains { TRAINING } else { TEST });
+        let brevity = if self.settings.size == Size::Small { 1 } else { BREVITY };
+        let process = &mut self.workers[worker];
+        let takes = takes * process.speed / 100 / brevity;
+        let under = process.id;
+        let of = &mut process.slots[slot];
+        of.run += 1;
+        of.phase = Phase::Running { work, under, step: 0 };
+        let (life, run) = (process.life, process.slots[slot].run);
+        self.plan(takes, Event::Ends { worker, life, slot, run });
+        self.beat_after(worker, slot, FIRST_WORD);
+    }
+
+    fn beat_after(&mut self, worker: usize, slot: usize, time: i64) {
+        let process = &self.workers[worker];
+        let (life, run) = (process.life, process.slots[slot].run);
+        let delay = self.by_its_clock(process.process(worker), time);
+        self.plan(delay, Event::Beats { worker, life, slot, run });
+    }
+
+    /// Reports that a job is alive.
+    pub(super) fn beats(&mut self, worker: usize, slot: usize) {
+        let process = &mut self.workers[worker];
+        let Phase::Running { work, step, .. } = &mut process.slots[slot].phase else { return };
+        let ask = Ask::Progress { lease: work.lease, token: work.token, step: *step };
+        *step += 1;
+        let caller = process.slot(worker, slot);
+        self.call(caller, ask);
+    }
+
+    /// Breaks a job off that is somebody else's now.
+    fn stops(&mut self, worker: usize, slot: usize) {
+        if let Phase::Running { work, .. } = self.workers[worker].slots[slot].phase {
+            self.history.note(self.now, Line::Stops { worker, slot, work });
+        }
+        self.poll(worker, slot);
+    }
+
+    /// A job has come to its end, whichever it is.
+    pub(super) fn job_ends(&mut self, worker: usize, slot: usize) {
+        let Phase::Running { work, .. } = self.workers[worker].slots[slot].phase else { return };
+        let Work { lease, token, job, .. } = work;
+        let nature = trait_of(self.settings.seed, job.0);
+        if nature % 1000 < self.climate.poisoned {
+            self.worker_dies(worker, 1..=30_000);
+            return;
+        }
+        let ask = if nature / 1000 % 1000 < self.climate.bad {
+            let class = FailureClass::ALL[(nature / 1_000_000) as usize % FailureClass::ALL.len()];
+            Ask::Fail { lease, token, class }
+        } else if self.random.chance(self.climate.fails) {
+            let class = FailureClass::ALL[self.random.place(FailureClass::ALL.len())];
+            Ask::Fail { lease, token, class }
+        } else {
+            Ask::Complete { lease, token, adopted: nature / 1_000_000_000 % 1000 < self.climate.adopted }
+        };
+        let process = &mut self.workers[worker];
+        // Its heartbeats end here: an answer to one of them finds nobody.
+        process.slots[slot].run += 1;
+        process.slots[slot].phase = Phase::Reporting;
+        let caller = process.slot(worker, slot);
+        self.call(caller, ask);
+    }
+
+    pub(super) fn next_blow(&mut self) {
+        let delay = wait(&mut self.random, self.climate.between_blows);
+        self.plan(delay, Event::Blow);
+    }
+
+    /// Something befalls a worker.
+    pub(super) fn blow(&mut self) {
+        if self.calm_since.is_some() {
+            return;
+        }
+        self.next_blow();
+        let worker = self.random.place(self.workers.len());
+        if !self.workers[worker].up {
+            return;
+        }
+        self.blows += 1;
+        let until = self.now + self.random.between(1_000..=200_000);
+        match self.random.below(10) {
+            0..=2 => self.worker_dies(worker, 500..=200_000),
+            3..=5 => {
+                self.workers[worker].frozen_until = until;
+                self.history.note(self.now, Line::WorkerHangs { worker, until });
+            }
+            6..=8 => {
+                self.workers[worker].cut_off_until = until;
+                self.history.note(self.now, Line::WorkerIsCutOff { worker, until });
+            }
+            _ => self.leave(worker),
+        }
+    }
+
+    fn worker_dies(&mut self, worker: usize, absent: std::ops::RangeInclusive<i64>) {
+        self.history.note(self.now, Line::WorkerDies { worker });
+        self.workers[worker].up = false;
+        let absent = self.random.between(absent);
+        self.plan(absent, Event::Starts { worker });
+    }
+
+    /// A worker shuts down: it gives back what it runs, or leaves that to the coordinator.
+    fn leave(&mut self, worker: usize) {
+        let Some(id) = self.workers[worker].id else { return };
+        if self.workers[worker].leaving {
+            return;
+        }
+        self.history.note(self.now, Line::WorkerLeaves { worker });
+        self.workers[worker].leaving = true;
+        let caller = self.workers[worker].process(worker);
+        let releases = self.random.chance(500);
+        for slot in 0..self.workers[worker].slots.len() {
+            let of = &mut self.workers[worker].slots[slot];
+            of.run += 1;
+            if let Phase::Running { work, .. } = std::mem::replace(&mut of.phase, Phase::Waiting)
+                && releases
+            {
+                self.call(caller, Ask::Release { lease: work.lease, token: work.token });
+            }
+        }
+        self.call(caller, Ask::Leave(id));
+    }
+
+    /// Starts workers that are down, and those that were drained anew.
+    pub(super) fn tend_workers(&mut self) {
+        for worker in 0..self.workers.len() {
+            let process = &self.workers[worker];
+            let drained = process.id.is_some_and(|id| self.audit.is_draining(id));
+            if process.up && drained && !process.leaving {
+                self.worker_dies(worker, 1..=1_000);
+            } else if !process.up {
+                self.worker_starts(worker);
+            }
+        }
+    }
+}
