@@ -9,7 +9,7 @@ use super::{
 use crate::experiment::Experiment;
 use crate::id::{ExperimentId, JobId, RecipeId};
 use crate::matrix::PlannedJob;
-use crate::spec::{CompactSpec, Recipe};
+use crate::spec::{CompactSpec, Recipe, SpecHash};
 use crate::time::Timestamp;
 
 impl Scheduler {
@@ -42,6 +42,8 @@ impl Scheduler {
         self.by_experiment_hash.insert(hash, id);
         self.event(EventKind::ExperimentSubmitted { experiment: id, name, jobs: planned.len() }, now);
         self.jobs.reserve(planned.len());
+        // New jobs line up when all that their places depend on is known.
+        let first_new = self.jobs.next_id();
         let mut latest: Option<(Arc<Recipe>, RecipeId)> = None;
         let mut links: Vec<Link> = Vec::new();
         for PlannedJob { spec, hash, variant } in planned {
@@ -52,18 +54,27 @@ impl Scheduler {
                     _ => self.add_recipe(&spec.recipe),
                 };
                 latest = Some((Arc::clone(&spec.recipe), recipe));
-                self.add_job(spec, recipe, hash, priority, now)
+                self.add_job(spec, recipe, hash, priority, first_new, now)
             });
-            self.want(id, job, priority);
+            if job < first_new {
+                self.leave_queue(job);
+                self.want(id, job, priority);
+                self.enter_queue(job);
+            } else {
+                self.want(id, job, priority);
+            }
             match links.last_mut() {
                 Some(link) if link.variant == variant && link.first.0 + link.count == job.0 => link.count += 1,
                 _ => links.push(Link { experiment: id, first: job, count: 1, variant }),
             }
         }
+        for job in (first_new.0..self.jobs.next_id().0).map(JobId) {
+            self.enter_queue(job);
+        }
         for link in &links {
             self.changes.push(Change::JobsLinked(link.clone()));
             // What an earlier experiment left failed or cancelled is wanted again.
-            for job in link.jobs() {
+            for job in link.jobs().take_while(|job| *job < first_new) {
                 self.revive(&[job], now);
             }
         }
@@ -84,12 +95,14 @@ impl Scheduler {
         id
     }
 
+    /// Adds a job, which doesn't line up yet; nor do those from `first_new` on.
     fn add_job(
         &mut self,
         spec: CompactSpec,
         recipe: RecipeId,
-        hash: crate::spec::SpecHash,
+        hash: SpecHash,
         priority: i32,
+        first_new: JobId,
         now: Timestamp,
     ) -> JobId {
         let id = self.jobs.next_id();
@@ -103,18 +116,21 @@ impl Scheduler {
         self.changes.push(Change::JobAdded(Box::new(record.clone())));
         self.jobs.push(record);
         if let Some(needs) = needs {
-            self.leave_queue(needs);
+            if needs < first_new {
+                self.leave_queue(needs);
+            }
             if let Some(needed) = self.jobs.get_mut(needs) {
                 needed.dependents.push(id);
             }
-            self.enter_queue(needs);
+            if needs < first_new {
+                self.enter_queue(needs);
+            }
         }
         id
     }
 
-    /// Notes that an experiment wants a job, and lines it up accordingly.
+    /// Notes that an experiment wants a job, which isn't in line now.
     fn want(&mut self, id: ExperimentId, job: JobId, priority: i32) {
-        self.leave_queue(job);
         let Some(entry) = self.jobs.get_mut(job) else { return };
         let raised = priority > entry.record.priority;
         entry.record.priority = entry.record.priority.max(priority);
@@ -128,7 +144,6 @@ impl Scheduler {
                 }
             }
         }
-        self.enter_queue(job);
         if raised {
             self.note_job(job);
         }
