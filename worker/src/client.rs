@@ -1,24 +1,26 @@
-//! The coordinator, seen from here: one function for each route that a worker calls.
+//! The coordinator, seen from here: one function for each thing that a worker says or asks.
 //!
 //! A call either gets an answer, or is [`CallError::Unavailable`]: nobody listens, the connection broke, the coordinator says
 //! that it's busy. [`Client::until_answered`] repeats the latter for as long as it takes, since a worker outlives its
 //! coordinator; whoever has less patience drops the future. Losing and finding the coordinator is logged here, once each.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use promptfield_core::api::{
     self, CompletionReport, FailureReport, LeaseRequest, LeaseResponse, Problem, ProgressReport, Registered,
-    ReleaseReport, Renewed,
+    ReleaseReport, Renewed, Report, ReportAnswer, ReportAnswers, Reports,
 };
 use promptfield_core::chain::chain;
 use promptfield_core::id::{LeaseId, WorkerId};
 use promptfield_core::scheduler::WorkerDescription;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::mailbox::Mailbox;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For everything small.
@@ -33,7 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// The coordinator's "no".
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Rejected {
     /// 409: the lease isn't the latest attempt's, or its job has ended.
     #[error("{0}")]
@@ -60,12 +62,12 @@ pub enum Rejected {
         /// The call.
         call: String,
         /// What is wrong with it.
-        source: serde_json::Error,
+        source: Arc<serde_json::Error>,
     },
 }
 
 /// A call that brought nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum CallError {
     /// There was no answer, or one that asks to come again.
     Unavailable { reason: String, retry_after: Option<Duration> },
@@ -73,12 +75,19 @@ pub(crate) enum CallError {
     Rejected(Rejected),
 }
 
+/// The way to one coordinator. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Http {
+    client: reqwest::Client,
+    /// With the API's prefix, without a slash at the end.
+    base: Arc<str>,
+}
+
 /// Calls one coordinator for one worker.
 #[derive(Debug)]
 pub(crate) struct Client {
-    http: reqwest::Client,
-    /// With the API's prefix, without a slash at the end.
-    base: String,
+    http: Http,
+    mailbox: Mailbox,
     /// Spreads the pauses of different workers.
     name: String,
     out_of_reach: AtomicBool,
@@ -86,13 +95,15 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(coordinator: &str, name: &str) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
+        let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             .user_agent(concat!("promptfield-worker/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        let base = format!("{}{}", coordinator.trim_end_matches('/'), api::PREFIX);
-        Ok(Self { http, base, name: name.to_owned(), out_of_reach: AtomicBool::new(false) })
+        let base = format!("{}{}", coordinator.trim_end_matches('/'), api::PREFIX).into();
+        let http = Http { client, base };
+        let mailbox = Mailbox::open(http.clone());
+        Ok(Self { http, mailbox, name: name.to_owned(), out_of_reach: AtomicBool::new(false) })
     }
 
     /// Repeats a call until it is answered.
@@ -124,7 +135,11 @@ impl Client {
         if self.out_of_reach.swap(true, Ordering::Relaxed) {
             tracing::debug!(reason, "the coordinator is still out of reach");
         } else {
-            tracing::warn!(reason, "the coordinator at {} is out of reach; jobs go on and report later", self.base);
+            tracing::warn!(
+                reason,
+                "the coordinator at {} is out of reach; jobs go on and report later",
+                self.http.base
+            );
         }
     }
 
@@ -136,7 +151,7 @@ impl Client {
 
     pub(crate) async fn register(&self, description: &WorkerDescription) -> Result<Registered, CallError> {
         let call = Call { method: Method::POST, path: "/workers".into() };
-        self.ask(call, |request| request.json(description)).await
+        self.http.ask(call, |request| request.json(description)).await
     }
 
     pub(crate) async fn lease(
@@ -147,33 +162,39 @@ impl Client {
     ) -> Result<LeaseResponse, CallError> {
         let request = LeaseRequest { slots, wait_ms: wait.as_millis() as u64 };
         let call = Call { method: Method::POST, path: format!("/workers/{worker}/lease") };
-        self.ask(call, |builder| builder.json(&request).timeout(wait + POLL_MARGIN)).await
+        self.http.ask(call, |builder| builder.json(&request).timeout(wait + POLL_MARGIN)).await
     }
 
     pub(crate) async fn leave(&self, worker: WorkerId) -> Result<(), CallError> {
         let call = Call { method: Method::POST, path: format!("/workers/{worker}/leave") };
-        self.send(call, |request| request).await.map(drop)
+        self.http.send(call, |request| request).await.map(drop)
     }
 
     pub(crate) async fn progress(&self, lease: LeaseId, report: &ProgressReport) -> Result<Renewed, CallError> {
-        self.ask(Call::on(lease, "progress"), |request| request.json(report)).await
+        match self.mailbox.send(lease, Report::Progress(report.clone())).await? {
+            ReportAnswer::Renewed(renewed) => Ok(renewed),
+            other => {
+                let reason = format!("a progress report was answered with {other:?}");
+                Err(CallError::Unavailable { reason, retry_after: None })
+            }
+        }
     }
 
     pub(crate) async fn complete(&self, lease: LeaseId, report: &CompletionReport) -> Result<(), CallError> {
-        self.tell(Call::on(lease, "complete"), report).await
+        self.mailbox.send(lease, Report::Complete(Box::new(report.clone()))).await.map(drop)
     }
 
     pub(crate) async fn fail(&self, lease: LeaseId, report: &FailureReport) -> Result<(), CallError> {
-        self.tell(Call::on(lease, "fail"), report).await
+        self.mailbox.send(lease, Report::Fail(report.clone())).await.map(drop)
     }
 
     pub(crate) async fn release(&self, lease: LeaseId, report: &ReleaseReport) -> Result<(), CallError> {
-        self.tell(Call::on(lease, "release"), report).await
+        self.mailbox.send(lease, Report::Release(*report)).await.map(drop)
     }
 
     /// Whether the coordinator has an artefact.
     pub(crate) async fn has_artefact(&self, sha256: &str) -> Result<bool, CallError> {
-        match self.send(Call::artefact(Method::HEAD, sha256), |request| request).await {
+        match self.http.send(Call::artefact(Method::HEAD, sha256), |request| request).await {
             Ok(_) => Ok(true),
             Err(CallError::Rejected(Rejected::NotFound(_))) => Ok(false),
             Err(error) => Err(error),
@@ -182,17 +203,21 @@ impl Client {
 
     pub(crate) async fn put_artefact(&self, sha256: &str, bytes: Vec<u8>) -> Result<(), CallError> {
         let call = Call::artefact(Method::PUT, sha256);
-        self.send(call, |request| request.body(bytes).timeout(ARTEFACT_TIMEOUT)).await.map(drop)
+        self.http.send(call, |request| request.body(bytes).timeout(ARTEFACT_TIMEOUT)).await.map(drop)
     }
 
     pub(crate) async fn get_artefact(&self, sha256: &str) -> Result<Vec<u8>, CallError> {
         let call = Call::artefact(Method::GET, sha256);
-        let response = self.send(call, |request| request.timeout(ARTEFACT_TIMEOUT)).await?;
+        let response = self.http.send(call, |request| request.timeout(ARTEFACT_TIMEOUT)).await?;
         Ok(response.bytes().await.map_err(broken)?.into())
     }
+}
 
-    async fn tell(&self, call: Call, report: &impl Serialize) -> Result<(), CallError> {
-        self.send(call, |request| request.json(report)).await.map(drop)
+impl Http {
+    /// Reports on several leases.
+    pub(crate) async fn report(&self, reports: &Reports) -> Result<ReportAnswers, CallError> {
+        let call = Call { method: Method::POST, path: "/leases/reports".into() };
+        self.ask(call, |request| request.json(reports)).await
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -203,7 +228,7 @@ impl Client {
         let name = call.to_string();
         let answer = self.send(call, build).await?.bytes().await.map_err(broken)?;
         serde_json::from_slice(&answer)
-            .map_err(|source| CallError::Rejected(Rejected::Unreadable { call: name, source }))
+            .map_err(|source| CallError::Rejected(Rejected::Unreadable { call: name, source: source.into() }))
     }
 
     async fn send(
@@ -212,7 +237,7 @@ impl Client {
         build: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, CallError> {
         let url = format!("{}{}", self.base, call.path);
-        let response = build(self.http.request(call.method.clone(), url)).send().await.map_err(broken)?;
+        let response = build(self.client.request(call.method.clone(), url)).send().await.map_err(broken)?;
         match response.status() {
             status if status.is_success() => Ok(response),
             status => Err(refusal(&call, status, response).await),
@@ -226,10 +251,6 @@ struct Call {
 }
 
 impl Call {
-    fn on(lease: LeaseId, verb: &str) -> Self {
-        Self { method: Method::POST, path: format!("/leases/{lease}/{verb}") }
-    }
-
     fn artefact(method: Method, sha256: &str) -> Self {
         Self { method, path: format!("/artefacts/{sha256}") }
     }
@@ -246,15 +267,30 @@ async fn refusal(call: &Call, status: StatusCode, response: Response) -> CallErr
     // A body that breaks off only costs the explanation.
     let body = response.text().await.unwrap_or_default();
     let detail = serde_json::from_str::<Problem>(&body).map_or(body, |problem| problem.detail);
-    if status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) {
-        return CallError::Unavailable { reason: format!("{call} was answered with {status}: {detail}"), retry_after };
+    CallError::refused(&call.to_string(), status.as_u16(), detail, retry_after)
+}
+
+impl CallError {
+    /// What a problem document says, as the answer to `call` or a part of it.
+    pub(crate) fn from_problem(call: &str, problem: Problem, retry_after: Option<Duration>) -> Self {
+        Self::refused(call, problem.status, problem.detail, retry_after)
     }
-    CallError::Rejected(match status {
-        StatusCode::CONFLICT => Rejected::Stale(detail),
-        StatusCode::GONE => Rejected::UnknownWorker(detail),
-        StatusCode::NOT_FOUND => Rejected::NotFound(detail),
-        _ => Rejected::Refused { call: call.to_string(), status: status.as_u16(), detail },
-    })
+
+    fn refused(call: &str, status: u16, detail: String, retry_after: Option<Duration>) -> Self {
+        let rejected = match status {
+            408 | 429 | 500.. => {
+                return Self::Unavailable {
+                    reason: format!("{call} was answered with {status}: {detail}"),
+                    retry_after,
+                };
+            }
+            409 => Rejected::Stale(detail),
+            410 => Rejected::UnknownWorker(detail),
+            404 => Rejected::NotFound(detail),
+            _ => Rejected::Refused { call: call.to_owned(), status, detail },
+        };
+        Self::Rejected(rejected)
+    }
 }
 
 fn broken(error: reqwest::Error) -> CallError {

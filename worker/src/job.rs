@@ -209,9 +209,9 @@ impl<'a> Job<'a> {
             }
             let now = Instant::now();
             tokio::select! {
-                () = sleep_until(now + heartbeat(ttl_ms)) => {}
+                () = sleep_until(self.agent.next_beat(now, heartbeat(ttl_ms))) => {}
                 () = async {
-                    sleep_until(now + SHORTEST_INTERVAL).await;
+                    sleep_until(self.agent.next_beat(now, SHORTEST_INTERVAL)).await;
                     self.outbox.filled().await;
                 }, if matches!(standing, Standing::Ours { .. }) => {}
             }

@@ -8,7 +8,8 @@
 //! | file | what |
 //! | --- | --- |
 //! | `options` | the settings and their checks |
-//! | `client` | the coordinator's routes, and patience with it |
+//! | `client` | what is said to the coordinator and asked of it, and patience with it |
+//! | `mailbox` | reports of all slots, gathered into requests |
 //! | `registration` | the worker's identifier, which can change |
 //! | `slot` | a slot's life: lease, run, replace a dead trainer |
 //! | `job` | a job's life: places, trainer, lease, delivery |
@@ -22,12 +23,14 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use promptfield_core::VERSION;
 use promptfield_core::scheduler::WorkerDescription;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 mod checkpoint;
 mod client;
 mod evaluation;
 mod job;
+mod mailbox;
 mod options;
 mod places;
 mod registration;
@@ -86,6 +89,8 @@ struct Agent {
     registration: Registration,
     /// Cancelled from outside, or when a slot can't go on.
     shutdown: CancellationToken,
+    /// When the worker started: all slots' reports keep to one beat, so that they travel together.
+    start: Instant,
 }
 
 impl Worker {
@@ -117,7 +122,7 @@ impl Worker {
             return Ok(());
         };
         let registration = registration.map_err(|source| WorkerError::Refused { source })?;
-        let agent = Agent { options, client, registration, shutdown: shutdown.child_token() };
+        let agent = Agent { options, client, registration, shutdown: shutdown.child_token(), start: Instant::now() };
         let slots = trainers.into_iter().zip(devices.iter().cycle()).enumerate();
         let ends = join_all(slots.map(async |(slot, (trainer, device))| {
             let end = slot::run(&agent, slot, device, trainer).await;
@@ -150,6 +155,12 @@ async fn start_trainer(options: &Options, slot: usize) -> Result<(Trainer, Vec<S
 }
 
 impl Agent {
+    /// The next beat of so many seconds after `now`.
+    fn next_beat(&self, now: Instant, period: Duration) -> Instant {
+        let beats = now.duration_since(self.start).as_nanos() / period.as_nanos().max(1) + 1;
+        self.start + period.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX))
+    }
+
     /// Runs `call` to its end; once the worker shuts down it has a second left.
     async fn unless_shut_down<T>(&self, call: impl Future<Output = T>) -> Option<T> {
         tokio::select! {

@@ -267,9 +267,6 @@ impl Scheduler {
             };
             let failure = Failure { class: FailureClass::WorkerLost, reason: reason.to_owned() };
             self.end_attempt(lease, AttemptEnd::Failed, Some(failure.clone()), now);
-            if state == WorkerState::Gone {
-                self.forget_attempt(job);
-            }
             self.attempt_failed(job, failure, now);
         }
         self.note_worker(worker, now);
@@ -295,7 +292,7 @@ impl Scheduler {
         self.changes.push(Change::AttemptEnded { lease, at: now, end, failure });
     }
 
-    /// Nothing that comes later under a job's latest lease is heard: its holder has said itself that it's over, or is no more.
+    /// Nothing that comes later under a job's latest lease is heard: its holder has said itself that it's over, or somebody cancelled the job.
     pub(super) fn forget_attempt(&mut self, job: JobId) {
         if let Some(entry) = self.jobs.get_mut(job) {
             entry.record.latest = None;
