@@ -13,7 +13,7 @@ use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, WorkerId};
 use crate::input::FieldError;
 use crate::names::Protocol;
 use crate::outcome::{Failure, Manifest, TestResult};
-use crate::scheduler::{AttemptEnd, Counts, JobStateName, WorkerDescription, WorkerState};
+use crate::scheduler::{AttemptEnd, Counts, ExperimentRecord, JobStateName, WorkerDescription, WorkerState};
 use crate::spec::{JobSpec, SpecHash};
 use crate::tables::ResultTable;
 use crate::time::Timestamp;
@@ -57,6 +57,20 @@ pub struct ExperimentSummary {
     pub cancelled: bool,
     /// Its jobs by state.
     pub counts: Counts,
+}
+
+impl ExperimentSummary {
+    /// Puts what is known of an experiment together.
+    pub fn new(record: &ExperimentRecord, counts: &Counts) -> Self {
+        Self {
+            id: record.id,
+            name: record.experiment.name.clone(),
+            protocol: record.experiment.protocol,
+            submitted_at: record.submitted_at,
+            cancelled: record.cancelled,
+            counts: *counts,
+        }
+    }
 }
 
 /// The answer to a submission.

@@ -2,10 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use promptfield_core::chain::chain;
 use promptfield_core::experiment::Known;
 use promptfield_core::scheduler::{Policy, Scheduler};
@@ -16,8 +15,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::artefacts::Artefacts;
 use crate::clock::Clock;
 use crate::http;
+use crate::limits::{Gate, Limits};
+use crate::listener::Listener;
+use crate::metrics::Metrics;
+use crate::room::Room;
 use crate::store::{Reader, Store, StoreError};
-use crate::writer::Writer;
+use crate::writer::{Signals, Writer};
 
 /// How long requests in progress may take when the coordinator stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -35,6 +38,8 @@ pub struct Options {
     pub known: Known,
     /// The scheduler's numbers.
     pub policy: Policy,
+    /// How much is taken on at once.
+    pub limits: Limits,
 }
 
 /// Why a coordinator didn't start.
@@ -81,7 +86,12 @@ pub struct Coordinator {
 impl Coordinator {
     /// Opens the database, rebuilds the state, and listens. When this returns, requests are answered.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { listen, database, artefacts, known, policy } = options;
+        let Options { listen, database, artefacts, known, policy, limits } = options;
+        let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let room = Room {
+            folders: vec![("database", folder.to_owned()), ("artefacts", artefacts.clone())],
+            least: limits.least_room,
+        };
         let unusable = |source: StoreError| StartError::Database { path: database.clone(), source: source.into() };
         let mut store = Store::open(&database).await.map_err(unusable)?;
         let rows = store.load().await.map_err(unusable)?;
@@ -97,14 +107,21 @@ impl Coordinator {
         let scheduler = Scheduler::restore(policy, rows, clock.now());
         tracing::info!(%address, jobs, experiments, "listening on {address}, with {jobs} jobs of {experiments} experiments");
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
-        let (writer, writer_task) = Writer::start(store, scheduler, policy, clock, stop.clone(), close.clone());
-        let app =
-            http::App { writer, reader: reader.clone(), artefacts, known: known.into(), policy, stop: stop.clone() };
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(error = chain(&error), "can't send small packets at once");
-            }
-        });
+        let signals = Signals { stop: stop.clone(), close: close.clone() };
+        let metrics = Metrics::new();
+        let (writer, writer_task) = Writer::start(store, scheduler, policy, clock, limits, metrics.clone(), signals);
+        let listener = Listener { inner: listener, patience: limits.patience, cut_off: metrics.cut_off() };
+        let app = http::App {
+            writer,
+            reader: reader.clone(),
+            artefacts,
+            known: known.into(),
+            policy,
+            metrics,
+            streams: Gate::new(limits.streams),
+            room,
+            stop: stop.clone(),
+        };
         let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(stop.clone().cancelled_owned());
         let server = tokio::spawn(server.into_future());
         Ok(Self { address, stop: stop.drop_guard(), server, writer: writer_task, reader, close })

@@ -17,13 +17,20 @@
 //! | `writer` | the one task that changes anything |
 //! | `store` | the database; all SQL |
 //! | `artefacts` | checkpoints, by their SHA-256 |
+//! | `limits`, `listener`, `room` | what is refused when there is too much of it |
+//! | `metrics` | what is measured |
 //! | `http` | the routes |
 
 mod artefacts;
 mod clock;
 mod coordinator;
 mod http;
+mod limits;
+mod listener;
+mod metrics;
+mod room;
 mod store;
 mod writer;
 
 pub use coordinator::{Coordinator, Options, StartError};
+pub use limits::Limits;

@@ -13,20 +13,24 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use promptfield_core::api::{ExperimentSummary, SubmitResponse};
 use promptfield_core::chain::chain;
 use promptfield_core::id::{Sequence, WorkerId};
-use promptfield_core::scheduler::{Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Scheduler};
+use promptfield_core::scheduler::{
+    Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Scheduler, Submitted,
+};
 use promptfield_core::time::Timestamp;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::store::{Store, StoreError, Telemetry, Writes};
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::store::{KeptAnswer, Key, Store, StoreError, Telemetry, Writes};
 
-/// Requests that may wait; whoever comes next waits before the door.
-const INBOX: usize = 4096;
 /// Requests of one transaction.
 const BATCH: usize = 1024;
 
@@ -39,6 +43,15 @@ pub(crate) enum WriteError {
     /// The database could not be written.
     #[error("the database can't be written, and nothing was changed")]
     NotStored,
+    /// Something else was submitted under the same key.
+    #[error("the key `{0}` stands for another submission: choose a new key for each experiment")]
+    KeyReused(String),
+    /// The scheduler gave an answer to another question: a bug.
+    #[error("an unexpected reply: {0:?}")]
+    Unexpected(Box<Reply>),
+    /// All places to wait in are taken.
+    #[error("too many requests wait already, and nothing was changed")]
+    Busy,
     /// The coordinator is stopping.
     #[error("the coordinator is stopping")]
     Stopping,
@@ -49,6 +62,7 @@ type Answer = oneshot::Sender<Result<Reply, WriteError>>;
 type Answers = oneshot::Sender<Result<Vec<Result<Reply, Rejection>>, WriteError>>;
 /// A command, and what a running job reported with it.
 pub(crate) type Reported = (Command, Option<Telemetry>);
+type Submitting = Result<SubmitResponse, WriteError>;
 type Look = Box<dyn FnOnce(&Scheduler, Timestamp) + Send>;
 
 enum Request {
@@ -56,6 +70,8 @@ enum Request {
     Apply(Command, Answer),
     /// What a worker says of several leases.
     ApplyAll(Vec<Reported>, Answers),
+    /// An experiment comes in.
+    Submit(Submission),
     /// A worker wants jobs, and waits for them.
     Poll(Poll),
     /// Can the database be written?
@@ -64,12 +80,30 @@ enum Request {
     Look(Look),
 }
 
+/// An experiment, and what its client calls it.
+struct Submission {
+    command: Command,
+    key: Option<Key>,
+    answer: oneshot::Sender<Submitting>,
+}
+
 /// A worker that waits for a job.
 struct Poll {
     worker: WorkerId,
     slots: usize,
+    /// When it asked, or when there was last something to look for.
+    since: Instant,
     until: Instant,
     answer: Answer,
+}
+
+/// How the writer is told to end.
+#[derive(Clone, Debug)]
+pub(crate) struct Signals {
+    /// Nobody waits for a job any more.
+    pub(crate) stop: CancellationToken,
+    /// What has come in is dealt with, and then the task ends.
+    pub(crate) close: CancellationToken,
 }
 
 /// Sends requests to the writer. Cheap to clone.
@@ -77,34 +111,38 @@ struct Poll {
 pub(crate) struct Writer {
     inbox: mpsc::Sender<Request>,
     sequence: watch::Receiver<Sequence>,
+    reports: watch::Receiver<u64>,
 }
 
 impl Writer {
-    /// Starts the task. After `stop`, nobody waits for a job any more; after `close`, the task deals with what has come in
-    /// and ends.
+    /// Starts the task.
     pub(crate) fn start(
         store: Store,
         scheduler: Scheduler,
         policy: Policy,
         clock: Clock,
-        stop: CancellationToken,
-        close: CancellationToken,
+        limits: Limits,
+        metrics: Metrics,
+        signals: Signals,
     ) -> (Self, JoinHandle<()>) {
-        let (sender, inbox) = mpsc::channel(INBOX);
+        let (sender, inbox) = mpsc::channel(limits.inbox.max(1));
         let (sequence, published) = watch::channel(scheduler.last_sequence());
+        let (reports, reported) = watch::channel(0);
         let task = Task {
             store,
             scheduler: Some(scheduler),
             policy,
             clock,
-            stop,
-            close,
+            limits,
+            metrics,
+            signals,
             inbox,
             sequence,
+            reports,
             parked: VecDeque::new(),
             undelivered: Vec::new(),
         };
-        (Self { inbox: sender, sequence: published }, tokio::spawn(task.run()))
+        (Self { inbox: sender, sequence: published, reports: reported }, tokio::spawn(task.run()))
     }
 
     /// Carries a command out.
@@ -115,14 +153,21 @@ impl Writer {
     /// Carries several commands out, each for itself, and keeps what jobs reported with those that were not refused.
     pub(crate) async fn apply_all(&self, reported: Vec<Reported>) -> Result<Vec<Result<Reply, Rejection>>, WriteError> {
         let (answers, replies) = oneshot::channel();
-        self.inbox.send(Request::ApplyAll(reported, answers)).await.map_err(|_| WriteError::Stopping)?;
+        self.send(Request::ApplyAll(reported, answers))?;
         replies.await.map_err(|_| WriteError::Stopping)?
+    }
+
+    /// Carries [`Command::Submit`] out. Under a key that stands for the same submission, gives the answer that it got.
+    pub(crate) async fn submit(&self, command: Command, key: Option<Key>) -> Submitting {
+        let (answer, submitted) = oneshot::channel();
+        self.send(Request::Submit(Submission { command, key, answer }))?;
+        submitted.await.map_err(|_| WriteError::Stopping)?
     }
 
     /// Grants a worker jobs; waits up to `wait` for the first.
     pub(crate) async fn lease(&self, worker: WorkerId, slots: usize, wait: Duration) -> Result<Reply, WriteError> {
-        let until = Instant::now() + wait;
-        self.ask(|answer| Request::Poll(Poll { worker, slots, until, answer })).await
+        let since = Instant::now();
+        self.ask(|answer| Request::Poll(Poll { worker, slots, since, until: since + wait, answer })).await
     }
 
     /// Finds out whether the database can be written, by writing to it.
@@ -140,7 +185,7 @@ impl Writer {
             // Who asked may be gone.
             let _ = answer.send(look(scheduler, now));
         });
-        self.inbox.send(Request::Look(look)).await.map_err(|_| WriteError::Stopping)?;
+        self.send(Request::Look(look))?;
         seen.await.map_err(|_| WriteError::NotStored)
     }
 
@@ -149,10 +194,23 @@ impl Writer {
         self.sequence.clone()
     }
 
+    /// Changes whenever numbers or lines of running jobs were written.
+    pub(crate) fn reports(&self) -> watch::Receiver<u64> {
+        self.reports.clone()
+    }
+
     async fn ask(&self, request: impl FnOnce(Answer) -> Request) -> Result<Reply, WriteError> {
         let (answer, reply) = oneshot::channel();
-        self.inbox.send(request(answer)).await.map_err(|_| WriteError::Stopping)?;
+        self.send(request(answer))?;
         reply.await.map_err(|_| WriteError::Stopping)?
+    }
+
+    /// Puts a request into the inbox, at once or not at all: who would have to wait for a place is better told so.
+    fn send(&self, request: Request) -> Result<(), WriteError> {
+        self.inbox.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => WriteError::Busy,
+            TrySendError::Closed(_) => WriteError::Stopping,
+        })
     }
 }
 
@@ -162,10 +220,13 @@ struct Task {
     scheduler: Option<Scheduler>,
     policy: Policy,
     clock: Clock,
-    stop: CancellationToken,
-    close: CancellationToken,
+    limits: Limits,
+    metrics: Metrics,
+    signals: Signals,
     inbox: mpsc::Receiver<Request>,
     sequence: watch::Sender<Sequence>,
+    /// Counts the commits with reports of running jobs.
+    reports: watch::Sender<u64>,
     /// Workers that wait for a job, the longest first.
     parked: VecDeque<Poll>,
     /// Leases whose worker was gone when the answer was ready.
@@ -178,8 +239,11 @@ struct Batch {
     writes: Writes,
     answers: Vec<(Answer, Result<Reply, Rejection>)>,
     several: Vec<(Answers, Vec<Result<Reply, Rejection>>)>,
+    submissions: Vec<(oneshot::Sender<Submitting>, Submitting)>,
     looks: Vec<Look>,
     polls: Vec<Poll>,
+    /// Since when those waited who get an answer to their poll.
+    polled: Vec<Instant>,
     /// A job may have become ready.
     ready: bool,
 }
@@ -190,6 +254,22 @@ impl Batch {
         self.ready |= changes.iter().any(makes_ready);
         self.writes.changes.extend(changes);
         reply
+    }
+}
+
+impl Batch {
+    /// Carries a submission out, and keeps its answer if it has a key.
+    fn submit(&mut self, scheduler: &mut Scheduler, command: Command, key: Option<Key>, now: Timestamp) -> Submitting {
+        let Submitted { experiment, created, .. } = match self.apply(scheduler, command, now) {
+            Ok(Reply::Submitted(submitted)) => submitted,
+            Ok(other) => return Err(WriteError::Unexpected(Box::new(other))),
+            Err(rejection) => return Err(WriteError::Rejected(rejection)),
+        };
+        let found = scheduler.experiment(experiment);
+        let (record, counts) = found.ok_or(WriteError::Rejected(Rejection::NoExperiment(experiment)))?;
+        let answer = SubmitResponse { created, experiment: ExperimentSummary::new(record, counts) };
+        self.writes.keys.extend(key.map(|key| KeptAnswer { key, answer: answer.clone(), at: now }));
+        Ok(answer)
     }
 }
 
@@ -204,7 +284,7 @@ fn makes_ready(change: &Change) -> bool {
 impl Task {
     async fn run(mut self) {
         let mut requests = Vec::with_capacity(BATCH);
-        let (stop, close) = (self.stop.clone(), self.close.clone());
+        let Signals { stop, close } = self.signals.clone();
         loop {
             let wake = self.wake_at();
             tokio::select! {
@@ -256,6 +336,21 @@ impl Task {
                     }
                     batch.several.push((answers, replies));
                 }
+                Request::Submit(Submission { command, key, answer }) => {
+                    let kept = match &key {
+                        Some(key) => {
+                            let here = batch.writes.keys.iter().find(|kept| kept.key.name == key.name).cloned();
+                            answer_under(&mut self.store, key, here, now).await
+                        }
+                        None => Ok(None),
+                    };
+                    let response = match kept {
+                        Ok(Some(response)) => Ok(response),
+                        Ok(None) => batch.submit(&mut scheduler, command, key, now),
+                        Err(error) => Err(error),
+                    };
+                    batch.submissions.push((answer, response));
+                }
                 Request::Poll(poll) => batch.polls.push(poll),
                 Request::Probe(answer) => {
                     batch.writes.readiness = Some(now);
@@ -293,10 +388,11 @@ impl Task {
     /// Gives jobs to those who wait for them, the longest first, and parks the others.
     fn serve_polls(&mut self, scheduler: &mut Scheduler, batch: &mut Batch, now: Timestamp) {
         let instant = Instant::now();
-        let parked = std::mem::take(&mut self.parked).into_iter().map(|poll| (poll, batch.ready));
-        let polls: Vec<(Poll, bool)> =
-            parked.chain(std::mem::take(&mut batch.polls).into_iter().map(|poll| (poll, true))).collect();
-        for (poll, look) in polls {
+        let parked = std::mem::take(&mut self.parked).into_iter();
+        let parked = parked.map(|poll| (Poll { since: instant, ..poll }, batch.ready, true));
+        let new = std::mem::take(&mut batch.polls).into_iter().map(|poll| (poll, true, false));
+        let polls: Vec<(Poll, bool, bool)> = parked.chain(new).collect();
+        for (poll, look, was_parked) in polls {
             if poll.answer.is_closed() {
                 continue;
             }
@@ -307,9 +403,15 @@ impl Task {
                 Ok(Reply::Granted(Vec::new()))
             };
             let nothing = matches!(&reply, Ok(Reply::Granted(grants)) if grants.is_empty());
-            if nothing && poll.until > instant && !self.stop.is_cancelled() {
-                self.parked.push_back(poll);
+            if nothing && poll.until > instant && !self.signals.stop.is_cancelled() {
+                if self.parked.len() < self.limits.waiting {
+                    self.parked.push_back(poll);
+                } else {
+                    // Who asked may be gone.
+                    let _ = poll.answer.send(Err(WriteError::Busy));
+                }
             } else {
+                batch.polled.extend((!nothing || !was_parked).then_some(poll.since));
                 batch.answers.push((poll.answer, reply));
             }
         }
@@ -317,16 +419,24 @@ impl Task {
 
     /// Commits, then answers.
     async fn finish(&mut self, scheduler: Scheduler, batch: Batch, now: Timestamp) {
-        let stored = if batch.writes.is_empty() { Ok(()) } else { self.store.write(&batch.writes).await };
-        if let Err(error) = stored {
-            not_stored(&error, batch);
-            return;
+        self.metrics.waiting(self.parked.len());
+        if !batch.writes.is_empty() {
+            let begun = Instant::now();
+            if let Err(error) = self.store.write(&batch.writes).await {
+                not_stored(&error, batch);
+                return;
+            }
+            let requests = batch.answers.len() + batch.submissions.len();
+            self.metrics.committed(requests, &batch.writes, &scheduler, begun.elapsed());
         }
         self.sequence.send_if_modified(|last| {
             let modified = *last != scheduler.last_sequence();
             *last = scheduler.last_sequence();
             modified
         });
+        if !batch.writes.telemetry.is_empty() {
+            self.reports.send_modify(|commits| *commits += 1);
+        }
         for (answer, reply) in batch.answers {
             if let Err(Ok(Reply::Granted(grants))) = answer.send(reply.map_err(WriteError::Rejected)) {
                 self.undelivered
@@ -337,6 +447,12 @@ impl Task {
             // Who asked may be gone.
             let _ = answers.send(Ok(replies));
         }
+        for (answer, response) in batch.submissions {
+            let _ = answer.send(response);
+        }
+        for since in batch.polled {
+            self.metrics.leased(since.elapsed());
+        }
         for look in batch.looks {
             look(&scheduler, now);
         }
@@ -344,9 +460,34 @@ impl Task {
     }
 }
 
+/// The answer that a submission under `key` got: `here` in the same batch, or an earlier one.
+async fn answer_under(
+    store: &mut Store,
+    key: &Key,
+    here: Option<KeptAnswer>,
+    now: Timestamp,
+) -> Result<Option<SubmitResponse>, WriteError> {
+    let kept = match here {
+        Some(kept) => Some(kept),
+        None => store.answer_of(&key.name, now).await.map_err(|error| {
+            tracing::error!(error = chain(&error), "can't look for an idempotency key");
+            WriteError::NotStored
+        })?,
+    };
+    match kept {
+        Some(kept) if kept.key.body != key.body => Err(WriteError::KeyReused(key.name.clone())),
+        kept => Ok(kept.map(|kept| kept.answer)),
+    }
+}
+
 /// Answers a batch whose commit failed.
 fn not_stored(error: &StoreError, batch: Batch) {
-    tracing::error!(error = chain(error), "can't write to the database; {} requests are refused", batch.answers.len());
+    let requests = batch.answers.len() + batch.submissions.len();
+    tracing::error!(error = chain(error), "can't write to the database; {requests} requests are refused");
+    for (answer, _) in batch.submissions {
+        // Who asked may be gone.
+        let _ = answer.send(Err(WriteError::NotStored));
+    }
     for (answer, _) in batch.answers {
         // Refusals too: they may rest on changes that were not stored.
         let _ = answer.send(Err(WriteError::NotStored));
@@ -361,10 +502,15 @@ fn refuse(requests: impl Iterator<Item = Request>) {
     for request in requests {
         let answer = match request {
             Request::ApplyAll(_, answers) => {
+                // Who asked may be gone.
                 let _ = answers.send(Err(WriteError::NotStored));
                 continue;
             }
             Request::Apply(_, answer) | Request::Probe(answer) | Request::Poll(Poll { answer, .. }) => answer,
+            Request::Submit(submission) => {
+                let _ = submission.answer.send(Err(WriteError::NotStored));
+                continue;
+            }
             // Its sender sees that it was dropped.
             Request::Look(_) => continue,
         };

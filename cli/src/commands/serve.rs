@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use promptfield_core::scheduler::Policy;
-use promptfield_server::{Coordinator, Options};
+use promptfield_server::{Coordinator, Limits, Options};
 use tokio::signal::unix::{SignalKind, signal as unix_signal};
 
 use super::Context;
@@ -30,6 +30,7 @@ pub(super) async fn start(settings: &Settings, listen: Option<SocketAddr>) -> an
         artefacts: state.join("artefacts"),
         known: settings.known()?,
         policy: Policy::default(),
+        limits: Limits::default(),
     };
     Ok(Coordinator::start(options).await?)
 }

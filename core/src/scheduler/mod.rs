@@ -230,6 +230,11 @@ impl Scheduler {
         links.iter().flat_map(|link| link.jobs().filter_map(|job| Some((self.job(job)?, link.variant.as_ref()))))
     }
 
+    /// A worker, by its identifier.
+    pub fn worker(&self, id: WorkerId) -> Option<&WorkerRecord> {
+        self.workers.get(&id).map(|entry| &entry.record)
+    }
+
     /// All workers, oldest first, with the time of their last word and the jobs they hold.
     pub fn workers(&self) -> impl Iterator<Item = (&WorkerRecord, Timestamp, &BTreeSet<JobId>)> {
         self.workers.values().map(|entry| (&entry.record, entry.last_seen, &entry.held))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::http::header;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use promptfield_core::api::{PREFIX, Problem};
 use promptfield_core::input::nearest;
@@ -15,8 +15,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{Components, OpenApi, RefOr};
 use utoipa::{IntoResponses, OpenApi as _};
 
+use super::conditional::unless_known;
 use super::manual::Manual;
-use super::problem::answer;
+use super::problem::{ApiError, answer};
 
 /// What no handler can say: the whole's name and its parts.
 #[derive(utoipa::OpenApi)]
@@ -75,6 +76,10 @@ impl Document {
                 .is_some_and(|needed| needed.iter().any(|scopes| *scopes != SecurityRequirement::default()))
             {
                 answers.append(&mut answer::Unavailable::responses());
+                answers.append(&mut answer::TooBusy::responses());
+            }
+            if operation.request_body.is_some() {
+                answers.append(&mut answer::Encoding::responses());
             }
             for (status, answer) in answers {
                 operation.responses.responses.entry(status).or_insert(answer);
@@ -113,11 +118,12 @@ fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     path = "/openapi.json",
     operation_id = "get_openapi",
     tag = "service",
-    responses((status = 200, description = "An OpenAPI 3.1 document.", body = serde_json::Value)),
+    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer: if this one would be the same, it's 304.")),
+    responses((status = 200, description = "An OpenAPI 3.1 document.", body = serde_json::Value), (status = 304, description = "The client has it already.")),
     security(("bearer" = ["read"])),
 )]
-pub(super) async fn json(Extension(document): Extension<Document>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], document.json.to_string()).into_response()
+pub(super) async fn json(Extension(document): Extension<Document>, headers: HeaderMap) -> Result<Response, ApiError> {
+    unless_known(&headers, "application/json", &document.json)
 }
 
 /// This document as a page.

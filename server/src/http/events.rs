@@ -2,7 +2,8 @@
 //!
 //! A follower reads the log from the database, page by page, and sleeps when it has read everything until it's told that
 //! there is more. It so sees every event once and in order, whether it was there when the stream began or not; and a
-//! follower that reads slowly is behind, but costs no memory.
+//! follower that reads slowly is behind, but costs no memory but for one page and what its connection buffers; one that takes
+//! nothing for too long is cut off by the connection ([`crate::listener`]), and comes again with `Last-Event-ID`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,10 +17,11 @@ use promptfield_core::chain::chain;
 use promptfield_core::id::Sequence;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::Event;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::Shared;
 use super::problem::{ApiError, answer};
+use crate::metrics::OpenStream;
 use crate::store::Reader;
 
 const PAGE: u32 = 500;
@@ -44,7 +46,9 @@ pub(super) async fn follow(State(app): Shared, headers: HeaderMap) -> Result<imp
     let end = *news.borrow();
     // A later number is of another database: there is nothing to resume.
     let last = last_event_id(&headers)?.map_or(end, |last| last.min(end));
-    let follower = Follower { reader: app.reader, news, last, page: VecDeque::new() };
+    let place = app.streams.enter()?;
+    let open = app.metrics.follows_events(last);
+    let follower = Follower { reader: app.reader, news, last, page: VecDeque::new(), open, _place: place };
     let events = follower.events().take_until(app.stop.cancelled_owned());
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
@@ -64,6 +68,8 @@ struct Follower {
     last: Sequence,
     /// Events that were read and not yet sent.
     page: VecDeque<Event>,
+    open: OpenStream,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Follower {
@@ -80,6 +86,7 @@ impl Follower {
         loop {
             if let Some(event) = self.page.pop_front() {
                 self.last = event.sequence;
+                self.open.reached(event.sequence);
                 return Some(event);
             }
             // News that comes while the log is read isn't overlooked: it's marked as seen before.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use promptfield_core::api::{
     Changed, ExperimentDetail, ExperimentSummary, JobSummary, PREFIX, Page, Results, SubmitResponse,
@@ -16,28 +16,22 @@ use promptfield_core::matrix;
 use promptfield_core::names::known_name;
 use promptfield_core::outcome::TestResult;
 use promptfield_core::published::Reference;
-use promptfield_core::scheduler::{
-    Command, Counts, ExperimentRecord, JobRecord, JobStateName, Rejection, Reply, Scheduler,
-};
+use promptfield_core::scheduler::{Command, Counts, ExperimentRecord, JobRecord, JobStateName, Rejection, Scheduler};
 use promptfield_core::spec::{CompactSpec, JobSpec};
 use promptfield_core::tables::{Entry, Format, ResultTable};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use utoipa::IntoParams;
 
-use super::extract::{Id, JsonBody, Params};
+use super::conditional::unless_known;
+use super::extract::{Id, IdempotencyKey, JsonBody, Params};
 use super::page::WindowParams;
 use super::problem::{ApiError, answer};
 use super::{Shared, jobs};
+use crate::store::Key;
 
-fn summary(record: &ExperimentRecord, counts: &Counts) -> ExperimentSummary {
-    ExperimentSummary {
-        id: record.id,
-        name: record.experiment.name.clone(),
-        protocol: record.experiment.protocol,
-        submitted_at: record.submitted_at,
-        cancelled: record.cancelled,
-        counts: *counts,
-    }
+fn json(answer: &impl serde::Serialize) -> Result<String, ApiError> {
+    serde_json::to_string(answer).map_err(|error| ApiError::Internal(error.into()))
 }
 
 fn find(scheduler: &Scheduler, id: ExperimentId) -> Result<(&ExperimentRecord, &Counts), Rejection> {
@@ -50,20 +44,27 @@ fn find(scheduler: &Scheduler, id: ExperimentId) -> Result<(&ExperimentRecord, &
     path = "/experiments",
     operation_id = "submit_experiment",
     tag = "experiments",
+    params((
+        "Idempotency-Key" = Option<String>,
+        Header,
+        description = "A name of the client's for this submission, 1 to 255 visible ASCII characters. For a day, the same key with the same body gets the same answer.",
+    )),
     request_body = Document,
     responses(
         (status = 201, description = "It is new.", body = SubmitResponse),
         (status = 200, description = "The same experiment was submitted before; nothing changed.", body = SubmitResponse),
         answer::Unreadable,
         answer::TooLarge,
-        answer::Invalid,
+        answer::NotSubmitted,
     ),
     security(("bearer" = ["submit"])),
 )]
 pub(super) async fn submit(
     State(app): Shared,
+    IdempotencyKey(key): IdempotencyKey,
     JsonBody(document): JsonBody<serde_json::Value>,
 ) -> Result<Response, ApiError> {
+    let key = key.map(|name| Key { name, body: Sha256::digest(document.to_string()).into() });
     let experiment = Experiment::from_json(document, &app.known).map_err(ApiError::Invalid)?;
     let known = Arc::clone(&app.known);
     // A matrix can be large, and hashing its jobs takes a processor's time.
@@ -72,17 +73,9 @@ pub(super) async fn submit(
         Ok(Command::Submit { experiment: Box::new(experiment), jobs, by: None })
     });
     let command = expanded.await.map_err(|error| ApiError::Internal(error.into()))?.map_err(ApiError::Invalid)?;
-    let submitted = match app.writer.apply(command).await? {
-        Reply::Submitted(submitted) => submitted,
-        other => return Err(ApiError::unexpected(&other)),
-    };
-    let id = submitted.experiment;
-    let experiment = app.writer.look(move |scheduler, _| {
-        let (record, _) = find(scheduler, id)?;
-        Ok::<_, Rejection>(summary(record, &submitted.counts))
-    });
-    let response = SubmitResponse { created: submitted.created, experiment: experiment.await?? };
-    let status = if submitted.created { StatusCode::CREATED } else { StatusCode::OK };
+    let response = app.writer.submit(command, key).await?;
+    let id = response.experiment.id;
+    let status = if response.created { StatusCode::CREATED } else { StatusCode::OK };
     let location = HeaderValue::try_from(format!("{PREFIX}/experiments/{id}"))
         .map_err(|error| ApiError::Internal(error.into()))?;
     Ok((status, [(header::LOCATION, location)], Json(response)).into_response())
@@ -107,7 +100,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<ExperimentSummary>>, ApiError> {
     let window = window.window().map_err(ApiError::Unreadable)?;
     let page = app.writer.look(move |scheduler, _| {
-        window.cut(scheduler.experiments(), |_| true, |(record, counts)| summary(record, counts))
+        window.cut(scheduler.experiments(), |_| true, |(record, counts)| ExperimentSummary::new(record, counts))
     });
     Ok(Json(page.await?))
 }
@@ -118,21 +111,26 @@ pub(super) async fn list(
     path = "/experiments/{id}",
     operation_id = "get_experiment",
     tag = "experiments",
-    params(("id" = ExperimentId, Path, description = "The experiment's identifier.")),
+    params(("id" = ExperimentId, Path, description = "The experiment's identifier."), ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer: if this one would be the same, it's 304.")),
     responses(
         (status = 200, description = "The experiment.", body = ExperimentDetail),
-        answer::Unreadable,
+        (status = 304, description = "The client has it already."), answer::Unreadable,
         answer::NotFound,
     ),
     security(("bearer" = ["read"])),
 )]
-pub(super) async fn show(State(app): Shared, Id(id): Id<ExperimentId>) -> Result<Json<ExperimentDetail>, ApiError> {
+pub(super) async fn show(
+    State(app): Shared,
+    Id(id): Id<ExperimentId>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let found = app.writer.look(move |scheduler, _| {
         let (record, counts) = find(scheduler, id)?;
-        Ok::<_, Rejection>((summary(record, counts), Arc::clone(&record.experiment)))
+        Ok::<_, Rejection>((ExperimentSummary::new(record, counts), Arc::clone(&record.experiment)))
     });
     let (summary, experiment) = found.await??;
-    Ok(Json(ExperimentDetail { summary, experiment: Arc::unwrap_or_clone(experiment) }))
+    let detail = ExperimentDetail { summary, experiment: Arc::unwrap_or_clone(experiment) };
+    unless_known(&headers, "application/json", json(&detail)?)
 }
 
 /// Cancels the jobs that no other experiment wants.
@@ -256,7 +254,7 @@ struct Cell<S> {
     path = "/experiments/{id}/results",
     operation_id = "get_results",
     tag = "experiments",
-    params(("id" = ExperimentId, Path, description = "The experiment's identifier."), ResultsParams),
+    params(("id" = ExperimentId, Path, description = "The experiment's identifier."), ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer: if this one would be the same, it's 304."), ResultsParams),
     responses(
         (status = 200, description = "The table, in the format that was asked for.", content(
             (Results = "application/json"),
@@ -264,7 +262,7 @@ struct Cell<S> {
             (String = "text/markdown"),
             (String = "text/x-tex"),
         )),
-        answer::Unreadable,
+        (status = 304, description = "The client has it already."), answer::Unreadable,
         answer::NotFound,
         answer::Invalid,
     ),
@@ -274,6 +272,7 @@ pub(super) async fn results(
     State(app): Shared,
     Id(id): Id<ExperimentId>,
     Params(params): Params<ResultsParams>,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let found = app.writer.look(move |scheduler, _| {
         let (record, counts) = find(scheduler, id)?;
@@ -284,7 +283,7 @@ pub(super) async fn results(
             result: job.state.result().copied(),
         };
         let cells: Vec<Cell<CompactSpec>> = scheduler.jobs_of(id).map(cell).collect();
-        Ok::<_, Rejection>((summary(record, counts), cells))
+        Ok::<_, Rejection>((ExperimentSummary::new(record, counts), cells))
     });
     let (experiment, cells) = found.await??;
     // Written out here, where nobody waits for it.
@@ -307,10 +306,12 @@ pub(super) async fn results(
     }
     let format = params.format.unwrap_or(Format::Json);
     let content_type = match format {
-        Format::Json => return Ok(Json(Results { experiment, table }).into_response()),
+        Format::Json => {
+            return unless_known(&headers, "application/json", json(&Results { experiment, table })?);
+        }
         Format::Csv => "text/csv; charset=utf-8",
         Format::Markdown => "text/markdown; charset=utf-8",
         Format::Latex => "text/x-tex; charset=utf-8",
     };
-    Ok(([(header::CONTENT_TYPE, content_type)], table.print(format)).into_response())
+    unless_known(&headers, content_type, table.print(format))
 }

@@ -2,35 +2,47 @@
 
 use std::str::FromStr;
 
-use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use axum::http::request::Parts;
+use futures_util::StreamExt;
 use promptfield_core::input::{InvalidInput, from_value};
 use serde::de::DeserializeOwned;
 
 use super::problem::ApiError;
 
-/// The largest JSON document that is taken, in bytes.
-const MOST_JSON: usize = 16 << 20;
+/// The most bytes of a document with everything in it: an experiment, a result by class.
+pub(super) const LARGE: usize = 16 << 20;
+/// The most bytes of a report with lines of a log.
+pub(super) const MEDIUM: usize = 4 << 20;
+/// The most bytes of a document with a few fields.
+pub(super) const SMALL: usize = 64 << 10;
 
-/// A JSON body, whatever its content type says.
-pub(super) struct JsonBody<T>(pub(super) T);
+/// A JSON body of at most `MOST` bytes, whatever its content type says. What comes out of a compressed one counts.
+pub(super) struct JsonBody<T, const MOST: usize = LARGE>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+impl<T: DeserializeOwned, S: Send + Sync, const MOST: usize> FromRequest<S> for JsonBody<T, MOST> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let too_large = || ApiError::TooLarge(format!("a JSON body has at most {MOST_JSON} bytes"));
-        if content_length(request.headers()).is_some_and(|length| length > MOST_JSON as u64) {
+        // What a route takes compressed comes here as it was before, and without this header.
+        if let Some(encoding) = request.headers().get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+            let encoding = String::from_utf8_lossy(encoding.as_bytes());
+            return Err(ApiError::Encoding(format!("a body in the encoding `{encoding}` isn't taken here")));
+        }
+        let too_large = || ApiError::TooLarge(format!("the body has at most {MOST} bytes here"));
+        if content_length(request.headers()).is_some_and(|length| length > MOST as u64) {
             return Err(too_large());
         }
-        // One byte more than allowed tells a body that is too long from one that broke off.
-        let body = to_bytes(request.into_body(), MOST_JSON + 1).await;
-        let body =
-            body.map_err(|error| ApiError::Unreadable(InvalidInput::new("body", error, "a whole JSON document")))?;
-        if body.len() > MOST_JSON {
-            return Err(too_large());
+        let mut chunks = request.into_body().into_data_stream();
+        let mut body = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            let broken = |error| ApiError::Unreadable(InvalidInput::new("body", error, "a whole JSON document"));
+            let chunk = chunk.map_err(broken)?;
+            if body.len() + chunk.len() > MOST {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
         }
         if let Ok(document) = serde_json::from_slice(&body) {
             return Ok(Self(document));
@@ -39,6 +51,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         let value = serde_json::from_slice(&body)
             .map_err(|error| ApiError::Unreadable(InvalidInput::new("body", error, "a JSON document")))?;
         from_value(value).map(Self).map_err(ApiError::Invalid)
+    }
+}
+
+/// The `Idempotency-Key`, if there is one.
+pub(super) struct IdempotencyKey(pub(super) Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        let is_fine = (1..=255).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
+        let name = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        if is_fine {
+            Ok(Self(Some(name)))
+        } else {
+            let expected = "1 to 255 visible ASCII characters";
+            Err(ApiError::Unreadable(InvalidInput::new("Idempotency-Key", name, expected)))
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) async fn alive() -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// The writer runs, and the database has just been written to.
+/// The writer runs, the database has just been written to, and its disk and that of the artefacts have room.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -29,11 +29,14 @@ pub(super) async fn alive() -> StatusCode {
     tag = "service",
     responses(
         (status = 204, description = "It can."),
-        answer::Unavailable,
+        answer::TooBusy,
+        answer::NotReady,
     ),
     security(()),
 )]
 pub(super) async fn ready(State(app): Shared) -> Result<StatusCode, ApiError> {
+    let checked = tokio::task::spawn_blocking(move || app.room.check());
+    checked.await.map_err(|error| ApiError::Internal(error.into()))??;
     app.writer.probe().await?;
     Ok(StatusCode::NO_CONTENT)
 }

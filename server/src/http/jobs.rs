@@ -1,11 +1,7 @@
 //! `/jobs`
 
 use axum::Json;
-use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-use futures_util::stream;
 use promptfield_core::api::{Changed, JobDetail, JobSummary, Metrics};
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::{JobId, LeaseId};
@@ -14,10 +10,6 @@ use promptfield_core::scheduler::{Command, Explanation, JobRecord, JobState, Rej
 use super::extract::Id;
 use super::problem::{ApiError, answer};
 use super::{App, Shared};
-use crate::store::{Reader, StoreError};
-
-/// Lines that are read and sent together.
-const LOG_PAGE: u32 = 2000;
 
 pub(super) fn summary(record: &JobRecord) -> JobSummary {
     let lease = record.state.lease();
@@ -151,7 +143,7 @@ pub(super) async fn retry(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<
     changed(app.writer.apply(Command::RetryJob(id)).await?)
 }
 
-async fn latest_attempt(app: &App, id: JobId) -> Result<Option<LeaseId>, ApiError> {
+pub(super) async fn latest_attempt(app: &App, id: JobId) -> Result<Option<LeaseId>, ApiError> {
     Ok(app.reader.latest_attempt(id).await?.ok_or(Rejection::NoJob(id))?)
 }
 
@@ -175,43 +167,4 @@ pub(super) async fn metrics(State(app): Shared, Id(id): Id<JobId>) -> Result<Jso
         None => Vec::new(),
     };
     Ok(Json(Metrics { points }))
-}
-
-/// The log of a job's latest attempt, as far as it has come; empty before the first.
-#[utoipa::path(
-    get,
-    path = "/jobs/{id}/log",
-    operation_id = "get_log",
-    tag = "jobs",
-    params(("id" = JobId, Path, description = "The job's identifier.")),
-    responses(
-        (status = 200, description = "The lines.", body = String, content_type = "text/plain; charset=utf-8"),
-        answer::Unreadable,
-        answer::NotFound,
-    ),
-    security(("bearer" = ["read"])),
-)]
-pub(super) async fn log(State(app): Shared, Id(id): Id<JobId>) -> Result<Response, ApiError> {
-    let attempt = latest_attempt(&app, id).await?;
-    let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    let body = match attempt {
-        Some(attempt) => Body::from_stream(log_pages(app.reader, attempt)),
-        None => Body::empty(),
-    };
-    Ok((plain, body).into_response())
-}
-
-/// The log in pages, so that no log is ever in memory as a whole.
-fn log_pages(reader: Reader, attempt: LeaseId) -> impl stream::Stream<Item = Result<Bytes, StoreError>> {
-    stream::try_unfold((reader, 0), move |(reader, first)| async move {
-        let lines = reader.log_lines(attempt, first, LOG_PAGE).await?;
-        let Some((last, _)) = lines.last() else { return Ok(None) };
-        let next = last + 1;
-        let mut page = String::new();
-        for (_, line) in &lines {
-            page.push_str(line);
-            page.push('\n');
-        }
-        Ok(Some((Bytes::from(page), (reader, next))))
-    })
 }

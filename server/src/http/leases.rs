@@ -17,7 +17,7 @@ use promptfield_core::outcome::TestResult;
 use promptfield_core::scheduler::{Command, Grant, Held, Reply};
 use promptfield_core::spec::SpecHash;
 
-use super::extract::{Id, JsonBody};
+use super::extract::{Id, JsonBody, MEDIUM, SMALL};
 use super::problem::{ApiError, answer};
 use super::{App, Shared};
 use crate::store::Telemetry;
@@ -49,7 +49,7 @@ const MOST: u64 = 1 << 53;
 pub(super) async fn lease(
     State(app): Shared,
     Id(worker): Id<WorkerId>,
-    JsonBody(request): JsonBody<LeaseRequest>,
+    JsonBody(request): JsonBody<LeaseRequest, SMALL>,
 ) -> Result<Json<LeaseResponse>, ApiError> {
     let limit = LONGEST_WAIT.min(Duration::from_millis(app.policy.lease_ms.unsigned_abs()));
     let wait = Duration::from_millis(request.wait_ms).min(limit);
@@ -104,7 +104,7 @@ async fn put_into_words(app: &App, grant: Grant) -> Result<LeaseGrant, ApiError>
 pub(super) async fn progress(
     State(app): Shared,
     Id(lease): Id<LeaseId>,
-    JsonBody(report): JsonBody<ProgressReport>,
+    JsonBody(report): JsonBody<ProgressReport, MEDIUM>,
 ) -> Result<Json<Renewed>, ApiError> {
     match one(&app, lease, Report::Progress(report)).await? {
         Reply::Renewed { ttl_ms } => Ok(Json(Renewed { ttl_ms })),
@@ -177,7 +177,7 @@ fn check(result: &TestResult) -> Result<(), InvalidInput> {
 pub(super) async fn fail(
     State(app): Shared,
     Id(lease): Id<LeaseId>,
-    JsonBody(report): JsonBody<FailureReport>,
+    JsonBody(report): JsonBody<FailureReport, SMALL>,
 ) -> Result<StatusCode, ApiError> {
     one(&app, lease, Report::Fail(report)).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -203,7 +203,7 @@ pub(super) async fn fail(
 pub(super) async fn release(
     State(app): Shared,
     Id(lease): Id<LeaseId>,
-    JsonBody(report): JsonBody<ReleaseReport>,
+    JsonBody(report): JsonBody<ReleaseReport, SMALL>,
 ) -> Result<StatusCode, ApiError> {
     one(&app, lease, Report::Release(report)).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -8,21 +8,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::Method;
-use axum::middleware::{Next, from_fn};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, Version};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use promptfield_core::api::PREFIX;
 use promptfield_core::experiment::Known;
 use promptfield_core::scheduler::Policy;
 use tokio_util::sync::CancellationToken;
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
+use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 mod artefacts;
+mod conditional;
 mod document;
 mod events;
 mod experiments;
@@ -30,12 +35,17 @@ mod extract;
 mod health;
 mod jobs;
 mod leases;
+mod log;
 mod manual;
+mod metrics;
 mod page;
 mod problem;
 mod workers;
 
 use crate::artefacts::Artefacts;
+use crate::limits::Gate;
+use crate::metrics::Metrics;
+use crate::room::Room;
 use crate::store::Reader;
 use crate::writer::Writer;
 use document::Document;
@@ -52,12 +62,21 @@ pub(crate) struct App {
     pub(crate) artefacts: Artefacts,
     pub(crate) known: Arc<Known>,
     pub(crate) policy: Policy,
+    pub(crate) metrics: Metrics,
+    /// Bounds the streams.
+    pub(crate) streams: Gate,
+    pub(crate) room: Room,
     /// Cancelled when the coordinator stops: streams end.
     pub(crate) stop: CancellationToken,
 }
 
 /// All routes, and what the handlers say of them.
 fn routes() -> OpenApiRouter<App> {
+    // What a trainer prints shrinks well, and so does a confusion matrix.
+    let compressible = OpenApiRouter::new()
+        .routes(routes!(leases::progress))
+        .routes(routes!(leases::complete))
+        .layer(RequestDecompressionLayer::new().gzip(true).pass_through_unaccepted(true));
     let quick = OpenApiRouter::new()
         .routes(routes!(experiments::list))
         .routes(routes!(experiments::show))
@@ -74,14 +93,14 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(workers::register, workers::list))
         .routes(routes!(workers::drain))
         .routes(routes!(workers::leave))
-        .routes(routes!(leases::progress))
-        .routes(routes!(leases::complete))
+        .merge(compressible)
         .routes(routes!(leases::fail))
         .routes(routes!(leases::release))
         .routes(routes!(leases::reports))
         .routes(routes!(document::json))
         .routes(routes!(document::page))
         .routes(routes!(manual::style))
+        .routes(routes!(metrics::show))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .layer(from_fn(in_time));
@@ -89,7 +108,7 @@ fn routes() -> OpenApiRouter<App> {
     let patient = OpenApiRouter::new()
         .routes(routes!(experiments::submit))
         .routes(routes!(leases::lease))
-        .routes(routes!(jobs::log))
+        .routes(routes!(log::show))
         .routes(routes!(events::follow))
         .routes(routes!(artefacts::put, artefacts::get));
     OpenApiRouter::with_openapi(document::empty()).nest(PREFIX, quick.merge(patient)).routes(routes!(problem::describe))
@@ -102,15 +121,28 @@ pub(crate) fn router(app: App) -> Router {
     routes
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(app)
+        .with_state(app.clone())
         .layer(Extension(document))
         // The extractors have limits of their own, which answer with a problem.
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(from_fn(problem::with_instance))
+        .layer(CompressionLayer::new().gzip(true).quality(CompressionLevel::Fastest).compress_when(worth_compressing()))
+        .layer(from_fn_with_state(app.metrics, metrics::observe))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+}
+
+/// An answer that is sent line by line as it's written: compressing would hold the lines back.
+#[derive(Clone, Copy, Debug)]
+struct Live;
+
+/// Neither what is live nor what is packed already.
+fn worth_compressing() -> impl Predicate {
+    let is_whole =
+        |_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions| extensions.get::<Live>().is_none();
+    DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream")).and(is_whole)
 }
 
 fn span<B>(request: &axum::http::Request<B>) -> tracing::Span {

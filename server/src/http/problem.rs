@@ -15,6 +15,8 @@ use promptfield_core::scheduler::{Rejection, Reply};
 use tower_http::request_id::RequestId;
 
 use crate::artefacts::ArtefactError;
+use crate::limits::Full;
+use crate::room::RoomError;
 use crate::store::StoreError;
 use crate::writer::WriteError;
 
@@ -24,7 +26,7 @@ const PROBLEMS: &str = include_str!("../../../docs/problems.md");
 /// When to come again after an answer that only holds for now, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
-/// Declares the kinds of problems, and for the API's document an answer of each.
+/// Declares the kinds of problems.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $status:ident, $slug:literal, $title:literal;)+) => {
         /// The kinds of problems. A kind's name is a promise to clients; `docs/problems.md` says more of each.
@@ -47,26 +49,16 @@ macro_rules! kinds {
                 match self { $(Self::$name => $title),+ }
             }
         }
-
-        /// The kinds as answers in the API's document.
-        pub(super) mod answer {
-            $(
-                $(#[$doc])*
-                pub(in crate::http) struct $name;
-
-                impl utoipa::IntoResponses for $name {
-                    fn responses() -> super::Responses {
-                        super::responses(super::Kind::$name)
-                    }
-                }
-            )+
-        }
     };
 }
 
 kinds! {
     /// The request can't be read.
     Unreadable = BAD_REQUEST, "unreadable-request", "The request can't be read";
+    /// The body is compressed in a way that the route doesn't take.
+    Encoding = UNSUPPORTED_MEDIA_TYPE, "unsupported-encoding", "The body's encoding isn't taken here";
+    /// The `Idempotency-Key` stands for another submission.
+    KeyReused = UNPROCESSABLE_ENTITY, "key-reused", "The idempotency key stands for another submission";
     /// The request says something that isn't right.
     Invalid = UNPROCESSABLE_ENTITY, "invalid-input", "The input is not valid";
     /// There is no such thing, or no such route.
@@ -79,23 +71,74 @@ kinds! {
     UnknownWorker = GONE, "unknown-worker", "The worker isn't registered";
     /// The body is longer than the route takes.
     TooLarge = PAYLOAD_TOO_LARGE, "too-large", "The request is too large";
+    /// Too much at once: come again.
+    TooBusy = TOO_MANY_REQUESTS, "too-busy", "The coordinator has too much to do; try again";
+    /// A disk is full, or nearly.
+    NoRoom = SERVICE_UNAVAILABLE, "no-room", "There is no room on a disk";
     /// Nothing was done: come again.
     Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The coordinator can't do this now; try again";
     /// A bug, or a disk that fails.
     Internal = INTERNAL_SERVER_ERROR, "internal", "The coordinator made a mistake";
 }
 
+/// Declares what operations answer in the API's document: one or more kinds of the same status.
+macro_rules! answers {
+    ($($(#[$doc:meta])* $name:ident = [$($kind:ident),+];)+) => {
+        /// The problems that operations name as their answers.
+        pub(super) mod answer {
+            $(
+                $(#[$doc])*
+                pub(in crate::http) struct $name;
+
+                impl utoipa::IntoResponses for $name {
+                    fn responses() -> super::Responses {
+                        super::responses(&[$(super::Kind::$kind),+])
+                    }
+                }
+            )+
+        }
+    };
+}
+
+answers! {
+    /// The request can't be read.
+    Unreadable = [Unreadable];
+    /// The request says something that isn't right.
+    Invalid = [Invalid];
+    /// There is no such thing.
+    NotFound = [NotFound];
+    /// The route has other methods.
+    MethodNotAllowed = [MethodNotAllowed];
+    /// The lease isn't valid any more.
+    StaleLease = [StaleLease];
+    /// The worker must register anew.
+    UnknownWorker = [UnknownWorker];
+    /// The body is too long.
+    TooLarge = [TooLarge];
+    /// Too much at once: come again.
+    TooBusy = [TooBusy];
+    /// Nothing was done: come again.
+    Unavailable = [Unavailable];
+    /// The body's encoding isn't taken.
+    Encoding = [Encoding];
+    /// The experiment isn't valid, or its key is another's.
+    NotSubmitted = [Invalid, KeyReused];
+    /// The coordinator can't go on.
+    NotReady = [Unavailable, NoRoom];
+    /// A bug.
+    Internal = [Internal];
+}
+
 type Responses = std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::Response>>;
 
-/// The answer of a kind as the document has it.
-fn responses(kind: Kind) -> Responses {
+/// An answer as the document has it.
+fn responses(kinds: &[Kind]) -> Responses {
     let schema = utoipa::openapi::Ref::from_schema_name("Problem");
     let content = utoipa::openapi::ContentBuilder::new().schema(Some(schema)).build();
-    let response = utoipa::openapi::ResponseBuilder::new()
-        .description(format!("{} (`{}`).", kind.title(), kind.uri()))
-        .content(MEDIA_TYPE, content)
-        .build();
-    Responses::from([(kind.status().as_str().to_owned(), response.into())])
+    let described: Vec<_> = kinds.iter().map(|kind| format!("{} (`{}`).", kind.title(), kind.uri())).collect();
+    let response =
+        utoipa::openapi::ResponseBuilder::new().description(described.join(" ")).content(MEDIA_TYPE, content).build();
+    kinds.iter().map(|kind| (kind.status().as_str().to_owned(), response.clone().into())).collect()
 }
 
 /// The media type of problem documents.
@@ -129,6 +172,10 @@ pub(crate) enum ApiError {
     Unreadable(InvalidInput),
     /// See [`Kind::Invalid`].
     Invalid(InvalidInput),
+    /// See [`Kind::Encoding`].
+    Encoding(String),
+    /// See [`Kind::KeyReused`].
+    KeyReused(String),
     /// See [`Kind::NotFound`].
     NotFound(String),
     /// See [`Kind::MethodNotAllowed`].
@@ -139,6 +186,10 @@ pub(crate) enum ApiError {
     UnknownWorker(String),
     /// See [`Kind::TooLarge`].
     TooLarge(String),
+    /// See [`Kind::TooBusy`].
+    TooBusy(String),
+    /// See [`Kind::NoRoom`].
+    NoRoom(String),
     /// See [`Kind::Unavailable`].
     Unavailable(String),
     /// See [`Kind::Internal`]. Logged where it is turned into an answer, and not explained to outsiders.
@@ -156,11 +207,15 @@ impl ApiError {
         match self {
             Self::Unreadable(input) => Kind::Unreadable.input(input),
             Self::Invalid(input) => Kind::Invalid.input(input),
+            Self::Encoding(detail) => Kind::Encoding.problem(detail),
+            Self::KeyReused(detail) => Kind::KeyReused.problem(detail),
             Self::NotFound(detail) => Kind::NotFound.problem(detail),
             Self::MethodNotAllowed(detail) => Kind::MethodNotAllowed.problem(detail),
             Self::StaleLease(detail) => Kind::StaleLease.problem(detail),
             Self::UnknownWorker(detail) => Kind::UnknownWorker.problem(detail),
             Self::TooLarge(detail) => Kind::TooLarge.problem(detail),
+            Self::TooBusy(detail) => Kind::TooBusy.problem(detail),
+            Self::NoRoom(detail) => Kind::NoRoom.problem(detail),
             Self::Unavailable(detail) => Kind::Unavailable.problem(detail),
             Self::Internal(error) => {
                 tracing::error!(error = chain(error.as_ref()), "a request failed");
@@ -178,7 +233,7 @@ impl IntoResponse for ApiError {
         let content_type = [(header::CONTENT_TYPE, MEDIA_TYPE)];
         let mut response = (status, content_type, Json(&problem)).into_response();
         response.extensions_mut().insert(problem);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         response
@@ -239,6 +294,9 @@ impl From<WriteError> for ApiError {
             WriteError::Rejected(Rejection::NoExperiment(_) | Rejection::NoJob(_)) => Self::NotFound(text),
             WriteError::Rejected(Rejection::NoWorker(_)) => Self::UnknownWorker(text),
             WriteError::Rejected(Rejection::Stale { .. }) => Self::StaleLease(text),
+            WriteError::KeyReused(_) => Self::KeyReused(text),
+            WriteError::Unexpected(_) => Self::Internal(text.into()),
+            WriteError::Busy => Self::TooBusy(text),
             WriteError::NotStored | WriteError::Stopping => Self::Unavailable(text),
         }
     }
@@ -255,6 +313,21 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::NoConnection { .. } => Self::Unavailable(error.to_string()),
             error => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<Full> for ApiError {
+    fn from(error: Full) -> Self {
+        Self::TooBusy(error.to_string())
+    }
+}
+
+impl From<RoomError> for ApiError {
+    fn from(error: RoomError) -> Self {
+        match error {
+            RoomError::TooLittle { .. } => Self::NoRoom(error.to_string()),
+            RoomError::Unknown { .. } => Self::Internal(error.into()),
         }
     }
 }

@@ -10,7 +10,7 @@ use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::{Command, Reply, WorkerDescription};
 
 use super::Shared;
-use super::extract::{Id, JsonBody, Params};
+use super::extract::{Id, JsonBody, Params, SMALL};
 use super::page::WindowParams;
 use super::problem::{ApiError, answer};
 
@@ -31,7 +31,7 @@ use super::problem::{ApiError, answer};
 )]
 pub(super) async fn register(
     State(app): Shared,
-    JsonBody(description): JsonBody<WorkerDescription>,
+    JsonBody(description): JsonBody<WorkerDescription, SMALL>,
 ) -> Result<(StatusCode, Json<Registered>), ApiError> {
     check(&description).map_err(ApiError::Invalid)?;
     match app.writer.apply(Command::Register(description)).await? {

@@ -24,6 +24,7 @@ mod bulk;
 mod events;
 mod experiments;
 mod jobs;
+mod keys;
 mod readiness;
 mod results;
 mod telemetry;
@@ -31,6 +32,7 @@ mod telemetry;
 mod tests;
 mod workers;
 
+pub(crate) use keys::{KeptAnswer, Key};
 pub(crate) use telemetry::Telemetry;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
@@ -112,18 +114,24 @@ pub(crate) struct Writes {
     pub(crate) changes: Vec<Change>,
     /// What running jobs reported.
     pub(crate) telemetry: Vec<Telemetry>,
+    /// What submissions were called, and how they were answered.
+    pub(crate) keys: Vec<KeptAnswer>,
     /// Somebody asks whether the database can be written.
     pub(crate) readiness: Option<Timestamp>,
 }
 
 impl Writes {
     pub(crate) const fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.telemetry.is_empty() && self.readiness.is_none()
+        self.changes.is_empty() && self.telemetry.is_empty() && self.keys.is_empty() && self.readiness.is_none()
     }
 
     /// Telemetry alone isn't worth an fsync.
     const fn durability(&self) -> Durability {
-        if self.changes.is_empty() && self.readiness.is_none() { Durability::Normal } else { Durability::Full }
+        if self.changes.is_empty() && self.keys.is_empty() && self.readiness.is_none() {
+            Durability::Normal
+        } else {
+            Durability::Full
+        }
     }
 }
 
@@ -200,10 +208,18 @@ impl Store {
         for report in &writes.telemetry {
             telemetry::append(&mut transaction, report).await?;
         }
+        for kept in &writes.keys {
+            keys::insert(&mut transaction, kept).await?;
+        }
         if let Some(at) = writes.readiness {
             readiness::note(&mut transaction, at).await?;
         }
         transaction.commit().await.doing("commit")
+    }
+
+    /// What a submission's key stands for, if it isn't too old.
+    pub(crate) async fn answer_of(&mut self, key: &str, now: Timestamp) -> Result<Option<KeptAnswer>, StoreError> {
+        keys::find(&mut self.connection, key, now).await
     }
 
     /// Closes the file in order.

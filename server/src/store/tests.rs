@@ -232,7 +232,7 @@ async fn changes_wait_for_the_disk_and_reports_alone_do_not() {
     let report = || Telemetry { lease: LeaseId(1), metrics: Vec::new(), log: None };
     let (normal, full) = (1, 2);
     for (readiness, expected) in [(None, normal), (Some(START), full), (None, normal)] {
-        let writes = Writes { changes: Vec::new(), telemetry: vec![report()], readiness };
+        let writes = Writes { telemetry: vec![report()], readiness, ..Writes::default() };
         world.store.write(&writes).await.unwrap();
         let synchronous: i64 =
             sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut world.store.connection).await.unwrap();
@@ -410,6 +410,8 @@ async fn readers_use_the_indexes() {
         attempts::LATEST_OF_JOB,
         results::EVALUATION,
         events::AFTER,
+        keys::EXPIRE,
+        keys::FIND,
         results::MANIFEST,
         results::FILE_OF_JOB,
         telemetry::POINTS,

@@ -21,7 +21,9 @@ impl World {
         let store = Store::open(&folder.path().join("x.db")).await.unwrap();
         let (policy, clock) = (Policy::default(), Clock::start());
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
-        let (writer, task) = Writer::start(store, Scheduler::new(policy), policy, clock, stop.clone(), close.clone());
+        let signals = Signals { stop: stop.clone(), close: close.clone() };
+        let (limits, metrics) = (Limits::default(), Metrics::new());
+        let (writer, task) = Writer::start(store, Scheduler::new(policy), policy, clock, limits, metrics, signals);
         Self { writer, task, stop, close, _folder: folder }
     }
 

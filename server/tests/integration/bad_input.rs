@@ -5,9 +5,8 @@ use promptfield_core::input::FieldError;
 use promptfield_core::outcome::TestResult;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{TestServer, at_step, completion, experiment, on, problem, worker};
+use crate::support::{TestServer, answer_to_announcement, at_step, completion, experiment, on, problem, worker};
 
 /// Sends `body`, expects it to be refused, and gives the first reason back.
 async fn refused(server: &TestServer, path: &str, body: &Value, status: StatusCode) -> FieldError {
@@ -246,17 +245,6 @@ async fn a_wrong_method_is_named() {
         (problem.kind.as_str(), problem.detail.as_str()),
         ("/problems/method-not-allowed", "`/api/v1/experiments` can't be asked with DELETE")
     );
-}
-
-/// The status line of the answer to a request whose body is announced and never sent.
-async fn answer_to_announcement(server: &TestServer, start: &str, bytes: u64) -> String {
-    let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
-    let head = format!("{start} HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.contains("/problems/too-large"), "{answer}");
-    answer.lines().next().unwrap().to_owned()
 }
 
 #[tokio::test]

@@ -2,11 +2,16 @@
 
 mod artefacts;
 mod bad_input;
+mod bodies;
 mod crashes;
 mod document;
 mod events;
 mod experiments;
 mod jobs;
+mod keys;
 mod leases;
+mod limits;
+mod logs;
+mod metrics;
 mod support;
 mod unavailable;

@@ -16,11 +16,12 @@ use promptfield_core::outcome::{Failure, FailureClass, FileEntry, Manifest, Seco
 use promptfield_core::scheduler::{Policy, WorkerDescription};
 use promptfield_core::time::Timestamp;
 use promptfield_core::trainer_wire::{Outcome, Progress};
-use promptfield_server::{Coordinator, Options, StartError};
+use promptfield_server::{Coordinator, Limits, Options, StartError};
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
 /// Longer than any test takes; a poll that gets something ends before.
@@ -40,6 +41,14 @@ impl TestServer {
     }
 
     pub(crate) async fn with_policy(policy: Policy) -> Self {
+        Self::with(policy, Limits::default()).await
+    }
+
+    pub(crate) async fn with_limits(limits: Limits) -> Self {
+        Self::with(Policy::default(), limits).await
+    }
+
+    async fn with(policy: Policy, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -47,6 +56,7 @@ impl TestServer {
             artefacts: folder.path().join("artefacts"),
             known: Known { datasets: Catalogue::built_in(), backbones: vec!["ViT-B/16".into()] },
             policy,
+            limits,
         };
         let running = run(options.clone()).await.unwrap();
         let client = Client::new(running.1.address());
@@ -203,6 +213,13 @@ impl Client {
         self.post(&on(grant.lease, "release"), &ReleaseReport { token: grant.token }).await
     }
 
+    /// The value of a series, as `/metrics` has it; `None` if it isn't there.
+    pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.text("/metrics").await;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        Some(value.parse().unwrap())
+    }
+
     pub(crate) async fn job(&self, job: JobId) -> JobDetail {
         self.json(&format!("/jobs/{job}")).await
     }
@@ -217,6 +234,17 @@ pub(crate) async fn read<T: DeserializeOwned>(response: Response) -> T {
     let text = response.text().await.unwrap();
     assert!(status.is_success(), "{status}: {text}");
     serde_json::from_str(&text).unwrap()
+}
+
+/// The status line of the answer to a request whose body is announced and never sent.
+pub(crate) async fn answer_to_announcement(client: &Client, start: &str, bytes: u64) -> String {
+    let mut stream = tokio::net::TcpStream::connect(client.address).await.unwrap();
+    let head = format!("{start} HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("/problems/too-large"), "{answer}");
+    answer.lines().next().unwrap().to_owned()
 }
 
 /// A problem document, checked to be one.

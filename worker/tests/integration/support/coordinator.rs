@@ -8,7 +8,7 @@ use promptfield_core::evaluation::Evaluation;
 use promptfield_core::experiment::Known;
 use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::scheduler::{JobStateName, Policy, WorkerDescription};
-use promptfield_server::Options;
+use promptfield_server::{Limits, Options};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -39,6 +39,7 @@ impl Coordinator {
             artefacts: folder.path().join("artefacts"),
             known: Known { datasets: Catalogue::built_in(), backbones: Vec::new() },
             policy,
+            limits: Limits::default(),
         };
         let running = promptfield_server::Coordinator::start(options.clone()).await.unwrap();
         options.listen = running.address();

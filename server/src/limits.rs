@@ -1,0 +1,53 @@
+//! How much at once: whoever comes above these bounds is told to come again, and nothing waits without one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What a coordinator takes on at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests that wait for the writer.
+    pub inbox: usize,
+    /// Workers that wait for jobs.
+    pub waiting: usize,
+    /// Open streams: followers of the events and of logs.
+    pub streams: usize,
+    /// How long a client may take nothing of what is sent to it before its connection is ended.
+    pub patience: Duration,
+    /// The least free space in bytes, on the disks of the database and of the artefacts, with which the coordinator is ready.
+    pub least_room: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { inbox: 4096, waiting: 4096, streams: 1024, patience: Duration::from_secs(30), least_room: 64 << 20 }
+    }
+}
+
+/// Lets so many in, and no more. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate {
+    places: Arc<Semaphore>,
+    size: usize,
+}
+
+/// All places are taken.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{size} streams are open, which is the most at once")]
+pub(crate) struct Full {
+    size: usize,
+}
+
+impl Gate {
+    pub(crate) fn new(size: usize) -> Self {
+        let size = size.min(Semaphore::MAX_PERMITS);
+        Self { places: Arc::new(Semaphore::new(size)), size }
+    }
+
+    /// Takes a place, which is free again when what this returns is dropped.
+    pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, Full> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| Full { size: self.size })
+    }
+}

@@ -1,0 +1,107 @@
+//! A job's log while it's written.
+
+use promptfield_core::api::{LeaseGrant, LogChunk, ProgressReport};
+use promptfield_core::outcome::FailureClass;
+use reqwest::{Method, Response, StatusCode};
+
+use crate::support::{Client, TestServer, at_step, experiment, problem};
+
+/// A log that is followed.
+struct Log {
+    response: Response,
+    text: String,
+}
+
+impl Log {
+    async fn follow(client: &Client) -> Self {
+        // Whoever could read it compressed must still get lines as they come.
+        let request = client.request(Method::GET, "/jobs/1/log?follow=true").header("Accept-Encoding", "gzip");
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(!response.headers().contains_key("content-encoding"));
+        Self { response, text: String::new() }
+    }
+
+    /// Waits until exactly `text` has come.
+    async fn until(&mut self, text: &str) {
+        while self.text.len() < text.len() {
+            let chunk = self.response.chunk().await.unwrap().expect("the log has ended");
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+        assert_eq!(self.text, text);
+    }
+
+    /// Waits for the end, and gives everything back.
+    async fn end(mut self) -> String {
+        while let Some(chunk) = self.response.chunk().await.unwrap() {
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+        self.text
+    }
+}
+
+async fn print(client: &Client, grant: &LeaseGrant, first_line: u64, lines: &[&str]) {
+    let log = Some(LogChunk { first_line, lines: lines.iter().map(|&line| line.into()).collect() });
+    let report = ProgressReport { log, ..at_step(grant, first_line) };
+    assert_eq!(client.progress(grant, &report).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn lines_come_as_they_are_written_until_the_attempt_ends() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    // Before anyone has the job.
+    let mut log = Log::follow(&server).await;
+    let worker = server.register("w").await;
+    let grant = server.lease(worker, 1).await.remove(0);
+    print(&server, &grant, 0, &["a", "b"]).await;
+    log.until("a\nb\n").await;
+    let mut late = Log::follow(&server).await;
+    late.until("a\nb\n").await;
+    print(&server, &grant, 2, &["c"]).await;
+    log.until("a\nb\nc\n").await;
+    print(&server, &grant, 3, &["d"]).await;
+    assert_eq!(server.complete(&grant).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(log.end().await, "a\nb\nc\nd\n");
+    assert_eq!(late.end().await, "a\nb\nc\nd\n");
+    // Whoever comes later gets all of it, and the end.
+    assert_eq!(Log::follow(&server).await.end().await, "a\nb\nc\nd\n");
+}
+
+#[tokio::test]
+async fn a_failure_and_a_cancellation_end_a_log() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let worker = server.register("w").await;
+    let grant = server.lease(worker, 1).await.remove(0);
+    let log = Log::follow(&server).await;
+    print(&server, &grant, 0, &["a"]).await;
+    server.fail(&grant, FailureClass::BadData, "no").await;
+    assert_eq!(log.end().await, "a\n");
+    server.submit(&experiment(&[2])).await;
+    let waiting = server.get("/jobs/3/log?follow=true").await;
+    server.post("/jobs/3/cancel", &()).await;
+    assert_eq!(waiting.text().await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn a_log_that_is_followed_ends_when_the_coordinator_stops() {
+    let mut server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let log = Log::follow(&server).await;
+    server.shut_down().await;
+    assert_eq!(log.end().await, "");
+}
+
+#[tokio::test]
+async fn follow_is_yes_or_no() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    assert_eq!(server.text("/jobs/1/log?follow=false").await, "");
+    let response = server.get("/jobs/1/log?follow=ture").await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let problem = problem(response).await;
+    assert_eq!(problem.errors[0].field, "follow");
+    assert!(problem.detail.contains("did you mean `true`?"), "{}", problem.detail);
+    assert_eq!(server.get("/jobs/99/log?follow=true").await.status(), StatusCode::NOT_FOUND);
+}
