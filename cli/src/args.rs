@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use promptfield_core::id::{ExperimentId, JobId};
+use promptfield_core::access::Scope;
+use promptfield_core::id::{ExperimentId, JobId, TokenId};
 use promptfield_core::method::Method;
 use promptfield_core::names::Protocol;
 use promptfield_core::published::Reference;
 use promptfield_core::tables::Format;
+
+use crate::span::Span;
 
 /// Runs prompt-learning benchmarks for vision-language models.
 #[derive(Debug, Parser)]
@@ -17,6 +20,9 @@ pub(crate) struct Args {
     /// The settings of this machine [default: `promptfield.toml` here, then in the user's configuration folder].
     #[arg(long, global = true, env = "PROMPTFIELD_SETTINGS", value_name = "FILE")]
     pub(crate) settings: Option<PathBuf>,
+    /// The file with the coordinator's token [default: `PROMPTFIELD_TOKEN`'s value, then the settings' file].
+    #[arg(long, global = true, env = "PROMPTFIELD_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Print JSON instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -49,8 +55,15 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: ConfigCommand,
     },
-    /// Check what lies on this machine.
+    /// Copy the coordinator's database into a new file, while it goes on; without a coordinator, directly.
+    Backup(BackupArgs),
+    /// Check this machine, its coordinator and the workers; or with `--data` the data sets.
     Doctor(DoctorArgs),
+    /// Make, list and revoke the tokens that a coordinator asks for.
+    Token {
+        #[command(subcommand)]
+        what: TokenCommand,
+    },
     /// Cancel an experiment, or one job.
     Cancel(TargetArgs),
     /// Queue the failed and cancelled jobs of an experiment again, or one job.
@@ -61,6 +74,41 @@ pub(crate) enum Command {
 pub(crate) enum ConfigCommand {
     /// Print a method's preset for a protocol, or with `--dataset` the values in force for one data set.
     Show(ConfigShowArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it; it can't be shown again. Without a running coordinator its database is used directly.
+    Create(TokenCreateArgs),
+    /// List the tokens without their secrets.
+    List(CoordinatorArgs),
+    /// End a token at once.
+    Revoke(TokenRevokeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TokenCreateArgs {
+    /// Whose it is, or what for.
+    pub(crate) name: String,
+    /// What it permits, separated by commas: `admin`, `submit`, `work`, `read`.
+    #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPES")]
+    pub(crate) scopes: Vec<Scope>,
+    /// How long it's valid, such as `30d` or `12h` [default: until it's revoked].
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires: Option<Span>,
+    /// Write the token into a new file that only you can read, instead of printing it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TokenRevokeArgs {
+    /// The token's number.
+    pub(crate) id: TokenId,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -210,20 +258,30 @@ pub(crate) struct TargetArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
     /// Check the data sets: which are there, what they lack, which images can't be read, and what to download.
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub(crate) data: bool,
     /// The data sets to check [default: all that are known].
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", requires = "data")]
     pub(crate) names: Vec<String>,
     /// The folder of the data sets' folders [default: the settings', or `data`].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "data")]
     pub(crate) root: Option<PathBuf>,
     /// Look only at how images begin instead of decoding them.
-    #[arg(long)]
+    #[arg(long, requires = "data")]
     pub(crate) quick: bool,
     /// CPU threads [default: the settings', or all cores].
     #[arg(long, env = "PROMPTFIELD_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BackupArgs {
+    /// The file to make.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! The coordinator as a client sees it.
 
+use promptfield_core::access::{TokenCreated, TokenRequest, TokenSummary};
 use promptfield_core::api::{
     Changed, ExperimentSummary, JobDetail, JobSummary, PREFIX, Page, Problem, Results, SubmitResponse, WorkerSummary,
 };
 use promptfield_core::evaluation::Evaluation;
-use promptfield_core::id::{ExperimentId, JobId};
+use promptfield_core::id::{ExperimentId, JobId, TokenId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::published::Reference;
 use promptfield_core::scheduler::Explanation;
 use promptfield_core::tables::Format;
+use promptfield_worker::Connection;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
@@ -23,8 +25,8 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client of the coordinator at `url`; nothing is sent yet.
-    pub(crate) fn new(url: String) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().connect_timeout(std::time::Duration::from_secs(5)).build()?;
+    pub(crate) fn new(url: String, connection: &Connection) -> anyhow::Result<Self> {
+        let http = connection.client(&url)?.connect_timeout(std::time::Duration::from_secs(5)).build()?;
         Ok(Self { http, url })
     }
 
@@ -80,6 +82,38 @@ impl Client {
 
     pub(crate) async fn workers(&self) -> anyhow::Result<Vec<WorkerSummary>> {
         self.all_pages("/workers?").await
+    }
+
+    /// Where it is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether it answers.
+    pub(crate) async fn alive(&self) -> anyhow::Result<Response> {
+        self.send(self.request(Method::GET, "/healthz")).await
+    }
+
+    /// Whether it can write its database.
+    pub(crate) async fn ready(&self) -> anyhow::Result<Response> {
+        self.send(self.request(Method::GET, "/readyz")).await
+    }
+
+    /// A copy of its database, as it comes.
+    pub(crate) async fn backup(&self) -> anyhow::Result<Response> {
+        self.send(self.request(Method::POST, "/backup")).await
+    }
+
+    pub(crate) async fn create_token(&self, token: &TokenRequest) -> anyhow::Result<TokenCreated> {
+        self.json(self.request(Method::POST, "/tokens").json(token)).await
+    }
+
+    pub(crate) async fn tokens(&self) -> anyhow::Result<Vec<TokenSummary>> {
+        self.all_pages("/tokens?").await
+    }
+
+    pub(crate) async fn revoke_token(&self, id: TokenId) -> anyhow::Result<()> {
+        self.send(self.request(Method::DELETE, &format!("/tokens/{id}"))).await.map(drop)
     }
 
     /// The event stream from now on.

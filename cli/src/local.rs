@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::Context as _;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::Context;
 use crate::exit;
-use crate::settings::Settings;
 
 /// A worker that lives for less than this has died at once.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -25,6 +25,7 @@ const GRACE: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub(crate) struct Fleet {
     pub(crate) settings: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     pub(crate) coordinator: String,
     pub(crate) workers: usize,
     pub(crate) threads: usize,
@@ -32,9 +33,10 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// A fleet that divides the machine's cores among its workers' slots.
-    pub(crate) fn new(settings: &Settings, coordinator: String, workers: usize) -> Self {
+    pub(crate) fn new(context: &Context, coordinator: String, workers: usize) -> Self {
+        let Context { settings, token_file, .. } = context;
         let threads = settings.threads.unwrap_or_else(|| threads_for(workers * settings.slots));
-        Self { settings: settings.file.clone(), coordinator, workers, threads }
+        Self { settings: settings.file.clone(), token_file: token_file.clone(), coordinator, workers, threads }
     }
 
     /// Runs the fleet until `shutdown`, or until a worker can't be kept alive.
@@ -57,7 +59,7 @@ impl Fleet {
                     if shutdown.is_cancelled() {
                         return Ok(());
                     }
-                    let hopeless = status.code() == Some(i32::from(exit::BAD_INPUT));
+                    let hopeless = [exit::BAD_INPUT, exit::REFUSED].map(|code| Some(i32::from(code))).contains(&status.code());
                     anyhow::ensure!(!hopeless, "worker {index} can't run with these settings");
                     deaths = if started.elapsed() < AT_ONCE { deaths + 1 } else { 0 };
                     anyhow::ensure!(deaths < MOST_DEATHS, "worker {index} died {deaths} times in a row, the last time with {status}");
@@ -76,6 +78,9 @@ impl Fleet {
         let mut command = Command::new(program);
         if let Some(settings) = &self.settings {
             command.arg("--settings").arg(settings);
+        }
+        if let Some(file) = &self.token_file {
+            command.arg("--token-file").arg(file);
         }
         command.args(["work", "--until-stdin-ends", "--shared-output", "--coordinator", &self.coordinator]);
         command.args(["--name", &format!("local-{index}"), "--threads", &self.threads.to_string()]);

@@ -6,12 +6,14 @@
 mod args;
 mod client;
 mod commands;
+mod credentials;
 mod data_sets;
 mod display;
 mod exit;
 mod local;
 mod output;
 mod settings;
+mod span;
 mod waiting;
 
 use std::process::ExitCode;

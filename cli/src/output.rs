@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use promptfield_core::access::TokenSummary;
 use promptfield_core::api::{ExperimentSummary, JobSummary, Results, WorkerSummary};
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::outcome::TestResult;
 use promptfield_core::scheduler::Counts;
 use promptfield_core::tables::{Grid, ResultTable};
+use promptfield_core::time::Timestamp;
 use serde::Serialize;
 
 /// Lines above, below the header and below, as in papers.
@@ -134,6 +136,30 @@ pub(crate) fn workers(workers: &[WorkerSummary]) -> String {
             worker.state.to_string(),
             worker.description.slots.to_string(),
             jobs.join(", "),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// The list of tokens.
+pub(crate) fn tokens(tokens: &[TokenSummary], now: Timestamp) -> String {
+    let mut table = table(&["", "Token", "Scopes", "Made", "Expires", "Last used", "State"]);
+    let time = |time: Option<Timestamp>| time.map_or_else(|| "–".to_owned(), |time| time.to_string());
+    for token in tokens {
+        let scopes: Vec<&str> = token.scopes.iter().map(|scope| scope.as_str()).collect();
+        let state = match token.revoked_at {
+            Some(_) => "revoked",
+            None if token.is_valid(now) => "valid",
+            None => "expired",
+        };
+        table.add_row([
+            token.id.to_string(),
+            token.name.clone(),
+            scopes.join(", "),
+            token.created_at.to_string(),
+            time(token.expires_at),
+            time(token.last_used_at),
+            state.to_owned(),
         ]);
     }
     table.trim_fmt()

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use promptfield_core::dataset::{Catalogue, DatasetDefinition};
 use promptfield_core::experiment::{Known, LABEL, is_label};
-use promptfield_core::input::{InvalidInput, from_toml};
+use promptfield_core::input::{InvalidInput, from_toml, one_of};
+use promptfield_server::{Tls, TokenRule};
 use serde::Deserialize;
 
 /// The file's name.
@@ -30,6 +31,17 @@ struct CoordinatorSection {
     listen: Option<String>,
     url: Option<String>,
     state: Option<PathBuf>,
+    tokens: Option<String>,
+    token_file: Option<PathBuf>,
+    ca: Option<PathBuf>,
+    tls: Option<TlsSection>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsSection {
+    certificate: PathBuf,
+    key: PathBuf,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -69,6 +81,14 @@ pub(crate) struct Settings {
     pub(crate) url: Option<String>,
     /// The coordinator's database and artefacts.
     pub(crate) state: PathBuf,
+    /// When the coordinator asks for a token.
+    pub(crate) tokens: TokenRule,
+    /// The token that clients and workers show.
+    pub(crate) token_file: Option<PathBuf>,
+    /// The authorities that may vouch for the coordinator.
+    pub(crate) ca: Option<PathBuf>,
+    /// What the coordinator shows who it is with.
+    pub(crate) tls: Option<Tls>,
     /// The data root.
     pub(crate) data: PathBuf,
     /// The user's own data sets.
@@ -131,6 +151,14 @@ impl Settings {
         if let Some((i, label)) = worker.labels.iter().enumerate().find(|(_, label)| !is_label(label)) {
             return Err(InvalidInput::new(format!("worker.labels[{i}]"), label, LABEL).into());
         }
+        let tokens = match coordinator.tokens.as_deref() {
+            None | Some("loopback-free") => TokenRule::LoopbackFree,
+            Some("required") => TokenRule::Required,
+            Some(other) => {
+                let expected = one_of(other, ["required", "loopback-free"]);
+                return Err(InvalidInput::new("coordinator.tokens", other, expected).into());
+            }
+        };
         for (field, value) in [("worker.slots", worker.slots), ("local.workers", local.workers)] {
             if value == Some(0) {
                 return Err(InvalidInput::new(field, 0, "a whole number of at least 1").into());
@@ -141,6 +169,10 @@ impl Settings {
             listen,
             url: coordinator.url,
             state: at(coordinator.state, "var"),
+            tokens,
+            token_file: coordinator.token_file.map(|path| base.join(path)),
+            ca: coordinator.ca.map(|path| base.join(path)),
+            tls: coordinator.tls.map(|tls| Tls { certificate: base.join(tls.certificate), key: base.join(tls.key) }),
             data: at(paths.data, "data"),
             datasets: at(paths.datasets, "datasets"),
             output: at(paths.output, "output"),
@@ -172,9 +204,15 @@ impl Settings {
         self.datasets.is_dir().then(|| self.datasets.clone())
     }
 
+    /// The coordinator's database.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.state.join("promptfield.db")
+    }
+
     /// The coordinator's address for clients.
     pub(crate) fn coordinator_url(&self, named: Option<&str>) -> String {
-        let url = named.or(self.url.as_deref()).map_or_else(|| format!("http://{}", self.listen), str::to_owned);
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let url = named.or(self.url.as_deref()).map_or_else(|| format!("{scheme}://{}", self.listen), str::to_owned);
         url.trim_end_matches('/').to_owned()
     }
 }
@@ -232,5 +270,7 @@ mod tests {
         assert!(error("[worker]\nslot = 1").contains("did you mean `slots`?"));
         assert!(error("[coordinator]\nlisten = \"here\"").starts_with("`coordinator.listen`: `here`"));
         assert!(error("[worker]\nslots = 0").starts_with("`worker.slots`: `0`"));
+        assert!(error("[coordinator]\ntokens = \"require\"").contains("did you mean `required`?"));
+        assert!(error("[coordinator.tls]\ncertificate = \"c\"").starts_with("`coordinator.tls.key`"));
     }
 }

@@ -37,6 +37,8 @@ id! {
     WorkerId,
     /// A position in the event log; later events have greater numbers.
     Sequence,
+    /// A bearer token.
+    TokenId,
 }
 
 /// What a write under a lease must show. Tokens only grow: of two leases of a job, the later has the greater token.

@@ -8,6 +8,7 @@
 //! [`scheduler::Scheduler`] decides who runs which of them, a worker hands one to a trainer as a
 //! [`trainer_job::TrainerJob`], and the [`outcome::TestResult`]s that come back fill the [`tables`].
 
+pub mod access;
 pub mod api;
 pub mod chain;
 pub mod data_report;
@@ -35,3 +36,9 @@ pub mod trainer_wire;
 
 /// The version that manifests, workers and the coordinator report: the workspace's.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Whether a coordinator or worker of version `other` works with one of this version: major and minor are the same.
+pub fn works_with(other: &str) -> bool {
+    let line = |version: &str| version.splitn(3, '.').take(2).map(str::to_owned).collect::<Vec<_>>();
+    line(other) == line(VERSION)
+}

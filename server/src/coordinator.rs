@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::serve::ListenerExt;
 use promptfield_core::chain::chain;
 use promptfield_core::experiment::Known;
 use promptfield_core::scheduler::{Policy, Scheduler};
@@ -20,7 +21,10 @@ use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::room::Room;
 use crate::store::{Reader, Store, StoreError};
-use crate::writer::{Signals, Writer};
+use crate::tls::{Tls, TlsListener};
+use crate::tokens::Tokens;
+use crate::upkeep;
+use crate::writer::{Setup, Signals, Writer};
 
 /// How long requests in progress may take when the coordinator stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -40,6 +44,33 @@ pub struct Options {
     pub policy: Policy,
     /// How much is taken on at once.
     pub limits: Limits,
+    /// Who may ask.
+    pub security: Security,
+}
+
+/// Who may ask a coordinator, and how it's asked.
+#[derive(Clone, Debug, Default)]
+pub struct Security {
+    /// When a token is needed.
+    pub tokens: TokenRule,
+    /// For HTTPS; without it, HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// When a token is needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenRule {
+    /// Unless the coordinator listens on a loopback address, where only this machine's users can ask it.
+    #[default]
+    LoopbackFree,
+    /// Always.
+    Required,
+}
+
+impl TokenRule {
+    fn requires_tokens(self, listen: SocketAddr) -> bool {
+        self == Self::Required || !listen.ip().is_loopback()
+    }
 }
 
 /// Why a coordinator didn't start.
@@ -61,6 +92,31 @@ pub enum StartError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The place for copies of the database can't be used.
+    #[error("can't use the folder for copies of the database beside `{}`", database.display())]
+    Copies {
+        /// The database.
+        database: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Certificate and key can't be used.
+    #[error("can't use the certificate `{}` with its key", certificate.display())]
+    Tls {
+        /// The certificate.
+        certificate: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Nobody could be answered.
+    #[error(
+        "listening on {address} needs a token, and there is none that is valid: make one with \
+         `promptfield token create NAME --scope admin`, or listen on 127.0.0.1 without tokens"
+    )]
+    NoToken {
+        /// The address.
+        address: SocketAddr,
+    },
     /// The address can't be listened on.
     #[error("can't listen on {address}: choose another address, or stop whoever has it")]
     Listen {
@@ -75,9 +131,11 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Coordinator {
     address: SocketAddr,
+    is_https: bool,
     stop: DropGuard,
     server: JoinHandle<io::Result<()>>,
     writer: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
     reader: Reader,
     /// Ends the writer when no more requests are wanted.
     close: CancellationToken,
@@ -86,31 +144,45 @@ pub struct Coordinator {
 impl Coordinator {
     /// Opens the database, rebuilds the state, and listens. When this returns, requests are answered.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { listen, database, artefacts, known, policy, limits } = options;
+        let Options { listen, database, artefacts, known, policy, limits, security } = options;
         let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let room = Room {
             folders: vec![("database", folder.to_owned()), ("artefacts", artefacts.clone())],
             least: limits.least_room,
         };
         let unusable = |source: StoreError| StartError::Database { path: database.clone(), source: source.into() };
+        let acceptor = security.tls.map(|tls| {
+            tls.acceptor().map_err(|source| StartError::Tls { certificate: tls.certificate, source: source.into() })
+        });
+        let acceptor = acceptor.transpose()?;
         let mut store = Store::open(&database).await.map_err(unusable)?;
         let rows = store.load().await.map_err(unusable)?;
+        let tokens = Tokens::new(store.load_tokens().await.map_err(unusable)?);
+        let clock = Clock::start();
+        let tokens_required = security.tokens.requires_tokens(listen);
+        if tokens_required && !tokens.list().iter().any(|token| token.is_valid(clock.now())) {
+            return Err(StartError::NoToken { address: listen });
+        }
         let reader = Reader::open(&database).await.map_err(unusable)?;
+        let copies = http::Copies::beside(&database)
+            .await
+            .map_err(|source| StartError::Copies { database: database.clone(), source })?;
         let artefacts = Artefacts::open(artefacts.clone())
             .await
             .map_err(|source| StartError::Artefacts { path: artefacts, source: source.into() })?;
         let listener =
             TcpListener::bind(listen).await.map_err(|source| StartError::Listen { address: listen, source })?;
         let address = listener.local_addr().map_err(|source| StartError::Listen { address: listen, source })?;
-        let clock = Clock::start();
         let (jobs, experiments) = (rows.jobs.len(), rows.experiments.len());
         let scheduler = Scheduler::restore(policy, rows, clock.now());
         tracing::info!(%address, jobs, experiments, "listening on {address}, with {jobs} jobs of {experiments} experiments");
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
         let signals = Signals { stop: stop.clone(), close: close.clone() };
         let metrics = Metrics::new();
-        let (writer, writer_task) = Writer::start(store, scheduler, policy, clock, limits, metrics.clone(), signals);
-        let listener = Listener { inner: listener, patience: limits.patience, cut_off: metrics.cut_off() };
+        let setup = Setup { policy, limits, clock, tokens: tokens.clone(), metrics: metrics.clone(), signals };
+        let (writer, writer_task) = Writer::start(store, scheduler, setup);
+        let upkeep = tokio::spawn(upkeep::run(writer.clone(), tokens.clone(), stop.clone()));
+        let (patience, cut_off) = (limits.patience, metrics.cut_off());
         let app = http::App {
             writer,
             reader: reader.clone(),
@@ -120,11 +192,31 @@ impl Coordinator {
             metrics,
             streams: Gate::new(limits.streams),
             room,
+            tokens,
+            copies,
+            tokens_required,
+            clock,
             stop: stop.clone(),
         };
-        let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(stop.clone().cancelled_owned());
-        let server = tokio::spawn(server.into_future());
-        Ok(Self { address, stop: stop.drop_guard(), server, writer: writer_task, reader, close })
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(error = chain(&error), "can't send small packets at once");
+            }
+        });
+        let (router, is_https, stopping) = (http::router(app), acceptor.is_some(), stop.clone().cancelled_owned());
+        let server = match acceptor {
+            None => {
+                let listener = Listener { inner: listener, patience, cut_off };
+                tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stopping).into_future())
+            }
+            Some(acceptor) => {
+                let inner = TlsListener::new(listener, acceptor)
+                    .map_err(|source| StartError::Listen { address: listen, source })?;
+                let listener = Listener { inner, patience, cut_off };
+                tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stopping).into_future())
+            }
+        };
+        Ok(Self { address, is_https, stop: stop.drop_guard(), server, writer: writer_task, upkeep, reader, close })
     }
 
     /// Where it listens.
@@ -132,14 +224,22 @@ impl Coordinator {
         self.address
     }
 
+    /// Where it is found on this machine.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.is_https { "https" } else { "http" }, self.address)
+    }
+
     /// Stops in bounded time: no new connections, waiting workers and followers of events are sent home at once, requests in
     /// progress get a few seconds, and what was answered is on the disk.
     pub async fn shutdown(self) {
-        let Self { address, stop, mut server, writer, reader, close } = self;
+        let Self { address, is_https: _, stop, mut server, writer, upkeep, reader, close } = self;
         drop(stop);
         if tokio::time::timeout(GRACE, &mut server).await.is_err() {
             tracing::warn!("requests that took longer than {} s were cut off", GRACE.as_secs());
             server.abort();
+        }
+        if let Err(error) = upkeep.await {
+            tracing::error!(error = chain(&error), "the upkeep ended badly");
         }
         // The writer's connection is the last to close, and takes SQLite's write-ahead log with it.
         reader.close().await;

@@ -15,6 +15,10 @@
 //! | --- | --- |
 //! | `coordinator` | starting and stopping |
 //! | `writer` | the one task that changes anything |
+//! | `tokens` | who may do what |
+//! | `tls` | HTTPS |
+//! | `upkeep` | what is done by itself now and then |
+//! | `offline` | the database while no coordinator runs |
 //! | `store` | the database; all SQL |
 //! | `artefacts` | checkpoints, by their SHA-256 |
 //! | `limits`, `listener`, `room` | what is refused when there is too much of it |
@@ -28,9 +32,16 @@ mod http;
 mod limits;
 mod listener;
 mod metrics;
+mod offline;
 mod room;
 mod store;
+mod tls;
+mod tokens;
+mod upkeep;
 mod writer;
 
-pub use coordinator::{Coordinator, Options, StartError};
+pub use coordinator::{Coordinator, Options, Security, StartError, TokenRule};
 pub use limits::Limits;
+pub use offline::{Database, DatabaseError};
+pub use store::{Care, Health};
+pub use tls::Tls;

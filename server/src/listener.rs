@@ -10,29 +10,23 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
-use promptfield_core::chain::chain;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
 
 /// Accepts connections.
 #[derive(Debug)]
-pub(crate) struct Listener {
-    pub(crate) inner: TcpListener,
+pub(crate) struct Listener<L> {
+    pub(crate) inner: L,
     pub(crate) patience: Duration,
     pub(crate) cut_off: Counter,
 }
 
-impl axum::serve::Listener for Listener {
-    type Io = Connection;
+impl<L: axum::serve::Listener<Addr = SocketAddr>> axum::serve::Listener for Listener<L> {
+    type Io = Connection<L::Io>;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // Not `TcpListener`'s own, which gives up when there are no more file descriptors.
-        let (stream, address) = axum::serve::Listener::accept(&mut self.inner).await;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(error = chain(&error), "can't send small packets at once");
-        }
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        let (stream, address) = self.inner.accept().await;
         (Connection { stream, patience: self.patience, stalled: None, cut_off: self.cut_off.clone() }, address)
     }
 
@@ -43,15 +37,15 @@ impl axum::serve::Listener for Listener {
 
 /// A connection with a limit on how long a write may take nothing.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    stream: TcpStream,
+pub(crate) struct Connection<S> {
+    stream: S,
     patience: Duration,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     cut_off: Counter,
 }
 
-impl Connection {
+impl<S> Connection<S> {
     fn watch<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
@@ -66,7 +60,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -76,7 +70,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.watch(context, written)

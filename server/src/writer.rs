@@ -29,7 +29,8 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::store::{KeptAnswer, Key, Store, StoreError, Telemetry, Writes};
+use crate::store::{KeptAnswer, Key, Store, StoreError, Telemetry, TokenChange, Writes};
+use crate::tokens::Tokens;
 
 /// Requests of one transaction.
 const BATCH: usize = 1024;
@@ -74,6 +75,8 @@ enum Request {
     Submit(Submission),
     /// A worker wants jobs, and waits for them.
     Poll(Poll),
+    /// Change tokens.
+    Tokens(Vec<TokenChange>, Answer),
     /// Can the database be written?
     Probe(Answer),
     /// Look at the state.
@@ -106,6 +109,17 @@ pub(crate) struct Signals {
     pub(crate) close: CancellationToken,
 }
 
+/// What the writer works with.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) policy: Policy,
+    pub(crate) limits: Limits,
+    pub(crate) clock: Clock,
+    pub(crate) tokens: Tokens,
+    pub(crate) metrics: Metrics,
+    pub(crate) signals: Signals,
+}
+
 /// Sends requests to the writer. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
@@ -116,21 +130,15 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the task.
-    pub(crate) fn start(
-        store: Store,
-        scheduler: Scheduler,
-        policy: Policy,
-        clock: Clock,
-        limits: Limits,
-        metrics: Metrics,
-        signals: Signals,
-    ) -> (Self, JoinHandle<()>) {
+    pub(crate) fn start(store: Store, scheduler: Scheduler, setup: Setup) -> (Self, JoinHandle<()>) {
+        let Setup { policy, limits, clock, tokens, metrics, signals } = setup;
         let (sender, inbox) = mpsc::channel(limits.inbox.max(1));
         let (sequence, published) = watch::channel(scheduler.last_sequence());
         let (reports, reported) = watch::channel(0);
         let task = Task {
             store,
             scheduler: Some(scheduler),
+            tokens,
             policy,
             clock,
             limits,
@@ -168,6 +176,11 @@ impl Writer {
     pub(crate) async fn lease(&self, worker: WorkerId, slots: usize, wait: Duration) -> Result<Reply, WriteError> {
         let since = Instant::now();
         self.ask(|answer| Request::Poll(Poll { worker, slots, since, until: since + wait, answer })).await
+    }
+
+    /// Writes changes of tokens; when this returns, they are in force.
+    pub(crate) async fn change_tokens(&self, changes: Vec<TokenChange>) -> Result<(), WriteError> {
+        self.ask(|answer| Request::Tokens(changes, answer)).await.map(drop)
     }
 
     /// Finds out whether the database can be written, by writing to it.
@@ -218,6 +231,7 @@ struct Task {
     store: Store,
     /// `None` after a commit that failed, until the database could be read again.
     scheduler: Option<Scheduler>,
+    tokens: Tokens,
     policy: Policy,
     clock: Clock,
     limits: Limits,
@@ -352,6 +366,10 @@ impl Task {
                     batch.submissions.push((answer, response));
                 }
                 Request::Poll(poll) => batch.polls.push(poll),
+                Request::Tokens(changes, answer) => {
+                    batch.writes.tokens.extend(changes);
+                    batch.answers.push((answer, Ok(Reply::Done)));
+                }
                 Request::Probe(answer) => {
                     batch.writes.readiness = Some(now);
                     batch.answers.push((answer, Ok(Reply::Done)));
@@ -429,6 +447,7 @@ impl Task {
             let requests = batch.answers.len() + batch.submissions.len();
             self.metrics.committed(requests, &batch.writes, &scheduler, begun.elapsed());
         }
+        self.tokens.commit(batch.writes.tokens);
         self.sequence.send_if_modified(|last| {
             let modified = *last != scheduler.last_sequence();
             *last = scheduler.last_sequence();
@@ -506,11 +525,14 @@ fn refuse(requests: impl Iterator<Item = Request>) {
                 let _ = answers.send(Err(WriteError::NotStored));
                 continue;
             }
-            Request::Apply(_, answer) | Request::Probe(answer) | Request::Poll(Poll { answer, .. }) => answer,
             Request::Submit(submission) => {
                 let _ = submission.answer.send(Err(WriteError::NotStored));
                 continue;
             }
+            Request::Apply(_, answer)
+            | Request::Tokens(_, answer)
+            | Request::Probe(answer)
+            | Request::Poll(Poll { answer, .. }) => answer,
             // Its sender sees that it was dropped.
             Request::Look(_) => continue,
         };

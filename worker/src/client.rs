@@ -20,6 +20,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
+use crate::connection::{Connection, ConnectionError};
 use crate::mailbox::Mailbox;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,12 +95,14 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(coordinator: &str, name: &str) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
+    pub(crate) fn new(coordinator: &str, name: &str, connection: &Connection) -> Result<Self, ConnectionError> {
+        let client = connection
+            .client(coordinator)?
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             .user_agent(concat!("promptfield-worker/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+            .build()
+            .map_err(|source| ConnectionError::Client { source })?;
         let base = format!("{}{}", coordinator.trim_end_matches('/'), api::PREFIX).into();
         let http = Http { client, base };
         let mailbox = Mailbox::open(http.clone());

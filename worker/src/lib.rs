@@ -8,6 +8,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `options` | the settings and their checks |
+//! | `connection` | the token and the authorities that a client needs |
 //! | `client` | what is said to the coordinator and asked of it, and patience with it |
 //! | `mailbox` | reports of all slots, gathered into requests |
 //! | `registration` | the worker's identifier, which can change |
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 mod checkpoint;
 mod client;
+mod connection;
 mod evaluation;
 mod job;
 mod mailbox;
@@ -39,6 +41,7 @@ mod slot;
 mod trainer;
 
 pub use client::Rejected;
+pub use connection::{Connection, ConnectionError};
 pub use options::{Machine, Options, OptionsError};
 pub use trainer::TrainerDeath;
 
@@ -55,12 +58,9 @@ pub enum WorkerError {
     /// A setting is wrong.
     #[error(transparent)]
     Options(#[from] OptionsError),
-    /// The HTTP client couldn't be made.
-    #[error("the HTTP client could not be set up")]
-    Client {
-        /// Why.
-        source: reqwest::Error,
-    },
+    /// No client of the coordinator could be made.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
     /// No trainer can be started for a slot.
     #[error("slot {slot} has no trainer")]
     Trainer {
@@ -101,8 +101,7 @@ impl Worker {
     /// takes at most 10 seconds, whether or not the coordinator answers.
     pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), WorkerError> {
         options.check()?;
-        let client =
-            Client::new(&options.coordinator, &options.name).map_err(|source| WorkerError::Client { source })?;
+        let client = Client::new(&options.coordinator, &options.name, &options.connection)?;
         let starting = try_join_all((0..options.slots).map(async |slot| {
             let started = start_trainer(&options, slot).await;
             started.map_err(|source| WorkerError::Trainer { slot, source })

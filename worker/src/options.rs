@@ -5,11 +5,15 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use crate::connection::Connection;
+
 /// What a worker is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The coordinator's address, without the API's prefix: `http://127.0.0.1:7878`.
     pub coordinator: String,
+    /// How the coordinator is reached.
+    pub connection: Connection,
     /// A name that no other worker has and that stays the same when this one is started again: a second registration under
     /// it ends the first.
     pub name: String,
@@ -118,7 +122,7 @@ impl Options {
     /// The data root isn't checked: it may be mounted later, and only a job knows which of its folders it needs.
     pub fn check(&self) -> Result<(), OptionsError> {
         let address = reqwest::Url::parse(&self.coordinator).ok();
-        if address.is_none_or(|url| url.scheme() != "http" || !url.has_host()) {
+        if address.is_none_or(|url| !matches!(url.scheme(), "http" | "https") || !url.has_host()) {
             return Err(OptionsError::Coordinator { value: self.coordinator.clone() });
         }
         if self.name.trim().is_empty() {
@@ -203,6 +207,7 @@ mod tests {
         };
         Options {
             coordinator: "http://127.0.0.1:1".into(),
+            connection: Connection::default(),
             name: "a".into(),
             host: "h".into(),
             slots: 2,
@@ -232,7 +237,7 @@ mod tests {
             wrong.check().unwrap_err().to_string()
         };
         assert!(refusal(&|o| o.coordinator = "localhost".into()).starts_with("`coordinator`: `localhost`"));
-        assert!(refusal(&|o| o.coordinator = "https://a".into()).starts_with("`coordinator`: `https://a`"));
+        assert!(refusal(&|o| o.coordinator = "ftp://a".into()).starts_with("`coordinator`: `ftp://a`"));
         assert!(refusal(&|o| o.name = " ".into()).starts_with("`name`"));
         assert!(refusal(&|o| o.slots = 0).starts_with("`slots`"));
         assert!(refusal(&|o| o.threads_per_slot = Some(0)).starts_with("`threads_per_slot`"));

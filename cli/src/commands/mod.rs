@@ -1,29 +1,43 @@
 //! One file per command, or per handful of commands that only ask and print.
 
 mod ask;
+mod backup;
+mod checks;
 mod config;
 mod doctor;
+mod door;
 mod run;
 mod serve;
 mod submit;
+mod token;
 mod work;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use promptfield_worker::Connection;
 
 use crate::args::{Args, Command, ConfigCommand};
 use crate::client::Client;
+use crate::credentials;
 use crate::settings::Settings;
 
 /// What every command needs.
 pub(crate) struct Context {
     pub(crate) settings: Settings,
+    pub(crate) token_file: Option<PathBuf>,
     pub(crate) json: bool,
 }
 
 impl Context {
     /// A client of the coordinator that was named, or that the settings name.
     pub(crate) fn client(&self, named: Option<&str>) -> anyhow::Result<Client> {
-        Client::new(self.settings.coordinator_url(named))
+        Client::new(self.settings.coordinator_url(named), &self.connection()?)
+    }
+
+    /// The token and the authorities for it.
+    pub(crate) fn connection(&self) -> anyhow::Result<Connection> {
+        let token = credentials::token(self.token_file.as_deref(), self.settings.token_file.as_deref())?;
+        Ok(Connection { token, ca: self.settings.ca.clone() })
     }
 
     /// The trainer's binary, if it is there.
@@ -40,7 +54,8 @@ impl Context {
 
 /// Runs a command and returns its exit code.
 pub(crate) async fn run(args: Args) -> anyhow::Result<u8> {
-    let context = Context { settings: Settings::load(args.settings.as_deref())?, json: args.json };
+    let settings = Settings::load(args.settings.as_deref())?;
+    let context = Context { settings, token_file: args.token_file, json: args.json };
     match args.command {
         Command::Run(args) => run::run(&context, args, false).await,
         Command::Up(args) => run::run(&context, args, true).await,
@@ -52,7 +67,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<u8> {
         Command::Logs(args) => ask::logs(&context, args).await,
         Command::Explain(args) => ask::explain(&context, args).await,
         Command::Config { what: ConfigCommand::Show(args) } => config::show(&context, &args),
-        Command::Doctor(args) => doctor::data(&context, args).await,
+        Command::Backup(args) => backup::backup(&context, args).await,
+        Command::Doctor(args) if args.data => doctor::data(&context, args).await,
+        Command::Doctor(args) => checks::machine(&context, &args).await,
+        Command::Token { what } => token::token(&context, what).await,
         Command::Cancel(args) => ask::act(&context, args, "cancel").await,
         Command::Retry(args) => ask::act(&context, args, "retry").await,
     }

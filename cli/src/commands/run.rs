@@ -18,14 +18,14 @@ pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow:
     submit::check(&experiments, &context.settings)?;
     context.trainer()?;
     let coordinator = serve::start(&context.settings, args.serve.listen).await?;
-    let url = format!("http://{}", coordinator.address());
+    let url = serve::own_url(&context.settings, &coordinator);
     let display = Display::new(context.json);
     let workers = args.workers.unwrap_or(context.settings.local_workers).max(1);
     let plural = if workers == 1 { "" } else { "s" };
     display.say(&format!("coordinator at {url}, {workers} worker{plural}"));
     let stop = CancellationToken::new();
-    let fleet = tokio::spawn(Fleet::new(&context.settings, url.clone(), workers).run(stop.clone()));
-    let client = Client::new(url.clone())?;
+    let fleet = tokio::spawn(Fleet::new(context, url.clone(), workers).run(stop.clone()));
+    let client = Client::new(url.clone(), &context.connection()?)?;
     let work = async {
         let submitted = submit::hand_over(&client, &experiments, &display).await?;
         let code = submit::wait_and_print(context, &client, submitted).await?;

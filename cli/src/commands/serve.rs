@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use promptfield_core::scheduler::Policy;
-use promptfield_server::{Coordinator, Limits, Options};
+use promptfield_server::{Coordinator, Limits, Options, Security};
 use tokio::signal::unix::{SignalKind, signal as unix_signal};
 
 use super::Context;
@@ -14,7 +14,7 @@ use crate::settings::Settings;
 
 pub(super) async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<u8> {
     let coordinator = start(&context.settings, args.listen).await?;
-    anstream::eprintln!("coordinator at http://{}", coordinator.address());
+    anstream::eprintln!("coordinator at {}", coordinator.url());
     signal().await?;
     coordinator.shutdown().await;
     Ok(exit::DONE)
@@ -24,15 +24,25 @@ pub(super) async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result
 pub(super) async fn start(settings: &Settings, listen: Option<SocketAddr>) -> anyhow::Result<Coordinator> {
     let state = &settings.state;
     fs_err::create_dir_all(state)?;
+    let security = Security { tokens: settings.tokens, tls: settings.tls.clone() };
     let options = Options {
         listen: listen.unwrap_or(settings.listen),
-        database: state.join("promptfield.db"),
+        database: settings.database(),
         artefacts: state.join("artefacts"),
         known: settings.known()?,
         policy: Policy::default(),
         limits: Limits::default(),
+        security,
     };
     Ok(Coordinator::start(options).await?)
+}
+
+/// Where this machine finds the coordinator that it has started: by the name in its certificate, if it has one.
+pub(super) fn own_url(settings: &Settings, coordinator: &Coordinator) -> String {
+    match &settings.url {
+        Some(url) if settings.tls.is_some() => url.trim_end_matches('/').to_owned(),
+        _ => coordinator.url(),
+    }
 }
 
 /// Waits for Ctrl-C or SIGTERM.

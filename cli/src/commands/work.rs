@@ -1,6 +1,6 @@
 //! `work`: a worker.
 
-use promptfield_worker::{Machine, Options, Worker, WorkerError};
+use promptfield_worker::{Machine, Options, Rejected, Worker, WorkerError};
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
@@ -13,8 +13,10 @@ pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8
     let settings = &context.settings;
     let host = host_name();
     let slots = args.slots.unwrap_or(settings.slots).max(1);
+    let url = settings.coordinator_url(args.coordinator.url.as_deref());
     let options = Options {
-        coordinator: settings.coordinator_url(args.coordinator.url.as_deref()),
+        coordinator: url.clone(),
+        connection: context.connection()?,
         name: args.name.or_else(|| settings.worker_name.clone()).unwrap_or_else(|| host.clone()),
         host,
         slots,
@@ -44,6 +46,9 @@ pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8
     match Worker::run(options, shutdown).await {
         Ok(()) => Ok(exit::DONE),
         Err(WorkerError::Options(error)) => Err(Coded::BadInput(format!("{:#}", anyhow::Error::new(error))).into()),
+        Err(WorkerError::Refused { source: Rejected::Refused { status: 401 | 403, detail, .. } }) => {
+            Err(Coded::Refused { url, detail }.into())
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -4,4 +4,6 @@ mod crashes;
 mod doctor;
 mod input;
 mod matrix;
+mod operations;
 mod site;
+mod tokens;

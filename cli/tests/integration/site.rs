@@ -30,6 +30,13 @@ impl Site {
         site
     }
 
+    /// A machine on which nothing is computed: these settings and no others.
+    pub(crate) fn with_only(settings: &str) -> Self {
+        let site = Self { folder: tempfile::tempdir().unwrap() };
+        site.write("promptfield.toml", settings);
+        site
+    }
+
     /// Writes the settings, with `more` at their end.
     pub(crate) fn settings(&self, more: &str) {
         let demo = repository().join("demo");
@@ -55,9 +62,16 @@ impl Site {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_promptfield"));
         command.args(args).current_dir(self.folder.path()).env("PROMPTFIELD_THREADS", "1");
-        for name in
-            ["SEEDS", "SHOTS", "DATASETS", "PROMPTFIELD_SETTINGS", "PROMPTFIELD_LISTEN", "PROMPTFIELD_COORDINATOR"]
-        {
+        for name in [
+            "SEEDS",
+            "SHOTS",
+            "DATASETS",
+            "PROMPTFIELD_SETTINGS",
+            "PROMPTFIELD_LISTEN",
+            "PROMPTFIELD_COORDINATOR",
+            "PROMPTFIELD_TOKEN",
+            "PROMPTFIELD_TOKEN_FILE",
+        ] {
             command.env_remove(name);
         }
         command

@@ -35,6 +35,7 @@ use super::problem::{ApiError, answer};
         (name = "leases", description = "What a worker says of the jobs it holds."),
         (name = "artefacts", description = "Files that travel between workers, by their SHA-256."),
         (name = "events", description = "What happens, as it happens."),
+        (name = "tokens", description = "Who may ask for what."),
         (name = "service", description = "The coordinator itself."),
     ),
 )]
@@ -77,6 +78,8 @@ impl Document {
             {
                 answers.append(&mut answer::Unavailable::responses());
                 answers.append(&mut answer::TooBusy::responses());
+                answers.append(&mut answer::Unauthorized::responses());
+                answers.append(&mut answer::Forbidden::responses());
             }
             if operation.request_body.is_some() {
                 answers.append(&mut answer::Encoding::responses());

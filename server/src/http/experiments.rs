@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use promptfield_core::api::{
     Changed, ExperimentDetail, ExperimentSummary, JobSummary, PREFIX, Page, Results, SubmitResponse,
 };
@@ -29,6 +29,7 @@ use super::page::WindowParams;
 use super::problem::{ApiError, answer};
 use super::{Shared, jobs};
 use crate::store::Key;
+use crate::tokens::Principal;
 
 fn json(answer: &impl serde::Serialize) -> Result<String, ApiError> {
     serde_json::to_string(answer).map_err(|error| ApiError::Internal(error.into()))
@@ -61,6 +62,7 @@ fn find(scheduler: &Scheduler, id: ExperimentId) -> Result<(&ExperimentRecord, &
 )]
 pub(super) async fn submit(
     State(app): Shared,
+    Extension(principal): Extension<Principal>,
     IdempotencyKey(key): IdempotencyKey,
     JsonBody(document): JsonBody<serde_json::Value>,
 ) -> Result<Response, ApiError> {
@@ -70,7 +72,7 @@ pub(super) async fn submit(
     // A matrix can be large, and hashing its jobs takes a processor's time.
     let expanded = tokio::task::spawn_blocking(move || {
         let jobs = matrix::expand(&experiment, &known.datasets)?;
-        Ok(Command::Submit { experiment: Box::new(experiment), jobs, by: None })
+        Ok(Command::Submit { experiment: Box::new(experiment), jobs, by: Some(principal.name) })
     });
     let command = expanded.await.map_err(|error| ApiError::Internal(error.into()))?.map_err(ApiError::Invalid)?;
     let response = app.writer.submit(command, key).await?;

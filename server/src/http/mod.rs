@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{Extensions, HeaderMap, Method, StatusCode, Version};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
+use promptfield_core::access::Scope;
 use promptfield_core::api::PREFIX;
 use promptfield_core::experiment::Known;
 use promptfield_core::scheduler::Policy;
@@ -22,11 +23,14 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::trace::TraceLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 mod artefacts;
+mod auth;
+mod backup;
 mod conditional;
 mod document;
 mod events;
@@ -40,14 +44,19 @@ mod manual;
 mod metrics;
 mod page;
 mod problem;
+mod tokens;
 mod workers;
 
 use crate::artefacts::Artefacts;
+use crate::clock::Clock;
 use crate::limits::Gate;
 use crate::metrics::Metrics;
 use crate::room::Room;
 use crate::store::Reader;
+use crate::tokens::Tokens;
 use crate::writer::Writer;
+use auth::Access::{self, Needs, Open};
+pub(crate) use backup::Copies;
 use document::Document;
 use problem::ApiError;
 
@@ -66,9 +75,57 @@ pub(crate) struct App {
     /// Bounds the streams.
     pub(crate) streams: Gate,
     pub(crate) room: Room,
+    pub(crate) tokens: Tokens,
+    pub(crate) copies: Copies,
+    /// Whether a token is needed.
+    pub(crate) tokens_required: bool,
+    pub(crate) clock: Clock,
     /// Cancelled when the coordinator stops: streams end.
     pub(crate) stop: CancellationToken,
 }
+
+/// What each route needs, by its method and its path below the API's prefix. A route that isn't here answers nobody.
+#[rustfmt::skip]
+const ACCESS: &[(Method, &str, Access)] = &[
+    (Method::POST,   "/experiments", Needs(Scope::Submit)),
+    (Method::GET,    "/experiments", Needs(Scope::Read)),
+    (Method::GET,    "/experiments/{id}", Needs(Scope::Read)),
+    (Method::POST,   "/experiments/{id}/cancel", Needs(Scope::Submit)),
+    (Method::POST,   "/experiments/{id}/retry", Needs(Scope::Submit)),
+    (Method::GET,    "/experiments/{id}/jobs", Needs(Scope::Read)),
+    (Method::GET,    "/experiments/{id}/results", Needs(Scope::Read)),
+    (Method::GET,    "/jobs/{id}", Needs(Scope::Read)),
+    (Method::GET,    "/jobs/{id}/evaluation", Needs(Scope::Read)),
+    (Method::GET,    "/jobs/{id}/metrics", Needs(Scope::Read)),
+    (Method::GET,    "/jobs/{id}/explain", Needs(Scope::Read)),
+    (Method::GET,    "/jobs/{id}/log", Needs(Scope::Read)),
+    (Method::POST,   "/jobs/{id}/cancel", Needs(Scope::Submit)),
+    (Method::POST,   "/jobs/{id}/retry", Needs(Scope::Submit)),
+    (Method::POST,   "/workers", Needs(Scope::Work)),
+    (Method::GET,    "/workers", Needs(Scope::Read)),
+    (Method::POST,   "/workers/{id}/drain", Needs(Scope::Admin)),
+    (Method::POST,   "/workers/{id}/leave", Needs(Scope::Work)),
+    (Method::POST,   "/workers/{id}/lease", Needs(Scope::Work)),
+    (Method::POST,   "/leases/{id}/progress", Needs(Scope::Work)),
+    (Method::POST,   "/leases/{id}/complete", Needs(Scope::Work)),
+    (Method::POST,   "/leases/{id}/fail", Needs(Scope::Work)),
+    (Method::POST,   "/leases/{id}/release", Needs(Scope::Work)),
+    (Method::POST,   "/leases/reports", Needs(Scope::Work)),
+    (Method::PUT,    "/artefacts/{sha256}", Needs(Scope::Work)),
+    (Method::GET,    "/artefacts/{sha256}", Needs(Scope::Read)),
+    (Method::GET,    "/events", Needs(Scope::Read)),
+    (Method::POST,   "/tokens", Needs(Scope::Admin)),
+    (Method::GET,    "/tokens", Needs(Scope::Admin)),
+    (Method::DELETE, "/tokens/{id}", Needs(Scope::Admin)),
+    (Method::POST,   "/backup", Needs(Scope::Admin)),
+    (Method::GET,    "/openapi.json", Needs(Scope::Read)),
+    (Method::GET,    "/docs", Needs(Scope::Read)),
+    (Method::GET,    "/docs.css", Needs(Scope::Read)),
+    (Method::GET,    "/metrics", Needs(Scope::Read)),
+    (Method::GET,    "/problems/{kind}", Open),
+    (Method::GET,    "/healthz", Open),
+    (Method::GET,    "/readyz", Open),
+];
 
 /// All routes, and what the handlers say of them.
 fn routes() -> OpenApiRouter<App> {
@@ -97,6 +154,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(leases::fail))
         .routes(routes!(leases::release))
         .routes(routes!(leases::reports))
+        .routes(routes!(tokens::create, tokens::list))
+        .routes(routes!(tokens::revoke))
         .routes(routes!(document::json))
         .routes(routes!(document::page))
         .routes(routes!(manual::style))
@@ -110,6 +169,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(leases::lease))
         .routes(routes!(log::show))
         .routes(routes!(events::follow))
+        .routes(routes!(backup::backup))
         .routes(routes!(artefacts::put, artefacts::get));
     OpenApiRouter::with_openapi(document::empty()).nest(PREFIX, quick.merge(patient)).routes(routes!(problem::describe))
 }
@@ -119,6 +179,7 @@ pub(crate) fn router(app: App) -> Router {
     let (routes, document) = routes().split_for_parts();
     let document = Document::new(document);
     routes
+        .route_layer(from_fn_with_state(app.clone(), auth::check))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app.clone())
@@ -132,6 +193,7 @@ pub(crate) fn router(app: App) -> Router {
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]))
 }
 
 /// An answer that is sent line by line as it's written: compressing would hold the lines back.

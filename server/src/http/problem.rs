@@ -61,6 +61,10 @@ kinds! {
     KeyReused = UNPROCESSABLE_ENTITY, "key-reused", "The idempotency key stands for another submission";
     /// The request says something that isn't right.
     Invalid = UNPROCESSABLE_ENTITY, "invalid-input", "The input is not valid";
+    /// There is no token, or one that isn't valid.
+    Unauthorized = UNAUTHORIZED, "unauthorized", "A valid token is needed";
+    /// The token doesn't permit this.
+    Forbidden = FORBIDDEN, "forbidden", "This may not be asked for";
     /// There is no such thing, or no such route.
     NotFound = NOT_FOUND, "not-found", "There is no such thing";
     /// The route has other methods.
@@ -105,6 +109,10 @@ answers! {
     Unreadable = [Unreadable];
     /// The request says something that isn't right.
     Invalid = [Invalid];
+    /// There is no token, or one that isn't valid.
+    Unauthorized = [Unauthorized];
+    /// The token doesn't permit this.
+    Forbidden = [Forbidden];
     /// There is no such thing.
     NotFound = [NotFound];
     /// The route has other methods.
@@ -176,6 +184,10 @@ pub(crate) enum ApiError {
     Encoding(String),
     /// See [`Kind::KeyReused`].
     KeyReused(String),
+    /// See [`Kind::Unauthorized`].
+    Unauthorized(String),
+    /// See [`Kind::Forbidden`].
+    Forbidden(String),
     /// See [`Kind::NotFound`].
     NotFound(String),
     /// See [`Kind::MethodNotAllowed`].
@@ -209,6 +221,8 @@ impl ApiError {
             Self::Invalid(input) => Kind::Invalid.input(input),
             Self::Encoding(detail) => Kind::Encoding.problem(detail),
             Self::KeyReused(detail) => Kind::KeyReused.problem(detail),
+            Self::Unauthorized(detail) => Kind::Unauthorized.problem(detail),
+            Self::Forbidden(detail) => Kind::Forbidden.problem(detail),
             Self::NotFound(detail) => Kind::NotFound.problem(detail),
             Self::MethodNotAllowed(detail) => Kind::MethodNotAllowed.problem(detail),
             Self::StaleLease(detail) => Kind::StaleLease.problem(detail),
@@ -235,6 +249,9 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(problem);
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -8,6 +8,7 @@ use promptfield_core::experiment::{LABEL, is_label};
 use promptfield_core::id::WorkerId;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::{Command, Reply, WorkerDescription};
+use promptfield_core::{VERSION, works_with};
 
 use super::Shared;
 use super::extract::{Id, JsonBody, Params, SMALL};
@@ -43,12 +44,18 @@ pub(super) async fn register(
 }
 
 fn check(description: &WorkerDescription) -> Result<(), InvalidInput> {
-    let WorkerDescription { name, slots, backbones, labels, .. } = description;
+    let WorkerDescription { name, slots, backbones, labels, version, .. } = description;
     if name.trim().is_empty() || name.len() > 200 {
         return Err(InvalidInput::new("name", name, "1 to 200 characters"));
     }
     if !(1..=4096).contains(slots) {
         return Err(InvalidInput::new("slots", slots, "a whole number from 1 to 4096"));
+    }
+    if !works_with(version) {
+        let expected = format!(
+            "a version with the same major and minor number as the coordinator's {VERSION}: bring both to one version"
+        );
+        return Err(InvalidInput::new("version", version, expected));
     }
     if backbones.is_empty() {
         return Err(InvalidInput::new(

@@ -19,6 +19,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection};
 
 mod attempts;
+mod backup;
 mod batch;
 mod bulk;
 mod events;
@@ -30,10 +31,13 @@ mod results;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod workers;
 
+pub use backup::{Care, Health};
 pub(crate) use keys::{KeptAnswer, Key};
 pub(crate) use telemetry::Telemetry;
+pub(crate) use tokens::{TokenChange, TokenHash, TokenRecord};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
@@ -116,22 +120,24 @@ pub(crate) struct Writes {
     pub(crate) telemetry: Vec<Telemetry>,
     /// What submissions were called, and how they were answered.
     pub(crate) keys: Vec<KeptAnswer>,
+    /// Changes of tokens.
+    pub(crate) tokens: Vec<TokenChange>,
     /// Somebody asks whether the database can be written.
     pub(crate) readiness: Option<Timestamp>,
 }
 
 impl Writes {
     pub(crate) const fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.telemetry.is_empty() && self.keys.is_empty() && self.readiness.is_none()
+        let Self { changes, telemetry, keys, tokens, readiness } = self;
+        changes.is_empty() && telemetry.is_empty() && keys.is_empty() && tokens.is_empty() && readiness.is_none()
     }
 
     /// Telemetry alone isn't worth an fsync.
-    const fn durability(&self) -> Durability {
-        if self.changes.is_empty() && self.keys.is_empty() && self.readiness.is_none() {
-            Durability::Normal
-        } else {
-            Durability::Full
-        }
+    fn durability(&self) -> Durability {
+        let Self { changes, keys, tokens, readiness, .. } = self;
+        let lasting = tokens.iter().any(TokenChange::is_lasting);
+        let lasting = lasting || !changes.is_empty() || !keys.is_empty() || readiness.is_some();
+        if lasting { Durability::Full } else { Durability::Normal }
     }
 }
 
@@ -193,6 +199,11 @@ impl Store {
         })
     }
 
+    /// Every token there ever was, oldest first.
+    pub(crate) async fn load_tokens(&mut self) -> Result<Vec<TokenRecord>, StoreError> {
+        tokens::load(&mut self.connection).await
+    }
+
     /// Writes all of it or nothing. When this returns, changes are on the disk.
     pub(crate) async fn write(&mut self, writes: &Writes) -> Result<(), StoreError> {
         let durability = writes.durability();
@@ -210,6 +221,9 @@ impl Store {
         }
         for kept in &writes.keys {
             keys::insert(&mut transaction, kept).await?;
+        }
+        for change in &writes.tokens {
+            tokens::write(&mut transaction, change).await?;
         }
         if let Some(at) = writes.readiness {
             readiness::note(&mut transaction, at).await?;

@@ -22,8 +22,9 @@ impl World {
         let (policy, clock) = (Policy::default(), Clock::start());
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
         let signals = Signals { stop: stop.clone(), close: close.clone() };
-        let (limits, metrics) = (Limits::default(), Metrics::new());
-        let (writer, task) = Writer::start(store, Scheduler::new(policy), policy, clock, limits, metrics, signals);
+        let (limits, metrics, tokens) = (Limits::default(), Metrics::new(), Tokens::default());
+        let setup = Setup { policy, limits, clock, tokens, metrics, signals };
+        let (writer, task) = Writer::start(store, Scheduler::new(policy), setup);
         Self { writer, task, stop, close, _folder: folder }
     }
 

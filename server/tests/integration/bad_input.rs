@@ -82,12 +82,21 @@ async fn a_worker_says_who_it_is() {
         ("/slots", json!(0), "slots"),
         ("/slots", json!(-1), "slots"),
         ("/backbones", json!([]), "backbones"),
+        ("/version", json!("0.0.9"), "version"),
+        ("/version", json!("1.1.0"), "version"),
+        ("/version", json!(""), "version"),
     ] {
         let error =
             refused(&server, "/workers", &with(json!(worker("w")), pointer, value), StatusCode::UNPROCESSABLE_ENTITY)
                 .await;
         assert_eq!(error.field, field);
     }
+    // A worker of another patch works with this coordinator, and one that is refused hears both versions.
+    let patched = with(json!(worker("w")), "/version", json!(format!("{}9", promptfield_core::VERSION)));
+    assert_eq!(server.post("/workers", &patched).await.status(), StatusCode::CREATED);
+    let other = with(json!(worker("w")), "/version", json!("9.9.9"));
+    let error = refused(&server, "/workers", &other, StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert!(error.value == "9.9.9" && error.expected.contains(promptfield_core::VERSION), "{error}");
 }
 
 #[tokio::test]

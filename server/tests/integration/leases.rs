@@ -102,6 +102,7 @@ async fn a_worker_that_is_not_registered_is_told_to_do_so() {
 
 #[tokio::test]
 async fn reports_on_several_leases_are_answered_each_for_itself() {
+    use ReportAnswer::{Done, Refused, Renewed};
     let server = TestServer::start().await;
     server.submit(&experiment(&[1, 2, 3, 4])).await;
     let worker = server.register("w").await;
@@ -124,7 +125,6 @@ async fn reports_on_several_leases_are_answered_each_for_itself() {
     ];
     let response = server.post("/leases/reports", &Reports { reports }).await;
     let ReportAnswers { answers } = read(response).await;
-    use ReportAnswer::{Done, Refused, Renewed};
     let [Done, Refused(stale), Refused(invalid), Renewed(_), Done, Done] = answers.as_slice() else {
         panic!("{answers:?}");
     };

@@ -81,7 +81,7 @@ async fn a_client_that_takes_nothing_is_cut_off() {
     let put = server.request(reqwest::Method::PUT, &format!("/artefacts/{hash}")).body(file.clone());
     assert_eq!(put.send().await.unwrap().status(), StatusCode::CREATED);
     let mut slow = tokio::net::TcpStream::connect(server.address).await.unwrap();
-    let head = format!("GET /api/v1/artefacts/{hash} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let head = format!("GET /api/v1/artefacts/{hash} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     slow.write_all(head.as_bytes()).await.unwrap();
     while server.metric("promptfield_cut_off_connections_total").await != Some(1.0) {}
     let mut came = Vec::new();

@@ -1,12 +1,15 @@
 //! The coordinator through its HTTP API, on a real database file and a real socket. One binary, for the link time.
 
+mod access;
 mod artefacts;
+mod backups;
 mod bad_input;
 mod bodies;
 mod crashes;
 mod document;
 mod events;
 mod experiments;
+mod https;
 mod jobs;
 mod keys;
 mod leases;

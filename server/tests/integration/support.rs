@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use promptfield_core::access::{Scope, Secret, TokenRequest};
 use promptfield_core::api::{
     CompletionReport, FailureReport, JobDetail, LeaseGrant, LeaseRequest, LeaseResponse, PREFIX, Problem,
     ProgressReport, Registered, ReleaseReport, SubmitResponse,
@@ -16,7 +17,7 @@ use promptfield_core::outcome::{Failure, FailureClass, FileEntry, Manifest, Seco
 use promptfield_core::scheduler::{Policy, WorkerDescription};
 use promptfield_core::time::Timestamp;
 use promptfield_core::trainer_wire::{Outcome, Progress};
-use promptfield_server::{Coordinator, Limits, Options, StartError};
+use promptfield_server::{Coordinator, Database, Limits, Options, Security, StartError, TokenRule};
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,16 +51,22 @@ impl TestServer {
 
     async fn with(policy: Policy, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options {
-            listen: ([127, 0, 0, 1], 0).into(),
-            database: folder.path().join("state/promptfield.db"),
-            artefacts: folder.path().join("artefacts"),
-            known: Known { datasets: Catalogue::built_in(), backbones: vec!["ViT-B/16".into()] },
-            policy,
-            limits,
-        };
+        let options = Options { policy, limits, ..options(folder.path()) };
+        Self::on(folder, options, None).await
+    }
+
+    /// One that asks everybody for a token. Its client has one for everything.
+    pub(crate) async fn with_tokens() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let security = Security { tokens: TokenRule::Required, ..Security::default() };
+        let options = Options { security, ..options(folder.path()) };
+        let admin = first_token(&options).await;
+        Self::on(folder, options, Some(admin)).await
+    }
+
+    async fn on(folder: tempfile::TempDir, options: Options, token: Option<Secret>) -> Self {
         let running = run(options.clone()).await.unwrap();
-        let client = Client::new(running.1.address());
+        let client = Client::new(running.1.address()).with_token(token);
         Self { running: Some(running), options, client, folder }
     }
 
@@ -121,7 +128,29 @@ impl std::ops::Deref for TestServer {
     }
 }
 
-async fn run(options: Options) -> Result<(Runtime, Coordinator), StartError> {
+/// What a coordinator in this folder is started with.
+pub(crate) fn options(folder: &std::path::Path) -> Options {
+    Options {
+        listen: ([127, 0, 0, 1], 0).into(),
+        database: folder.join("state/promptfield.db"),
+        artefacts: folder.join("artefacts"),
+        known: Known { datasets: Catalogue::built_in(), backbones: vec!["ViT-B/16".into()] },
+        policy: Policy::default(),
+        limits: Limits::default(),
+        security: Security::default(),
+    }
+}
+
+/// A token for everything, made before the coordinator starts.
+pub(crate) async fn first_token(options: &Options) -> Secret {
+    let mut database = Database::open(&options.database).await.unwrap();
+    let request = TokenRequest { name: "first".into(), scopes: vec![Scope::Admin], expires_in_s: None };
+    let created = database.create_token(request).await.unwrap();
+    database.close().await.unwrap();
+    created.secret
+}
+
+pub(crate) async fn run(options: Options) -> Result<(Runtime, Coordinator), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     match runtime.spawn(Coordinator::start(options)).await.unwrap() {
         Ok(coordinator) => Ok((runtime, coordinator)),
@@ -137,15 +166,30 @@ async fn run(options: Options) -> Result<(Runtime, Coordinator), StartError> {
 pub(crate) struct Client {
     http: reqwest::Client,
     pub(crate) address: SocketAddr,
+    token: Option<Secret>,
 }
 
 impl Client {
     fn new(address: SocketAddr) -> Self {
-        Self { http: reqwest::Client::new(), address }
+        Self { http: reqwest::Client::new(), address, token: None }
+    }
+
+    /// The same with another token, or without one.
+    pub(crate) fn with_token(&self, token: Option<Secret>) -> Self {
+        Self { token, ..self.clone() }
+    }
+
+    /// The same at another address.
+    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+        Self { address, ..self.clone() }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("http://{}{PREFIX}{path}", self.address))
+        let request = self.http.request(method, format!("http://{}{PREFIX}{path}", self.address));
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        }
     }
 
     /// `None` if nobody answers.
@@ -239,7 +283,7 @@ pub(crate) async fn read<T: DeserializeOwned>(response: Response) -> T {
 /// The status line of the answer to a request whose body is announced and never sent.
 pub(crate) async fn answer_to_announcement(client: &Client, start: &str, bytes: u64) -> String {
     let mut stream = tokio::net::TcpStream::connect(client.address).await.unwrap();
-    let head = format!("{start} HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n");
+    let head = format!("{start} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

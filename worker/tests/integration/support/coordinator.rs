@@ -8,7 +8,7 @@ use promptfield_core::evaluation::Evaluation;
 use promptfield_core::experiment::Known;
 use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::scheduler::{JobStateName, Policy, WorkerDescription};
-use promptfield_server::{Limits, Options};
+use promptfield_server::{Limits, Options, Security};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -40,6 +40,7 @@ impl Coordinator {
             known: Known { datasets: Catalogue::built_in(), backbones: Vec::new() },
             policy,
             limits: Limits::default(),
+            security: Security::default(),
         };
         let running = promptfield_server::Coordinator::start(options.clone()).await.unwrap();
         options.listen = running.address();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use promptfield_worker::{Machine, Options, Worker, WorkerError};
+use promptfield_worker::{Connection, Machine, Options, Worker, WorkerError};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
@@ -41,6 +41,7 @@ impl Host {
         symlink(env!("CARGO_BIN_EXE_puppet-trainer"), path("trainer")).unwrap();
         let options = Options {
             coordinator: coordinator.url().to_owned(),
+            connection: Connection::default(),
             name: name.to_owned(),
             host: "here".to_owned(),
             slots: 1,

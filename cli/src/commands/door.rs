@@ -1,0 +1,90 @@
+//! The two ways to a coordinator's own matters: through it, or to its database while it doesn't run.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use promptfield_core::access::{TokenCreated, TokenRequest, TokenSummary};
+use promptfield_core::id::TokenId;
+use promptfield_server::{Database, DatabaseError};
+use tokio::io::AsyncWriteExt;
+
+use super::Context;
+use crate::client::Client;
+use crate::exit::{self, Coded};
+
+/// Who answers.
+pub(super) enum Door {
+    Coordinator(Client),
+    Database(Database),
+}
+
+impl Door {
+    /// The coordinator if one answers; else this machine's database, unless a coordinator was named.
+    pub(super) async fn open(context: &Context, named: Option<&str>) -> anyhow::Result<Self> {
+        let client = context.client(named)?;
+        match client.alive().await {
+            Ok(_) => Ok(Self::Coordinator(client)),
+            Err(error) if named.is_none() && exit::code_of(&error) == exit::UNREACHABLE => {
+                let path = context.settings.database();
+                anstream::eprintln!("no coordinator answers at {}; using {} itself", client.url(), path.display());
+                Ok(Self::Database(Database::open(&path).await?))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn create_token(self, request: TokenRequest) -> anyhow::Result<TokenCreated> {
+        match self {
+            Self::Coordinator(client) => client.create_token(&request).await,
+            Self::Database(mut database) => {
+                let created = database.create_token(request).await?;
+                database.close().await?;
+                Ok(created)
+            }
+        }
+    }
+
+    /// Copies the database into a file that isn't there.
+    pub(super) async fn copy(self, to: &Path) -> anyhow::Result<()> {
+        match self {
+            Self::Coordinator(client) => {
+                let mut file = tokio::fs::File::create_new(to).await?;
+                let mut response = client.backup().await?;
+                while let Some(chunk) = response.chunk().await.context("the backup broke off")? {
+                    file.write_all(&chunk).await?;
+                }
+                Ok(file.sync_all().await?)
+            }
+            Self::Database(mut database) => {
+                let copied = database.copy(to).await;
+                database.close().await?;
+                Ok(copied?)
+            }
+        }
+    }
+
+    pub(super) async fn tokens(self) -> anyhow::Result<Vec<TokenSummary>> {
+        match self {
+            Self::Coordinator(client) => client.tokens().await,
+            Self::Database(database) => {
+                let tokens = database.tokens();
+                database.close().await?;
+                Ok(tokens)
+            }
+        }
+    }
+
+    pub(super) async fn revoke_token(self, id: TokenId) -> anyhow::Result<()> {
+        match self {
+            Self::Coordinator(client) => client.revoke_token(id).await,
+            Self::Database(mut database) => {
+                let revoked = database.revoke_token(id).await;
+                database.close().await?;
+                match revoked {
+                    Err(error @ DatabaseError::NoToken(_)) => Err(Coded::BadInput(error.to_string()).into()),
+                    other => Ok(other?),
+                }
+            }
+        }
+    }
+}

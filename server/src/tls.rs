@@ -1,0 +1,142 @@
+//! HTTPS: connections are shaken hands with side by side, each in bounded time, so that a slow one holds nobody up.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::Listener;
+use promptfield_core::chain::chain;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Handshakes at once; further connections wait in the operating system's queue.
+const MOST_HANDSHAKES: usize = 256;
+
+/// What a coordinator shows who it is with.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The PEM file of its certificate, followed by those between it and its authority's.
+    pub certificate: PathBuf,
+    /// The PEM file of its private key.
+    pub key: PathBuf,
+}
+
+/// Why certificate and key can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    /// A file can't be read.
+    #[error("the file can't be read")]
+    Unreadable(#[source] io::Error),
+    /// It isn't what it should be.
+    #[error("`{}` is not valid: expected a PEM file with {expected}", path.display())]
+    Malformed { path: PathBuf, expected: &'static str, source: pem::Error },
+    /// There is no certificate in it.
+    #[error("`{}` has no certificate: expected a PEM file with at least one", .0.display())]
+    NoCertificate(PathBuf),
+    /// They don't belong together, or their kind isn't supported.
+    #[error("certificate and key can't be used together")]
+    Unusable(#[source] rustls::Error),
+}
+
+impl Tls {
+    pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+        let read = |path: &Path| fs_err::read(path).map_err(TlsError::Unreadable);
+        let malformed = |path: &Path, expected| {
+            let path = path.to_owned();
+            move |source| TlsError::Malformed { path, expected, source }
+        };
+        let certificates = CertificateDer::pem_slice_iter(&read(&self.certificate)?)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(malformed(&self.certificate, "certificates"))?;
+        if certificates.is_empty() {
+            return Err(TlsError::NoCertificate(self.certificate.clone()));
+        }
+        let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?).map_err(malformed(&self.key, "a private key"))?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key));
+        let mut config = config.map_err(TlsError::Unusable)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+/// Hands out connections whose handshake is done. Dropping it closes the socket and ends the handshakes.
+#[derive(Debug)]
+pub(crate) struct TlsListener {
+    ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+    address: SocketAddr,
+}
+
+impl TlsListener {
+    pub(crate) fn new(
+        listener: impl Listener<Io = TcpStream, Addr = SocketAddr>,
+        acceptor: TlsAcceptor,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (sender, ready) = mpsc::channel(MOST_HANDSHAKES);
+        tokio::spawn(shake_hands(listener, acceptor, sender));
+        Ok(Self { ready, address })
+    }
+}
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        match self.ready.recv().await {
+            Some(connection) => connection,
+            // Its task ends only after this.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+type Ready = mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>;
+
+async fn shake_hands(
+    mut listener: impl Listener<Io = TcpStream, Addr = SocketAddr>,
+    acceptor: TlsAcceptor,
+    ready: Ready,
+) {
+    let free = Arc::new(Semaphore::new(MOST_HANDSHAKES));
+    let mut handshakes = JoinSet::new();
+    loop {
+        let next = async {
+            let permit = Arc::clone(&free).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, (stream, peer)) = tokio::select! {
+            next = next => next,
+            () = ready.closed() => return,
+        };
+        while handshakes.try_join_next().is_some() {}
+        let (handshake, ready) = (acceptor.accept(stream), ready.clone());
+        handshakes.spawn(async move {
+            let _permit = permit;
+            match tokio::time::timeout(HANDSHAKE, handshake).await {
+                // Nobody may be there any more to take it.
+                Ok(Ok(stream)) => drop(ready.send((stream, peer)).await),
+                Ok(Err(error)) => tracing::debug!(%peer, error = chain(&error), "a handshake failed"),
+                Err(_) => tracing::debug!(%peer, "a handshake took longer than {} s", HANDSHAKE.as_secs()),
+            }
+        });
+    }
+}

@@ -1,0 +1,209 @@
+//! Who may do what.
+
+use promptfield_core::access::{Scope, Secret, TokenCreated, TokenRequest, TokenSummary};
+use promptfield_core::api::{PREFIX, Page};
+use promptfield_core::id::TokenId;
+use promptfield_server::{Database, DatabaseError, StartError};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::json;
+
+use crate::support::{Client, TestServer, experiment, options, problem, read, run, worker};
+
+/// Every route of the API's document, with an identifier of nothing, and the scope that it needs; without one it's open.
+async fn routes(server: &TestServer) -> Vec<(Method, String, Option<Scope>)> {
+    let document: serde_json::Value = server.json("/openapi.json").await;
+    let mut routes = Vec::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let Some(path) = path.strip_prefix(PREFIX) else { continue };
+        let path = path.replace("{id}", "9").replace("{sha256}", "x");
+        for (method, operation) in operations.as_object().unwrap() {
+            let Ok(method) = method.to_uppercase().parse::<Method>() else { continue };
+            let scope = operation["security"][0]["bearer"][0].as_str().map(|scope| scope.parse().unwrap());
+            routes.push((method, path.clone(), scope));
+        }
+    }
+    routes
+}
+
+async fn create(client: &Client, scopes: &[Scope], expires_in_s: Option<u64>) -> TokenCreated {
+    let request = TokenRequest { name: "somebody".into(), scopes: scopes.to_vec(), expires_in_s };
+    let response = client.post("/tokens", &request).await;
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    read(response).await
+}
+
+fn assert_unauthorized(response: &Response) {
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(response.headers()["www-authenticate"], "Bearer");
+}
+
+#[tokio::test]
+async fn every_route_asks_for_its_scope_and_for_no_other() {
+    let server = TestServer::with_tokens().await;
+    let nobody = server.with_token(None);
+    let mut holders = Vec::new();
+    for scope in Scope::ALL {
+        holders.push((*scope, server.with_token(Some(create(&server, &[*scope], None).await.secret))));
+    }
+    let routes = routes(&server).await;
+    assert!(routes.len() > 30, "{}", routes.len());
+    for (method, path, needed) in &routes {
+        let unknown = server.with_token(Some(Secret::from_bytes([7; 32])));
+        for client in [&nobody, &unknown] {
+            let response = client.request(method.clone(), path).send().await.unwrap();
+            match needed {
+                Some(_) => assert_unauthorized(&response),
+                None => assert_eq!(response.status(), StatusCode::NO_CONTENT, "{path}"),
+            }
+        }
+        for (scope, client) in &holders {
+            let response = client.request(method.clone(), path).send().await.unwrap();
+            let permitted = needed.is_none_or(|needed| scope.permits(needed));
+            let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&response.status());
+            assert_eq!(refused, !permitted, "{scope}: {method} {path}: {}", response.status());
+            if let (true, Some(needed), false) = (refused, needed, *method == Method::HEAD) {
+                let problem = problem(response).await;
+                assert_eq!(problem.kind, "/problems/forbidden");
+                assert!(problem.detail.contains(&format!("the scope `{needed}`")), "{}", problem.detail);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn methods_and_paths_that_do_not_exist_are_no_way_in() {
+    let server = TestServer::with_tokens().await;
+    let nobody = server.with_token(None);
+    for client in [&nobody, &server.client] {
+        assert_eq!(client.get("/nothing").await.status(), StatusCode::NOT_FOUND);
+        let wrong = client.request(Method::DELETE, "/events").send().await.unwrap();
+        assert_eq!(wrong.status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+}
+
+#[tokio::test]
+async fn a_token_ends_when_it_is_revoked_and_when_its_time_is_over() {
+    let mut server = TestServer::with_tokens().await;
+    let made = create(&server, &[Scope::Read, Scope::Submit], Some(3600)).await;
+    assert_eq!(made.token.expires_at.unwrap().since(made.token.created_at), 3_600_000);
+    let holder = server.with_token(Some(made.secret.clone()));
+    assert!(holder.submit(&experiment(&[1])).await.created);
+    // It's known after a death too.
+    server.restart().await;
+    assert_eq!(holder.get("/experiments").await.status(), StatusCode::OK);
+    let path = format!("/tokens/{}", made.token.id);
+    for _ in 0..2 {
+        let revoked = server.request(Method::DELETE, &path).send().await.unwrap();
+        assert_eq!(revoked.status(), StatusCode::NO_CONTENT);
+        let refused = holder.get("/experiments").await;
+        assert_unauthorized(&refused);
+    }
+    server.restart().await;
+    assert_unauthorized(&holder.get("/experiments").await);
+    let listed: Page<TokenSummary> = server.json("/tokens").await;
+    let [first, second] = &listed.items[..] else { panic!("{listed:?}") };
+    assert_eq!((first.name.as_str(), first.revoked_at), ("first", None));
+    assert!(second.revoked_at.is_some());
+    assert_eq!(second.scopes, [Scope::Submit, Scope::Read]);
+    let absent = problem(server.request(Method::DELETE, "/tokens/99").send().await.unwrap()).await;
+    assert_eq!((absent.status, absent.detail.as_str()), (404, "there is no token 99"));
+
+    let brief = create(&server, &[Scope::Read], Some(1)).await;
+    let holder = server.with_token(Some(brief.secret));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while holder.get("/experiments").await.status() == StatusCode::OK {
+        assert!(std::time::Instant::now() < deadline, "a token of one second lived for longer than thirty");
+    }
+    assert_unauthorized(&holder.get("/experiments").await);
+}
+
+#[tokio::test]
+async fn when_a_token_was_used_is_known_after_a_stop() {
+    let mut server = TestServer::with_tokens().await;
+    let made = create(&server, &[Scope::Read], None).await;
+    assert_eq!(made.token.last_used_at, None);
+    server.with_token(Some(made.secret)).get("/workers").await;
+    server.shut_down().await;
+    let mut database = Database::open(&server.database()).await.unwrap();
+    assert!(database.tokens().iter().all(|token| token.last_used_at >= Some(token.created_at)));
+    let absent = database.revoke_token(TokenId(99)).await.unwrap_err();
+    assert!(matches!(absent, DatabaseError::NoToken(TokenId(99))), "{absent:?}");
+}
+
+#[tokio::test]
+async fn the_secret_is_in_no_file() {
+    let mut server = TestServer::with_tokens().await;
+    let made = create(&server, &[Scope::Read], None).await;
+    server.shut_down().await;
+    let digits = made.secret.expose().trim_start_matches(Secret::PREFIX).as_bytes();
+    let files = fs_err::read_dir(server.folder().join("state")).unwrap().map(|entry| entry.unwrap().path());
+    for file in files.filter(|path| path.is_file()) {
+        let bytes = fs_err::read(file).unwrap();
+        assert!(!bytes.windows(digits.len()).any(|window| window == digits));
+    }
+}
+
+#[tokio::test]
+async fn wrong_headers_and_requests_are_refused_without_repeating_secrets() {
+    let server = TestServer::with_tokens().await;
+    let nobody = server.with_token(None);
+    for header in ["Basic aHVudGVyMg==", "hunter2", "Bearer hunter2"] {
+        let response = nobody.request(Method::GET, "/workers").header("authorization", header).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        let detail = problem(response).await.detail;
+        assert!(!detail.contains("hunter2") && !detail.contains("aHVu"), "{detail}");
+    }
+    for (body, field) in [
+        (json!({ "name": "", "scopes": ["read"] }), "name"),
+        (json!({ "name": "a", "scopes": [] }), "scopes"),
+        (json!({ "name": "a", "scopes": ["raed"] }), "scopes[0]"),
+        (json!({ "name": "a", "scopes": ["read"], "expires_in_s": 0 }), "expires_in_s"),
+    ] {
+        let problem = problem(server.post("/tokens", &body).await).await;
+        assert_eq!((problem.status, problem.errors[0].field.as_str()), (422, field));
+    }
+}
+
+#[tokio::test]
+async fn nobody_can_listen_beyond_this_machine_without_a_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = promptfield_server::Options { listen: ([0, 0, 0, 0], 0).into(), ..options(folder.path()) };
+    let refused = run(open.clone()).await.map(drop).unwrap_err();
+    assert!(matches!(refused, StartError::NoToken { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("promptfield token create"), "{refused}");
+
+    let mut database = Database::open(&open.database).await.unwrap();
+    let request = TokenRequest { name: "a".into(), scopes: vec![Scope::Admin], expires_in_s: None };
+    let made = database.create_token(request).await.unwrap();
+    database.revoke_token(made.token.id).await.unwrap();
+    database.close().await.unwrap();
+    assert!(matches!(run(open.clone()).await.map(drop), Err(StartError::NoToken { .. })));
+
+    crate::support::first_token(&open).await;
+    let (runtime, coordinator) = run(open).await.unwrap();
+    let url = format!("http://127.0.0.1:{}/api/v1/workers", coordinator.address().port());
+    assert_unauthorized(&reqwest::get(url).await.unwrap());
+    runtime.spawn(coordinator.shutdown()).await.unwrap();
+    runtime.shutdown_background();
+}
+
+#[tokio::test]
+async fn without_tokens_pages_of_other_sites_are_turned_away() {
+    let server = TestServer::start().await;
+    let own = format!("http://{}", server.address);
+    for (header, value, permitted) in [
+        ("host", "localhost", true),
+        ("host", "rebound.example", false),
+        ("origin", own.as_str(), true),
+        ("origin", "http://evil.example", false),
+        ("origin", "null", false),
+    ] {
+        let request = server.request(Method::POST, "/workers").header(header, value).json(&worker("w"));
+        let status = request.send().await.unwrap().status();
+        let expected = if permitted { StatusCode::CREATED } else { StatusCode::FORBIDDEN };
+        assert_eq!(status, expected, "{header}: {value}");
+    }
+    // Whoever shows a token is held to it.
+    let stranger = server.with_token(Some(Secret::from_bytes([7; 32])));
+    assert_unauthorized(&stranger.get("/workers").await);
+}
