@@ -4,6 +4,7 @@
 //! what the started programs print and the closing line of `cargo xtask test`. This crate builds without
 //! libtorch, since it's what fetches libtorch.
 
+mod bench;
 mod demo;
 mod setup;
 mod simulate;
@@ -42,6 +43,15 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure what a job costs, here and elsewhere; `--help` after the name tells more
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// What is measured
+        name: bench::Name,
+        /// What the measurement is told
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run all tests, or only the named groups
     Test {
         /// Groups to run
@@ -56,6 +66,7 @@ fn main() -> ExitCode {
         Task::Setup(options) => setup::run(&workspace, &options).map(|()| ExitCode::SUCCESS),
         Task::Demo { serve } => demo::run(&workspace, serve),
         Task::Simulate { arguments } => simulate::run(&workspace, &arguments),
+        Task::Bench { name, arguments } => bench::run(&workspace, name, &arguments),
         Task::Test { groups } => Ok(test::run(&workspace, &groups)),
     };
     outcome.unwrap_or_else(|error| {

@@ -10,7 +10,7 @@ struct Rule {
     reason: &'static str,
 }
 
-const RULES: [Rule; 3] = [
+const RULES: [Rule; 4] = [
     Rule {
         packages: &[
             "promptfield-core",
@@ -18,6 +18,7 @@ const RULES: [Rule; 3] = [
             "promptfield-worker",
             "promptfield",
             "promptfield-simulator",
+            "promptfield-bench",
             "xtask",
         ],
         forbidden: &["promptfield-trainer", "tch", "torch-sys"],
@@ -32,6 +33,11 @@ const RULES: [Rule; 3] = [
         packages: &["promptfield-simulator"],
         forbidden: &["promptfield-server", "promptfield-worker", "tokio"],
         reason: "the simulator has no clock and no sockets, so that a seed is a run",
+    },
+    Rule {
+        packages: &["promptfield-bench"],
+        forbidden: &["promptfield-server", "promptfield-worker", "sqlx"],
+        reason: "what is measured is the program that people run, over its HTTP API",
     },
 ];
 

@@ -1,0 +1,101 @@
+//! The command line.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+
+use promptfield_core::names::Protocol;
+
+/// Measures what a job costs.
+#[derive(Debug, clap::Parser)]
+#[command(version, propagate_version = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Measure the coordinator, and its peers beside it
+    Coordinator(CoordinatorArgs),
+    /// End every job of a coordinator at once, until stdin ends
+    Worker(WorkerArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CoordinatorArgs {
+    /// The `promptfield` program [default: the one beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) promptfield: Option<PathBuf>,
+    /// Where databases are made and removed again: on the disk that is to be measured [default: the system's temporary folder]
+    #[arg(long, value_name = "DIR", overrides_with = "folder")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Jobs of a measurement
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS", default_values_t = [number(1_000), number(10_000), number(100_000)])]
+    pub(crate) jobs: Vec<NonZero<u64>>,
+    /// Slots of all workers together
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS", default_values_t = [number(2), number(16), number(256)])]
+    pub(crate) slots: Vec<NonZero<u64>>,
+    /// Protocols: `few_shot` for jobs that stand alone, `base_to_new` for pairs of a training and its test
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", default_values_t = [Protocol::FewShot, Protocol::BaseToNew])]
+    pub(crate) protocols: Vec<Protocol>,
+    /// How often everything is measured
+    #[arg(long, value_name = "TIMES", default_value_t = number(3))]
+    pub(crate) repeat: NonZero<u64>,
+    /// Jobs that wait in a database which is loaded, submitted as ten experiments; 0 to leave it out
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub(crate) loaded: u64,
+    /// Workers of one slot that each take one job at a time; 0 to leave them out
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) single: u64,
+    /// The peers to measure
+    #[arg(long, value_enum, default_value_t = Peers::All)]
+    pub(crate) peers: Peers,
+    /// Where the peers' Python packages are, or are put
+    #[arg(long, value_name = "DIR", default_value = ".deps/peers")]
+    pub(crate) packages: PathBuf,
+    /// Where `coordinator.json` is written
+    #[arg(long, value_name = "DIR", default_value = "bench/results")]
+    pub(crate) results: PathBuf,
+}
+
+/// Which peers are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Peers {
+    /// None.
+    None,
+    /// What every machine has: the disk, SQLite, processes
+    Quick,
+    /// Other job runners too, where they can be had
+    All,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct WorkerArgs {
+    /// The coordinator
+    #[arg(long, value_name = "URL")]
+    pub(crate) coordinator: String,
+    /// The name; with several workers, how their names begin
+    #[arg(long, default_value = "bench")]
+    pub(crate) name: String,
+    /// Slots of each worker
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: NonZero<u64>,
+    /// Jobs that each worker takes beyond its slots
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) prefetch: u64,
+    /// Workers in this process, each with a registration and connections of its own
+    #[arg(long, value_name = "N", default_value_t = number(1))]
+    pub(crate) workers: NonZero<u64>,
+}
+
+const fn number(value: u64) -> NonZero<u64> {
+    NonZero::new(value).expect("it is given above, and not 0")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_sound() {
+        <super::Args as clap::CommandFactory>::command().debug_assert();
+    }
+}
