@@ -86,7 +86,7 @@ fn the_exit_code_says_whether_something_is_wrong() {
     for (args, expected) in [
         (&["doctor", "--data", "oxford_flower"][..], "did you mean `oxford_flowers`?"),
         (&["doctor", "--data", "--root", "nowhere"], "`--root`: `"),
-        (&["doctor"], "--data"),
+        (&["doctor", "--quick"], "--data"),
     ] {
         let output = site.run(args);
         let stderr = text(&output.stderr);
