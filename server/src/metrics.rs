@@ -4,7 +4,6 @@
 //! requests. What the scheduler knows anyway (jobs and workers by state) is not counted along but looked up when somebody
 //! asks.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use promptfield_core::id::Sequence;
-use promptfield_core::scheduler::{Change, Counts, JobStateName, Scheduler, WorkerState};
+use promptfield_core::scheduler::{Change, Counts, JobRecord, JobStateName, Scheduler, WorkerState};
 
 use crate::store::Writes;
 
@@ -171,7 +170,7 @@ impl Metrics {
         self.commits.observe(took.as_secs_f64());
         for change in &writes.changes {
             if let Change::ResultRecorded { job, .. } = change
-                && let Some(attempt) = scheduler.job(*job).and_then(|job| job.latest.as_deref())
+                && let Some(attempt) = scheduler.job(*job).and_then(JobRecord::latest)
                 && let Some(worker) = scheduler.worker(attempt.worker)
             {
                 self.worker_jobs.get_or_create(&Worker { worker: worker.description.name.clone() }).inc();
@@ -249,12 +248,7 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn of(scheduler: &Scheduler) -> Self {
-        let mut snapshot = Self { jobs: Counts::default(), workers: Default::default() };
-        let mut seen = HashSet::new();
-        let jobs = scheduler.experiments().flat_map(|(experiment, _)| scheduler.jobs_of(experiment.id));
-        for (job, _) in jobs.filter(|(job, _)| seen.insert(job.id)) {
-            *snapshot.jobs.of(job.state.name()) += 1;
-        }
+        let mut snapshot = Self { jobs: scheduler.counts(), workers: Default::default() };
         for (worker, ..) in scheduler.workers() {
             if let Some(place) = WorkerState::ALL.iter().position(|state| *state == worker.state) {
                 snapshot.workers[place] += 1;

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::{
-    AttemptEnd, Change, Counts, Held, JobChange, JobStateName, Misfit, Policy, Rejection, Reply, Rows, Scheduler,
-    WorkerState,
+    AttemptEnd, Change, Counts, Held, JobChange, JobRecord, JobStateName, Misfit, Policy, Rejection, Reply, Rows,
+    Scheduler, WorkerState,
 };
 use promptfield_core::time::Timestamp;
 
@@ -560,7 +560,7 @@ impl Audit {
     pub(crate) fn compare_all(&self, scheduler: &Scheduler) -> Result<(), Violation> {
         for (job, note) in (1..).map(JobId).zip(&self.jobs) {
             let known = scheduler.job(job);
-            let latest = known.and_then(|known| known.latest.as_deref()).map_or(NO_LEASE, |attempt| attempt.held);
+            let latest = known.and_then(JobRecord::latest).map_or(NO_LEASE, |attempt| attempt.held);
             let known = known.map(|known| known.state.name());
             if known != Some(note.state) || latest != note.latest {
                 return Err(Violation::JobLost { job, written: note.state, known });

@@ -275,8 +275,8 @@ async fn refusal(call: &Call, status: StatusCode, response: Response) -> CallErr
 
 impl CallError {
     /// What a problem document says, as the answer to `call` or a part of it.
-    pub(crate) fn from_problem(call: &str, problem: Problem, retry_after: Option<Duration>) -> Self {
-        Self::refused(call, problem.status, problem.detail, retry_after)
+    pub(crate) fn from_problem(call: &str, problem: Problem) -> Self {
+        Self::refused(call, problem.status, problem.detail, None)
     }
 
     fn refused(call: &str, status: u16, detail: String, retry_after: Option<Duration>) -> Self {

@@ -38,7 +38,7 @@ impl Mailbox {
         let gone = || CallError::Unavailable { reason: "this worker is stopping".into(), retry_after: None };
         self.letters.send(Letter { content: LeaseReport { lease, report }, answer }).map_err(|_| gone())?;
         match heard.await.map_err(|_| gone())?? {
-            ReportAnswer::Refused(problem) => Err(CallError::from_problem("POST /leases/reports", problem, None)),
+            ReportAnswer::Refused(problem) => Err(CallError::from_problem("POST /leases/reports", problem)),
             answer => Ok(answer),
         }
     }

@@ -363,7 +363,7 @@ pub struct JobRecord {
 
 impl JobRecord {
     /// The latest attempt.
-    pub(super) fn latest(&self) -> Option<Attempt> {
+    pub fn latest(&self) -> Option<Attempt> {
         self.latest.as_deref().copied()
     }
 }

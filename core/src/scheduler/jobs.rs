@@ -45,10 +45,7 @@ impl Jobs {
     /// Makes room for so many more.
     pub(super) fn reserve(&mut self, more: usize) {
         self.entries.reserve(more);
-        let entries = &self.entries;
-        let digest_of =
-            |id: &JobId| place(*id).and_then(|i| entries.get(i)).map_or(0, |entry| digest(entry.record.hash));
-        self.by_hash.reserve(more, digest_of);
+        self.by_hash.reserve(more, digest_in(&self.entries));
     }
 
     /// Adds a job, whose identifier is [`Jobs::next_id`].
@@ -56,10 +53,7 @@ impl Jobs {
         debug_assert_eq!(record.id, self.next_id());
         let (id, hash) = (record.id, record.hash);
         self.entries.push(JobEntry { record, dependents: SmallVec::new(), experiments: SmallVec::new() });
-        let entries = &self.entries;
-        let digest_of =
-            |id: &JobId| place(*id).and_then(|i| entries.get(i)).map_or(0, |entry| digest(entry.record.hash));
-        self.by_hash.insert_unique(digest(hash), id, digest_of);
+        self.by_hash.insert_unique(digest(hash), id, digest_in(&self.entries));
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &JobEntry> {
@@ -73,6 +67,11 @@ impl Jobs {
 
 fn place(id: JobId) -> Option<usize> {
     usize::try_from(id.0.checked_sub(1)?).ok()
+}
+
+/// Where the table keeps a job, for when it grows.
+fn digest_in(entries: &[JobEntry]) -> impl Fn(&JobId) -> u64 {
+    |id| place(*id).and_then(|place| entries.get(place)).map_or(0, |entry| digest(entry.record.hash))
 }
 
 fn digest(hash: SpecHash) -> u64 {

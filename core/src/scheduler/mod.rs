@@ -203,9 +203,13 @@ impl Scheduler {
         self.jobs.get(id).map(|entry| &entry.record)
     }
 
-    /// A job by its identity.
-    pub fn job_with(&self, hash: SpecHash) -> Option<&JobRecord> {
-        self.job(self.jobs.with_hash(hash)?)
+    /// All jobs by state.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for entry in self.jobs.iter() {
+            *counts.of(entry.record.state.name()) += 1;
+        }
+        counts
     }
 
     /// The job of a lease, unless an earlier run granted it and the job was leased anew since.
@@ -254,9 +258,10 @@ impl Scheduler {
 
     /// Notes where a job and what moves with it stand now.
     fn note_job(&mut self, id: JobId) {
-        let Some(JobRecord { state, priority, failures, losses, latest, .. }) = self.job(id) else { return };
-        let (state, latest) = (state.clone(), latest.as_deref().copied());
-        let change = JobChange { job: id, state, priority: *priority, failures: *failures, losses: *losses, latest };
+        let Some(record) = self.job(id) else { return };
+        let JobRecord { priority, failures, losses, .. } = *record;
+        let (state, latest) = (record.state.clone(), record.latest());
+        let change = JobChange { job: id, state, priority, failures, losses, latest };
         self.changes.push(Change::JobChanged(Box::new(change)));
     }
 

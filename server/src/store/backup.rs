@@ -3,10 +3,10 @@
 use std::io;
 use std::path::Path;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection};
 
-use super::{BUSY_TIMEOUT, Doing, MIGRATIONS, Reader, Store, StoreError};
+use super::{Doing, Reader, Store, StoreError, known_schema, read_only};
 
 /// One file with all that is committed, without gaps, whatever is written meanwhile.
 const COPY: &str = "VACUUM INTO ?1";
@@ -37,18 +37,13 @@ pub struct Health {
 impl Health {
     /// Looks at a database without changing it, whether or not a coordinator runs on it.
     pub(crate) async fn look(path: &Path, care: Care) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .read_only(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .disable_statement_logging();
-        let mut connection = options.connect().await.doing("open the database for reading")?;
+        let mut connection = read_only(path).connect().await.doing("open the database for reading")?;
         let sql = if care == Care::Full { CHECK } else { QUICK_CHECK };
         let found: Vec<String> =
             sqlx::query_scalar(sql).fetch_all(&mut connection).await.doing("check the database")?;
         let schema = sqlx::query_scalar(SCHEMA).fetch_one(&mut connection).await.doing("read the schema's version")?;
         connection.close().await.doing("close the database")?;
-        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+        let known = known_schema();
         Ok(Self { schema, known, damage: found.into_iter().filter(|line| line != "ok").collect() })
     }
 }

@@ -81,7 +81,7 @@ pub(super) async fn insert<'q>(
             .bind(record.spec.seed.cast_signed())
             .bind(record.needs.map(|job| job.0.cast_signed()));
         let query = bind_state(query, &record.state).bind(record.priority).bind(record.failures).bind(record.losses);
-        bind_latest(query, record.latest.as_deref().copied())
+        bind_latest(query, record.latest())
     };
     INSERT.run(connection, records, bind).await
 }

@@ -258,8 +258,19 @@ fn lock(database: &Path) -> Result<fs_err::File, StoreError> {
     }
 }
 
+/// How a database is opened that is only read.
+fn read_only(path: &Path) -> SqliteConnectOptions {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    options.busy_timeout(BUSY_TIMEOUT).disable_statement_logging()
+}
+
+/// The latest schema that this version knows.
+fn known_schema() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let known = known_schema();
     // Not `run`: its future isn't `Send` for a borrowed connection.
     MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) if found > known => StoreError::Newer { found, known },
@@ -276,15 +287,10 @@ pub(crate) struct Reader {
 impl Reader {
     /// Reads from a database that a [`Store`] has opened.
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .read_only(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .disable_statement_logging();
         let pool = SqlitePoolOptions::new()
             .max_connections(READ_CONNECTIONS)
             .acquire_timeout(READ_PATIENCE)
-            .connect_with(options)
+            .connect_with(read_only(path))
             .await
             .doing("open the database for reading")?;
         Ok(Self { pool })
