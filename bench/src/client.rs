@@ -15,6 +15,8 @@ pub(crate) struct Client {
 impl Client {
     /// A client with connections of its own; nothing is sent yet.
     pub(crate) fn new(url: &str) -> Result<Self> {
+        // The client wants one even where nothing is encrypted.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().tcp_nodelay(true).build().context("can't make an HTTP client")?;
         Ok(Self { http, base: format!("{url}{PREFIX}") })
     }

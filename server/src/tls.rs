@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::serve::Listener;
 use promptfield_core::chain::chain;
 use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
@@ -63,7 +63,7 @@ impl Tls {
             return Err(TlsError::NoCertificate(self.certificate.clone()));
         }
         let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?).map_err(malformed(&self.key, "a private key"))?;
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key));

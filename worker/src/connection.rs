@@ -41,6 +41,8 @@ pub enum ConnectionError {
 impl Connection {
     /// A client of the coordinator at `url`, to be completed.
     pub fn client(&self, url: &str) -> Result<reqwest::ClientBuilder, ConnectionError> {
+        // Another may be installed already, which does as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder();
         if let Some(token) = &self.token {
             // A secret is hexadecimal digits: always a header.

@@ -19,6 +19,8 @@ const LONGER: &str = r#"
 
 /// Waits until a job reports progress: something is running.
 async fn until_running(run: &Running) {
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut events = reqwest::get(format!("{}/api/v1/events", run.url)).await.unwrap();
     let jobs = reqwest::get(format!("{}/api/v1/experiments/1/jobs?state=running", run.url)).await.unwrap();
     if jobs.text().await.unwrap().contains("\"running\"") {

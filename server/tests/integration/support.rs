@@ -151,6 +151,8 @@ pub(crate) async fn first_token(options: &Options) -> Secret {
 }
 
 pub(crate) async fn run(options: Options) -> Result<(Runtime, Coordinator), StartError> {
+    // For the tests' own clients; another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     match runtime.spawn(Coordinator::start(options)).await.unwrap() {
         Ok(coordinator) => Ok((runtime, coordinator)),

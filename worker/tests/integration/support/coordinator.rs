@@ -32,6 +32,8 @@ impl Coordinator {
     }
 
     pub(crate) async fn start_with(policy: Policy) -> Self {
+        // For the tests' own clients; another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let mut options = Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
