@@ -1,6 +1,6 @@
 //! The database against the scheduler that it is to bring back.
 
-use promptfield_core::api::{LogChunk, MetricPoint};
+use promptfield_core::api::{AttemptSummary, LogChunk, MetricPoint};
 use promptfield_core::dataset::Catalogue;
 use promptfield_core::evaluation::{ClassCounts, Evaluation};
 use promptfield_core::experiment::{Experiment, Known};
@@ -9,13 +9,15 @@ use promptfield_core::matrix;
 use promptfield_core::outcome::{Failure, FailureClass, TestResult};
 use promptfield_core::scheduler::{
     AttemptEnd, Command, Event, Grant, Held, JobChange, JobState, JobStateName, Policy, Reply, Scheduler,
-    WorkerDescription, WorkerState,
+    WorkerDescription, WorkerRecord, WorkerState,
 };
 use promptfield_core::trainer_wire::{Outcome, Progress};
 use proptest::prelude::*;
 use sqlx::AssertSqlSafe;
 
 use super::*;
+
+mod earlier_schemas;
 
 const START: Timestamp = Timestamp(1_000_000);
 
@@ -260,97 +262,6 @@ async fn a_statement_that_fails_undoes_the_whole_batch() {
     assert_eq!(error.to_string(), "can't change jobs: 0 rows were changed, not 1");
     assert_eq!(world.store.load().await.unwrap(), before);
     world.apply(register("a")).await;
-}
-
-/// The rows of the first version, for a scheduler's state. Its leases are those of `grants`, its results all alike.
-async fn write_as_the_first_version(connection: &mut SqliteConnection, scheduler: &Scheduler, grants: &[Grant]) {
-    let mut statements = Vec::new();
-    for (record, _) in scheduler.experiments() {
-        let document = serde_json::json!(record.experiment.as_ref()).to_string().replace('\'', "''");
-        statements.push(format!(
-            "INSERT INTO experiment (id, hash, name, document, submitted_at, cancelled) VALUES ({}, x'{}', 'x', '{document}', {}, 0)",
-            record.id, record.hash, record.submitted_at.0
-        ));
-        for (job, variant) in scheduler.jobs_of(record.id) {
-            let spec = serde_json::json!(job.spec.to_spec()).to_string().replace('\'', "''");
-            let needs = job.needs.map_or_else(|| "NULL".to_owned(), |needs| needs.to_string());
-            let not_before = match job.state {
-                JobState::Queued { not_before } => not_before.0.to_string(),
-                _ => "NULL".to_owned(),
-            };
-            statements.push(format!(
-                "INSERT OR IGNORE INTO job (id, hash, spec, needs, priority, state, failures, not_before) \
-                 VALUES ({}, x'{}', '{spec}', {needs}, {}, '{}', 0, {not_before})",
-                job.id,
-                job.hash,
-                job.priority,
-                job.state.name()
-            ));
-            statements.push(format!(
-                "INSERT INTO experiment_job (experiment_id, job_id, variant) VALUES ({}, {}, '{variant}')",
-                record.id, job.id
-            ));
-        }
-    }
-    statements.push(
-        "INSERT INTO worker VALUES (1, 'a', 'host', 2, '[\"cpu\"]', '[\"ViT-B/16\"]', '0', 'active', 1000000)"
-            .to_owned(),
-    );
-    for Grant { lease, token, job, .. } in grants {
-        statements.push(format!(
-            "INSERT INTO attempt (id, job_id, worker_id, token, started_at) VALUES ({lease}, {job}, 1, {}, 1000000)",
-            token.0
-        ));
-    }
-    let last = scheduler.last_sequence().0;
-    statements.push(format!("INSERT INTO event (sequence, at, type) VALUES ({last}, 1000000, 'worker_changed')"));
-    for statement in statements {
-        sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection).await.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn a_database_of_the_first_version_goes_on_with_its_rows() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.db");
-    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true).foreign_keys(true);
-    let mut connection = options.connect().await.unwrap();
-    MIGRATIONS.run_direct(Some(1), &mut connection, false).await.unwrap();
-    let mut scheduler = Scheduler::new(Policy::default());
-    let Command::Submit { experiment, jobs, .. } = submit("[1]") else { panic!("a submission") };
-    let (_, submitted) = scheduler.apply(Command::Submit { experiment, jobs, by: None }, START);
-    submitted.unwrap();
-    let description = WorkerDescription {
-        name: "a".into(),
-        host: "host".into(),
-        slots: 2,
-        devices: vec!["cpu".into()],
-        backbones: vec!["ViT-B/16".into()],
-        version: "0".into(),
-        labels: Vec::new(),
-        memory_mib: None,
-    };
-    scheduler.apply(Command::Register(description), START).1.unwrap();
-    let Ok(Reply::Granted(grants)) = scheduler.apply(Command::Lease { worker: WorkerId(1), slots: 2 }, START).1 else {
-        panic!("two jobs are ready");
-    };
-    write_as_the_first_version(&mut connection, &scheduler, &grants).await;
-    connection.close().await.unwrap();
-
-    let mut store = Store::open(&path).await.unwrap();
-    let restored = Scheduler::restore(Policy::default(), store.load().await.unwrap(), START);
-    assert_eq!(restored.violations(), Vec::<String>::new());
-    assert_eq!(seen(&restored), seen(&scheduler));
-    let mut world = World { folder, store, scheduler: restored, now: START, grants, events: Vec::new() };
-    let complete =
-        Command::Complete { held: world.held(1), outcome: outcome(false), evaluation: Some(Box::new(evaluation())) };
-    world.apply(complete).await;
-    let second = world.grants[1].job;
-    assert_eq!(world.reader().await.evaluation(second).await.unwrap(), Some(evaluation()));
-    assert_eq!(
-        seen(&Scheduler::restore(Policy::default(), world.store.load().await.unwrap(), START)),
-        seen(&world.scheduler)
-    );
 }
 
 #[tokio::test]
