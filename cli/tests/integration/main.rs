@@ -2,6 +2,7 @@
 
 mod crashes;
 mod doctor;
+mod full_disk;
 mod input;
 mod matrix;
 mod operations;

@@ -60,7 +60,16 @@ impl Site {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_promptfield"));
+        self.prepared(env!("CARGO_BIN_EXE_promptfield"), args)
+    }
+
+    /// A shell's script, to which `$0` is the program.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        self.prepared("sh", &["-c", script, env!("CARGO_BIN_EXE_promptfield")])
+    }
+
+    fn prepared(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).current_dir(self.folder.path()).env("PROMPTFIELD_THREADS", "1");
         for name in [
             "SEEDS",
@@ -84,16 +93,7 @@ impl Site {
 
     /// Starts `promptfield run FILE` and reads where its coordinator is.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
-        let mut child =
-            self.command(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("coordinator at http") {
-            assert!(stderr.read_line(&mut said).unwrap() > 0, "the coordinator did not start: {said}");
-        }
-        let url =
-            said.lines().last().unwrap().split([' ', ',']).find(|word| word.starts_with("http")).unwrap().to_owned();
-        Running { child, stderr, url }
+        Running::by(self.command(args))
     }
 
     /// The output folders that are complete, below `output/`.
@@ -118,6 +118,19 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Starts a command with a coordinator in it, and reads where that is.
+    pub(crate) fn by(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("coordinator at http") {
+            assert!(stderr.read_line(&mut said).unwrap() > 0, "the coordinator did not start: {said}");
+        }
+        let url =
+            said.lines().last().unwrap().split([' ', ',']).find(|word| word.starts_with("http")).unwrap().to_owned();
+        Self { child, stderr, url }
+    }
+
     /// The processes it has started: its workers.
     pub(crate) fn workers(&self) -> Vec<u32> {
         children(self.child.id())
