@@ -1,33 +1,76 @@
 //! Who may ask for what: a bearer token's scopes against what the route needs.
 //!
-//! Every route that is served stands in one table beside the wiring. What isn't there is refused, so that a route that
-//! somebody forgot to enter is closed and not open.
+//! What a route needs is what its handler says of it in the API's document, `security(...)`: it's said once, and whoever reads the
+//! document knows. A handler that says nothing is refused to everybody, so that a route where it was forgotten is closed and not
+//! open.
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use promptfield_core::access::{Scope, Secret};
-use promptfield_core::api::PREFIX;
+use serde_json::Value;
+use utoipa::openapi::OpenApi;
 
+use super::App;
 use super::problem::ApiError;
-use super::{ACCESS, App, Shared};
 use crate::tokens::Principal;
 
 /// What a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+enum Access {
     /// Nothing.
     Open,
     /// A token with this scope.
     Needs(Scope),
 }
 
+/// What the routes need, by their path and their method.
+#[derive(Clone, Debug)]
+pub(super) struct Doors(Arc<HashMap<String, HashMap<String, Access>>>);
+
+impl Doors {
+    /// Reads them from the document.
+    pub(super) fn new(document: &OpenApi) -> Self {
+        let document = serde_json::json!(document.paths);
+        let routes = document.as_object().into_iter().flatten().map(|(path, operations)| {
+            let operations = operations.as_object().into_iter().flatten();
+            let known = operations
+                .filter_map(|(method, operation)| Some((method.to_ascii_uppercase(), access(&operation["security"])?)));
+            (path.clone(), known.collect())
+        });
+        Self(Arc::new(routes.collect()))
+    }
+
+    fn of(&self, method: &Method, path: &str) -> Option<Access> {
+        // A GET route answers HEAD too.
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        self.0.get(path)?.get(method.as_str()).copied()
+    }
+}
+
+/// What an operation's `security` asks for; `None` unless it's either nothing or one scope of a token.
+fn access(security: &Value) -> Option<Access> {
+    let [needed] = security.as_array()?.as_slice() else { return None };
+    let needed = needed.as_object()?;
+    if needed.is_empty() {
+        return Some(Access::Open);
+    }
+    let [scope] = needed.get("bearer").filter(|_| needed.len() == 1)?.as_array()?.as_slice() else { return None };
+    Some(Access::Needs(scope.as_str()?.parse().ok()?))
+}
+
 /// Lets a request through, or refuses it. The handler finds the [`Principal`] in the request's extensions.
-pub(super) async fn check(State(app): Shared, mut request: Request, next: Next) -> Result<Response, ApiError> {
+pub(super) async fn check(
+    State((app, doors)): State<(App, Doors)>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
-    let path = path.strip_prefix(PREFIX).unwrap_or(&path);
-    let access = access(request.method(), path);
+    let access = doors.of(request.method(), &path);
     if access == Some(Access::Open) {
         return Ok(next.run(request).await);
     }
@@ -47,12 +90,6 @@ pub(super) async fn check(State(app): Shared, mut request: Request, next: Next) 
         }
         _ => Err(ApiError::Internal(format!("nothing says who may use {} {path}", request.method()).into())),
     }
-}
-
-fn access(method: &Method, path: &str) -> Option<Access> {
-    // A GET route answers HEAD too.
-    let method = if *method == Method::HEAD { &Method::GET } else { method };
-    ACCESS.iter().find(|(asked, known, _)| asked == method && *known == path).map(|(.., access)| *access)
 }
 
 /// Who sends a request.
@@ -127,11 +164,39 @@ mod tests {
     }
 
     #[test]
-    fn each_route_is_named_once() {
-        for (i, (method, path, _)) in ACCESS.iter().enumerate() {
-            assert!(ACCESS[..i].iter().all(|(m, p, _)| (m, p) != (method, path)), "{method} {path}");
+    fn what_says_nothing_or_something_else_is_closed() {
+        let security = |text: &str| access(&serde_json::from_str(text).unwrap());
+        assert_eq!(security("[{}]"), Some(Access::Open));
+        assert_eq!(security(r#"[{"bearer": ["submit"]}]"#), Some(Access::Needs(Scope::Submit)));
+        for unclear in [
+            "null",
+            "[]",
+            "{}",
+            r#"[{"bearer": []}]"#,
+            r#"[{"bearer": ["submitt"]}]"#,
+            r#"[{"bearer": ["read", "submit"]}]"#,
+            r#"[{"bearer": ["read"]}, {}]"#,
+            r#"[{"bearer": ["read"], "cookie": []}]"#,
+            r#"[{"basic": ["read"]}]"#,
+        ] {
+            assert_eq!(security(unclear), None, "{unclear}");
         }
-        assert_eq!(access(&Method::HEAD, "/events"), Some(Access::Needs(Scope::Read)));
-        assert_eq!(access(&Method::DELETE, "/events"), None);
+    }
+
+    #[test]
+    fn a_route_is_looked_up_by_method_and_path() {
+        let text = r#"{
+            "openapi": "3.1.0", "info": {"title": "x", "version": "0"}, "paths": {"/a/{id}": {
+                "get": {"responses": {}, "security": [{}]}, "post": {"responses": {}}
+            }}
+        }"#;
+        let doors = Doors::new(&serde_json::from_str(text).unwrap());
+        assert_eq!(doors.of(&Method::GET, "/a/{id}"), Some(Access::Open));
+        assert_eq!(doors.of(&Method::HEAD, "/a/{id}"), Some(Access::Open));
+        for (method, path) in
+            [(Method::POST, "/a/{id}"), (Method::DELETE, "/a/{id}"), (Method::GET, "/a"), (Method::GET, "")]
+        {
+            assert_eq!(doors.of(&method, path), None, "{method} {path}");
+        }
     }
 }

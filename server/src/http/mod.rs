@@ -12,7 +12,6 @@ use axum::http::{Extensions, HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
-use promptfield_core::access::Scope;
 use promptfield_core::api::PREFIX;
 use promptfield_core::experiment::Known;
 use promptfield_core::scheduler::Policy;
@@ -55,7 +54,7 @@ use crate::room::Room;
 use crate::store::Reader;
 use crate::tokens::Tokens;
 use crate::writer::Writer;
-use auth::Access::{self, Needs, Open};
+use auth::Doors;
 pub(crate) use backup::Copies;
 use document::Document;
 use problem::ApiError;
@@ -83,49 +82,6 @@ pub(crate) struct App {
     /// Cancelled when the coordinator stops: streams end.
     pub(crate) stop: CancellationToken,
 }
-
-/// What each route needs, by its method and its path below the API's prefix. A route that isn't here answers nobody.
-#[rustfmt::skip]
-const ACCESS: &[(Method, &str, Access)] = &[
-    (Method::POST,   "/experiments", Needs(Scope::Submit)),
-    (Method::GET,    "/experiments", Needs(Scope::Read)),
-    (Method::GET,    "/experiments/{id}", Needs(Scope::Read)),
-    (Method::POST,   "/experiments/{id}/cancel", Needs(Scope::Submit)),
-    (Method::POST,   "/experiments/{id}/retry", Needs(Scope::Submit)),
-    (Method::GET,    "/experiments/{id}/jobs", Needs(Scope::Read)),
-    (Method::GET,    "/experiments/{id}/results", Needs(Scope::Read)),
-    (Method::GET,    "/jobs/{id}", Needs(Scope::Read)),
-    (Method::GET,    "/jobs/{id}/evaluation", Needs(Scope::Read)),
-    (Method::GET,    "/jobs/{id}/metrics", Needs(Scope::Read)),
-    (Method::GET,    "/jobs/{id}/explain", Needs(Scope::Read)),
-    (Method::GET,    "/jobs/{id}/log", Needs(Scope::Read)),
-    (Method::POST,   "/jobs/{id}/cancel", Needs(Scope::Submit)),
-    (Method::POST,   "/jobs/{id}/retry", Needs(Scope::Submit)),
-    (Method::POST,   "/workers", Needs(Scope::Work)),
-    (Method::GET,    "/workers", Needs(Scope::Read)),
-    (Method::POST,   "/workers/{id}/drain", Needs(Scope::Admin)),
-    (Method::POST,   "/workers/{id}/leave", Needs(Scope::Work)),
-    (Method::POST,   "/workers/{id}/lease", Needs(Scope::Work)),
-    (Method::POST,   "/leases/{id}/progress", Needs(Scope::Work)),
-    (Method::POST,   "/leases/{id}/complete", Needs(Scope::Work)),
-    (Method::POST,   "/leases/{id}/fail", Needs(Scope::Work)),
-    (Method::POST,   "/leases/{id}/release", Needs(Scope::Work)),
-    (Method::POST,   "/leases/reports", Needs(Scope::Work)),
-    (Method::PUT,    "/artefacts/{sha256}", Needs(Scope::Work)),
-    (Method::GET,    "/artefacts/{sha256}", Needs(Scope::Read)),
-    (Method::GET,    "/events", Needs(Scope::Read)),
-    (Method::POST,   "/tokens", Needs(Scope::Admin)),
-    (Method::GET,    "/tokens", Needs(Scope::Admin)),
-    (Method::DELETE, "/tokens/{id}", Needs(Scope::Admin)),
-    (Method::POST,   "/backup", Needs(Scope::Admin)),
-    (Method::GET,    "/openapi.json", Needs(Scope::Read)),
-    (Method::GET,    "/docs", Needs(Scope::Read)),
-    (Method::GET,    "/docs.css", Needs(Scope::Read)),
-    (Method::GET,    "/metrics", Needs(Scope::Read)),
-    (Method::GET,    "/problems/{kind}", Open),
-    (Method::GET,    "/healthz", Open),
-    (Method::GET,    "/readyz", Open),
-];
 
 /// All routes, and what the handlers say of them.
 fn routes() -> OpenApiRouter<App> {
@@ -177,9 +133,10 @@ fn routes() -> OpenApiRouter<App> {
 /// The whole service.
 pub(crate) fn router(app: App) -> Router {
     let (routes, document) = routes().split_for_parts();
+    let doors = Doors::new(&document);
     let document = Document::new(document);
     routes
-        .route_layer(from_fn_with_state(app.clone(), auth::check))
+        .route_layer(from_fn_with_state((app.clone(), doors), auth::check))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app.clone())

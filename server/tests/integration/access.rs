@@ -9,7 +9,8 @@ use serde_json::json;
 
 use crate::support::{Client, TestServer, experiment, options, problem, read, run, worker};
 
-/// Every route of the API's document, with an identifier of nothing, and the scope that it needs; without one it's open.
+/// Every route of the API's document, with an identifier of nothing, and the scope that it needs; without one it's open. That these
+/// are the scopes that were meant is seen in `document`.
 async fn routes(server: &TestServer) -> Vec<(Method, String, Option<Scope>)> {
     let document: serde_json::Value = server.json("/openapi.json").await;
     let mut routes = Vec::new();
