@@ -67,6 +67,17 @@ pub enum Rejected {
     },
 }
 
+impl Rejected {
+    /// Whether the answer is on what was said, and not on who says it or from whom it comes.
+    pub(crate) const fn is_final(&self) -> bool {
+        match self {
+            Self::Stale(_) | Self::NotFound(_) => true,
+            Self::Refused { status, .. } => !matches!(*status, 401 | 403),
+            Self::UnknownWorker(_) | Self::Unreadable { .. } => false,
+        }
+    }
+}
+
 /// A call that brought nothing.
 #[derive(Clone, Debug)]
 pub(crate) enum CallError {

@@ -2,8 +2,9 @@
 //!
 //! Two futures run side by side: [`Job::work`] talks to the trainer, [`Job::keep_lease`] to the coordinator, with the
 //! [`Outbox`] between them. A lease that turns out to be someone else's ends the work by [`Job::revoked`]; the worker's
-//! shutdown does the same. When the work has ended, what is left in the outbox is sent, and then the end: a job's log must be
-//! there before its result, since the lease ends with it.
+//! shutdown does the same. A result is kept on disk ([`crate::spool`]) before anything else is done with it. When the work has
+//! ended, what is left in the outbox is sent, and then the end: a job's log must be there before its result, since the lease
+//! ends with it.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -13,16 +14,16 @@ use promptfield_core::api::{CompletionReport, FailureReport, LeaseGrant, Release
 use promptfield_core::chain::chain;
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::WorkerId;
-use promptfield_core::outcome::{Failure, FailureClass};
+use promptfield_core::outcome::{Failure, FailureClass, Manifest};
 use promptfield_core::trainer_job::TrainerJob;
-use promptfield_core::trainer_wire::{Outcome, Reply, Request};
+use promptfield_core::trainer_wire::{Reply, Request};
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::client::Rejected;
 use crate::report::{Outbox, SHORTEST_INTERVAL};
 use crate::trainer::{Flaw, Trainer, out_of_turn};
-use crate::{Agent, checkpoint, evaluation, places};
+use crate::{Agent, Options, evaluation, places};
 
 /// How long a trainer may take to stop a job that somebody else has now. A step on a slow CPU can be long.
 const CANCEL_LIMIT: Duration = Duration::from_secs(30);
@@ -43,7 +44,7 @@ pub(crate) struct Job<'a> {
 
 /// How the work ended.
 enum End {
-    Completed(Box<Outcome>),
+    Completed(Box<CompletionReport>),
     Failed(Failure),
     /// It was broken off, by the shutdown or because the lease was revoked.
     Stopped,
@@ -130,7 +131,10 @@ impl<'a> Job<'a> {
                 Reply::Progress { id, progress } if id == ours => self.outbox.progress(progress),
                 Reply::Metrics { id, step, values } if id == ours => self.outbox.metrics(step, values),
                 Reply::Log { id, line } if id == ours => self.outbox.log(line),
-                Reply::Completed { id, outcome } if id == ours => return Ok(End::Completed(outcome)),
+                Reply::Completed { id, outcome } if id == ours => {
+                    let report = CompletionReport { token: self.grant.token, outcome: *outcome, evaluation: None };
+                    return Ok(End::Completed(Box::new(report)));
+                }
                 Reply::Failed { id, failure } if id == ours => return Ok(End::Failed(failure)),
                 Reply::Cancelled { id } if id == ours && stopping => return Ok(End::Stopped),
                 other => return Err(out_of_turn(&other)),
@@ -159,26 +163,24 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Checks a completed job and hands its checkpoint to the coordinator, if the others can't reach it here.
+    /// Checks a completed job, keeps its report, and hands its checkpoint to the coordinator, if the others can't reach it
+    /// here.
     async fn hand_over(&self, end: End) -> End {
-        let End::Completed(outcome) = end else { return end };
-        let Some(manifest) = &outcome.manifest else { return End::Completed(outcome) };
+        let End::Completed(mut report) = end else { return end };
+        // What another tool completed costs nothing to find again.
+        let Some(manifest) = &report.outcome.manifest else { return End::Completed(report) };
         if manifest.spec_hash != self.grant.hash {
             let reason = format!("the trainer computed {} instead of {}", manifest.spec_hash, self.grant.hash);
             return End::Failed(Failure { class: FailureClass::Bug, reason });
         }
-        let machine = &self.agent.options.machine;
-        let Some(sha256) = checkpoint::made(manifest).filter(|_| !machine.shared_output) else {
-            return End::Completed(outcome);
-        };
-        let handed_over = async {
-            let folder = places::output_folder(machine, &self.grant.spec).map_err(|error| error.failure())?;
-            checkpoint::hand_over(&self.agent.client, &folder, sha256).await.map_err(|error| error.failure())
-        };
+        report.evaluation = self.evaluation(manifest).await;
+        let Agent { client, options: Options { machine, .. }, spool, .. } = self.agent;
+        spool.keep(self.grant.lease, &report).await;
+        let handed_over = places::hand_over(client, machine, &self.grant.spec, report.outcome.manifest.as_ref());
         tokio::select! {
             result = self.agent.unless_shut_down(handed_over) => match result {
-                Some(Ok(())) => End::Completed(outcome),
-                Some(Err(failure)) => End::Failed(failure),
+                Some(Ok(())) => End::Completed(report),
+                Some(Err(error)) => End::Failed(error.failure()),
                 // The folder stays complete: whoever gets the job here finds it, and hands the checkpoint over then.
                 None => End::Stopped,
             },
@@ -251,8 +253,7 @@ impl<'a> Job<'a> {
     }
 
     /// The numbers by class in the job's folder. Without them the result still counts.
-    async fn evaluation(&self, outcome: &Outcome) -> Option<Evaluation> {
-        let manifest = outcome.manifest.as_ref()?;
+    async fn evaluation(&self, manifest: &Manifest) -> Option<Evaluation> {
         let folder = places::output_folder(&self.agent.options.machine, &self.grant.spec).ok()?;
         evaluation::read(&folder, manifest).await.unwrap_or_else(|error| {
             tracing::warn!("lease {}: the numbers by class are left out: {}", self.grant.lease, chain(&error));
@@ -263,16 +264,15 @@ impl<'a> Job<'a> {
     async fn deliver(&self, end: End) {
         let (lease, token) = (self.grant.lease, self.grant.token);
         let title = self.grant.spec.title();
+        let Agent { client, spool, .. } = self.agent;
         if self.revoked.get().is_some() {
+            spool.forget(lease).await;
             return;
         }
-        let client = &self.agent.client;
         let delivered = async {
             match end {
-                End::Completed(outcome) => {
-                    let how = if outcome.adopted { "was complete already" } else { "completed" };
-                    let evaluation = self.evaluation(&outcome).await;
-                    let report = CompletionReport { token, outcome: *outcome, evaluation };
+                End::Completed(report) => {
+                    let how = if report.outcome.adopted { "was complete already" } else { "completed" };
                     match client.until_answered(|| client.complete(lease, &report)).await {
                         // It would be refused again after another attempt.
                         Err(refused @ Rejected::Refused { .. }) => {
@@ -295,11 +295,20 @@ impl<'a> Job<'a> {
             }
             Ok::<(), Rejected>(())
         };
-        match self.agent.unless_shut_down(delivered).await {
-            Some(Ok(())) => {}
-            // An output folder that is complete stays, and is found when the job comes again.
-            Some(Err(rejected)) => tracing::warn!(%lease, "lease {lease}: its end was refused: {}", chain(&rejected)),
-            None => tracing::warn!(%lease, "lease {lease}: shut down before the coordinator could hear of its end"),
+        let is_over = match self.agent.unless_shut_down(delivered).await {
+            Some(Ok(())) => true,
+            Some(Err(rejected)) => {
+                // An output folder that is complete stays, and is found when the job comes again.
+                tracing::warn!(%lease, "lease {lease}: its end was refused: {}", chain(&rejected));
+                rejected.is_final()
+            }
+            None => {
+                tracing::warn!(%lease, "lease {lease}: shut down before the coordinator could hear of its end");
+                false
+            }
+        };
+        if is_over {
+            spool.forget(lease).await;
         }
     }
 

@@ -16,6 +16,7 @@
 //! | `job` | a job's life: places, trainer, lease, delivery |
 //! | `places` | from a job's names to this machine's paths |
 //! | `checkpoint` | checkpoints from and to other machines |
+//! | `spool` | results that the coordinator hasn't answered yet, on disk |
 //! | `report` | what a running job tells the coordinator |
 //! | `trainer` | the trainer process and its pipes |
 
@@ -38,6 +39,7 @@ mod places;
 mod registration;
 mod report;
 mod slot;
+mod spool;
 mod trainer;
 
 pub use client::Rejected;
@@ -47,6 +49,7 @@ pub use trainer::TrainerDeath;
 
 use client::Client;
 use registration::Registration;
+use spool::Spool;
 use trainer::Trainer;
 
 /// How long each last call to the coordinator may take when the worker shuts down.
@@ -87,6 +90,7 @@ struct Agent {
     options: Options,
     client: Client,
     registration: Registration,
+    spool: Spool,
     /// Cancelled from outside, or when a slot can't go on.
     shutdown: CancellationToken,
     /// When the worker started: all slots' reports keep to one beat, so that they travel together.
@@ -98,7 +102,8 @@ impl Worker {
     ///
     /// Waits for a coordinator that isn't there, at the start and at any time later. On `shutdown` it takes no more jobs,
     /// stops those that run (their last epoch's state is kept), gives them back, says goodbye and ends its trainers; that
-    /// takes at most 10 seconds, whether or not the coordinator answers.
+    /// takes at most 10 seconds, whether or not the coordinator answers. Results that it couldn't deliver are delivered by the
+    /// next worker of the same name.
     pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), WorkerError> {
         options.check()?;
         let client = Client::new(&options.coordinator, &options.name, &options.connection)?;
@@ -112,8 +117,13 @@ impl Worker {
         };
         let devices = options.chosen_devices(found.first().map_or(&[], Vec::as_slice))?;
         let description = describe(&options, &devices);
+        let spool = Spool::of(&options);
+        let registering = async {
+            spool.deliver(&client, &options.machine).await;
+            Registration::new(&client, description).await
+        };
         let registration = tokio::select! {
-            registration = Registration::new(&client, description) => Some(registration),
+            registration = registering => Some(registration),
             () = shutdown.cancelled() => None,
         };
         let Some(registration) = registration else {
@@ -121,7 +131,8 @@ impl Worker {
             return Ok(());
         };
         let registration = registration.map_err(|source| WorkerError::Refused { source })?;
-        let agent = Agent { options, client, registration, shutdown: shutdown.child_token(), start: Instant::now() };
+        let shutdown = shutdown.child_token();
+        let agent = Agent { options, client, registration, spool, shutdown, start: Instant::now() };
         let slots = trainers.into_iter().zip(devices.iter().cycle()).enumerate();
         let ends = join_all(slots.map(async |(slot, (trainer, device))| {
             let end = slot::run(&agent, slot, device, trainer).await;

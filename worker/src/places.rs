@@ -9,7 +9,7 @@ use promptfield_core::api::LeaseGrant;
 use promptfield_core::chain::chain;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::layout;
-use promptfield_core::outcome::{Failure, FailureClass};
+use promptfield_core::outcome::{Failure, FailureClass, Manifest};
 use promptfield_core::spec::JobSpec;
 use promptfield_core::trainer_job::{Places, TrainerJob};
 
@@ -87,6 +87,19 @@ pub(crate) async fn trainer_job(
     let job = TrainerJob::new(spec, places);
     job.check().map_err(|source| PlaceError::Invalid { source })?;
     Ok(job)
+}
+
+/// Hands the checkpoint of a finished job to the coordinator, if the job made one that the other workers can't reach here.
+/// Waits for as long as the coordinator is out of reach.
+pub(crate) async fn hand_over(
+    client: &Client,
+    machine: &Machine,
+    spec: &JobSpec,
+    manifest: Option<&Manifest>,
+) -> Result<(), PlaceError> {
+    let Some(sha256) = manifest.and_then(checkpoint::made).filter(|_| !machine.shared_output) else { return Ok(()) };
+    let folder = output_folder(machine, spec)?;
+    checkpoint::hand_over(client, &folder, sha256).await.map_err(PlaceError::Checkpoint)
 }
 
 /// Where a job's folder lies on this machine.

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod deaths;
+mod deliveries;
 mod evaluations;
 mod jobs;
 mod outages;

@@ -7,6 +7,7 @@ use promptfield_core::dataset::Catalogue;
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::experiment::Known;
 use promptfield_core::id::{JobId, WorkerId};
+use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
 use promptfield_core::scheduler::{JobStateName, Policy, WorkerDescription};
 use promptfield_server::{Limits, Options, Security};
 use reqwest::{RequestBuilder, Response, StatusCode};
@@ -58,6 +59,10 @@ impl Coordinator {
         self.running = Some(promptfield_server::Coordinator::start(self.options.clone()).await.unwrap());
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.options.listen
+    }
+
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -98,12 +103,20 @@ impl Coordinator {
 
     /// A job's numbers by class, if there are any.
     pub(crate) async fn evaluation(&self, job: JobId) -> Option<Evaluation> {
-        let response = soon(self.http.get(self.address(&format!("/jobs/{job}/evaluation"))).send()).await.unwrap();
+        let response = soon(self.http.get(self.address_of(&format!("/jobs/{job}/evaluation"))).send()).await.unwrap();
         if response.status() == StatusCode::NOT_FOUND { None } else { response.json().await.unwrap() }
     }
 
+    /// What the coordinator has of the checkpoint that a job made.
+    pub(crate) async fn checkpoint(&self, job: &JobDetail) -> Vec<u8> {
+        let files = &job.manifest.as_ref().unwrap().files;
+        let sha256 = &files[&format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}")].sha256;
+        let response = answer(self.http.get(self.address_of(&format!("/artefacts/{sha256}")))).await;
+        response.bytes().await.unwrap().into()
+    }
+
     pub(crate) async fn log(&self, job: JobId) -> Vec<String> {
-        let response = answer(self.http.get(self.address(&format!("/jobs/{job}/log")))).await;
+        let response = answer(self.http.get(self.address_of(&format!("/jobs/{job}/log")))).await;
         response.text().await.unwrap().lines().map(str::to_owned).collect()
     }
 
@@ -134,7 +147,7 @@ impl Coordinator {
     /// Looks again with every event, until there is something to see.
     async fn eventually<T>(&self, look: impl AsyncFn() -> Option<T>) -> T {
         // Subscribed before the first look, so that nothing happens unseen in between.
-        let mut events = answer(self.http.get(self.address("/events"))).await;
+        let mut events = answer(self.http.get(self.address_of("/events"))).await;
         soon(async {
             loop {
                 if let Some(seen) = look().await {
@@ -147,14 +160,14 @@ impl Coordinator {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
-        ask(self.http.get(self.address(path))).await
+        ask(self.http.get(self.address_of(path))).await
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
-        self.http.post(self.address(path))
+        self.http.post(self.address_of(path))
     }
 
-    fn address(&self, path: &str) -> String {
+    fn address_of(&self, path: &str) -> String {
         format!("{}{}{path}", self.url, promptfield_core::api::PREFIX)
     }
 }

@@ -89,6 +89,44 @@ impl Host {
         self.folder.path()
     }
 
+    /// The names of the files with results that were not delivered.
+    pub(crate) fn undelivered(&self) -> Vec<String> {
+        let entries = fs_err::read_dir(self.spool()).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Waits until the worker has kept a result.
+    pub(crate) async fn until_undelivered(&self) {
+        self.until_kept(true).await;
+    }
+
+    /// Waits until it has kept none.
+    pub(crate) async fn until_delivered(&self) {
+        self.until_kept(false).await;
+    }
+
+    async fn until_kept(&self, some: bool) {
+        soon(async {
+            let is_whole = |name: &String| Path::new(name).extension() == Some("json".as_ref());
+            while self.undelivered().iter().any(is_whole) != some {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// Puts a file where results are that were not delivered.
+    pub(crate) fn leave_undelivered(&self, name: &str, text: &str) {
+        fs_err::create_dir_all(self.spool()).unwrap();
+        fs_err::write(self.spool().join(name), text).unwrap();
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.output(".undelivered").join(&self.options.name)
+    }
+
     pub(crate) fn output(&self, folder: &str) -> PathBuf {
         self.options.machine.output_root.join(folder)
     }
@@ -99,6 +137,12 @@ impl Running {
     pub(crate) async fn stop(self) -> Result<(), WorkerError> {
         self.shutdown.cancel();
         self.end().await
+    }
+
+    /// Ends the worker between two instructions.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        assert!(soon(self.task).await.unwrap_err().is_cancelled());
     }
 
     /// Waits until the worker has ended.

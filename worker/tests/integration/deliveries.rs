@@ -1,0 +1,127 @@
+//! Results on their way: whoever dies meanwhile, each is recorded once, and no job is computed twice.
+
+use promptfield_core::scheduler::{AttemptEnd, JobStateName};
+
+use crate::support::{Coordinator, Host, Wire, evaluation};
+
+#[tokio::test]
+async fn a_result_whose_answer_was_lost_is_there_once() {
+    let mut coordinator = Coordinator::start().await;
+    let [base, new] = coordinator.submit("zero_shot").await;
+    let wire = Wire::to(&coordinator).await;
+    let mut host = Host::new("a", &coordinator);
+    host.options.coordinator = wire.url();
+    let (worker, mut trainer) = host.start_with_trainer().await;
+    let running = trainer.hear_job().await;
+    wire.lose_answers();
+    trainer.complete(&running).await;
+    let before = coordinator.until(base, JobStateName::Completed).await;
+    assert_eq!(host.undelivered().len(), 1, "nobody has told the worker");
+    coordinator.stop().await;
+    coordinator.restart().await;
+    wire.mend();
+
+    let next = trainer.do_job().await;
+    assert_ne!(next.job.output, running.job.output);
+    coordinator.until(new, JobStateName::Completed).await;
+    assert_eq!(coordinator.job(base).await, before);
+    assert_eq!(before.attempts.len(), 1);
+    worker.stop().await.unwrap();
+    assert_eq!(host.undelivered(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_killed_worker_delivers_what_it_had_when_it_starts_again() {
+    let mut coordinator = Coordinator::start().await;
+    let [train, test] = coordinator.submit("alignednorm").await;
+    let host = Host::new("a", &coordinator);
+    let (worker, mut trainer) = host.start_with_trainer().await;
+    let training = trainer.hear_job().await;
+    coordinator.stop().await;
+    trainer.complete(&training).await;
+    host.until_undelivered().await;
+    worker.kill().await;
+    coordinator.restart().await;
+
+    let (worker, mut trainer) = host.start_with_trainer().await;
+    let testing = trainer.do_job().await;
+    assert!(testing.job.checkpoint.is_some(), "the job that comes next is the test");
+    coordinator.until(test, JobStateName::Completed).await;
+    let detail = coordinator.job(train).await;
+    assert_eq!(detail.summary.state, JobStateName::Completed);
+    let ends: Vec<_> = detail.attempts.iter().map(|attempt| attempt.end).collect();
+    assert_eq!(ends, [Some(AttemptEnd::Completed)]);
+    assert_eq!(coordinator.evaluation(train).await, Some(evaluation()));
+    assert_eq!(coordinator.checkpoint(&detail).await, training.checkpoint(), "it was handed over first");
+    worker.stop().await.unwrap();
+    assert_eq!(host.undelivered(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_worker_that_was_stopped_without_its_coordinator_delivers_later() {
+    let mut coordinator = Coordinator::start().await;
+    let [base, new] = coordinator.submit("zero_shot").await;
+    let host = Host::new("a", &coordinator);
+    let (worker, mut trainer) = host.start_with_trainer().await;
+    let running = trainer.hear_job().await;
+    coordinator.stop().await;
+    trainer.complete(&running).await;
+    host.until_undelivered().await;
+    worker.stop().await.unwrap();
+
+    // It waits with what it has, as with everything else.
+    let (worker, mut trainer) = host.start_with_trainer().await;
+    coordinator.restart().await;
+    trainer.do_job().await;
+    coordinator.until(new, JobStateName::Completed).await;
+    let detail = coordinator.job(base).await;
+    assert_eq!((detail.summary.state, detail.attempts.len()), (JobStateName::Completed, 1));
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_result_that_comes_too_late_is_dropped_and_its_folder_stays() {
+    let mut coordinator = Coordinator::start().await;
+    let [base, new] = coordinator.submit("zero_shot").await;
+    let host = Host::new("a", &coordinator);
+    let (worker, mut trainer) = host.start_with_trainer().await;
+    let running = trainer.hear_job().await;
+    coordinator.stop().await;
+    trainer.complete(&running).await;
+    host.until_undelivered().await;
+    worker.kill().await;
+    coordinator.restart().await;
+    // Its job is given to somebody else.
+    coordinator.register("a").await;
+    let other = Host::new("b", &coordinator);
+    let (other_worker, mut other_trainer) = other.start_with_trainer().await;
+    other_trainer.do_job().await;
+    other_trainer.do_job().await;
+    let before =
+        [coordinator.until(base, JobStateName::Completed).await, coordinator.until(new, JobStateName::Completed).await];
+    other_worker.stop().await.unwrap();
+
+    let (worker, _trainer) = host.start_with_trainer().await;
+    host.until_delivered().await;
+    worker.stop().await.unwrap();
+    assert_eq!([coordinator.job(base).await, coordinator.job(new).await], before);
+    assert!(running.job.output.join("manifest.json").is_file());
+}
+
+#[tokio::test]
+async fn a_damaged_report_is_set_aside_and_holds_nothing_up() {
+    let coordinator = Coordinator::start().await;
+    let [base, new] = coordinator.submit("zero_shot").await;
+    let host = Host::new("a", &coordinator);
+    host.leave_undelivered("1.json", "{\"lease\":1,\"report\":{\"tok");
+    host.leave_undelivered("2.partial", "{\"lease\":2");
+    let (worker, mut trainer) = host.start_with_trainer().await;
+    trainer.do_job().await;
+    trainer.do_job().await;
+    for job in [base, new] {
+        let detail = coordinator.until(job, JobStateName::Completed).await;
+        assert_eq!(detail.attempts.len(), 1);
+    }
+    worker.stop().await.unwrap();
+    assert_eq!(host.undelivered(), ["1.json.damaged"]);
+}
