@@ -8,6 +8,7 @@ use anyhow::Context;
 use promptfield_core::dataset::{Catalogue, DatasetDefinition};
 use promptfield_core::experiment::{Known, LABEL, is_label};
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
+use promptfield_core::scheduler::Speculation;
 use promptfield_server::{Tls, TokenRule};
 use serde::Deserialize;
 
@@ -35,6 +36,7 @@ struct CoordinatorSection {
     token_file: Option<PathBuf>,
     ca: Option<PathBuf>,
     tls: Option<TlsSection>,
+    speculation: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,6 +91,8 @@ pub(crate) struct Settings {
     pub(crate) ca: Option<PathBuf>,
     /// What the coordinator shows who it is with.
     pub(crate) tls: Option<Tls>,
+    /// When an idle worker begins a slow job anew.
+    pub(crate) speculation: Option<Speculation>,
     /// The data root.
     pub(crate) data: PathBuf,
     /// The user's own data sets.
@@ -173,6 +177,7 @@ impl Settings {
             token_file: coordinator.token_file.map(|path| base.join(path)),
             ca: coordinator.ca.map(|path| base.join(path)),
             tls: coordinator.tls.map(|tls| Tls { certificate: base.join(tls.certificate), key: base.join(tls.key) }),
+            speculation: coordinator.speculation.map(Speculation::new).transpose()?,
             data: at(paths.data, "data"),
             datasets: at(paths.datasets, "datasets"),
             output: at(paths.output, "output"),

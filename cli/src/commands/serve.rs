@@ -30,7 +30,7 @@ pub(super) async fn start(settings: &Settings, listen: Option<SocketAddr>) -> an
         database: settings.database(),
         artefacts: state.join("artefacts"),
         known: settings.known()?,
-        policy: Policy::default(),
+        policy: Policy { speculation: settings.speculation, ..Policy::default() },
         limits: Limits::default(),
         security,
     };

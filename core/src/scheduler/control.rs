@@ -1,7 +1,9 @@
 //! People cancel and retry.
 
+use smallvec::SmallVec;
+
 use super::{AttemptEnd, Change, EventKind, JobState, JobStateName, Rejection, Reply, Scheduler};
-use crate::id::{ExperimentId, JobId};
+use crate::id::{ExperimentId, JobId, LeaseId};
 use crate::outcome::FailureClass;
 use crate::time::Timestamp;
 
@@ -59,7 +61,8 @@ impl Scheduler {
         if entry.record.state.name().is_final() {
             return false;
         }
-        if let Some(lease) = entry.record.state.lease().map(|lease| lease.id) {
+        let leases: SmallVec<[LeaseId; 2]> = entry.record.state.leases().map(|lease| lease.id).collect();
+        for lease in leases {
             self.end_attempt(lease, AttemptEnd::Cancelled, None, now);
             self.forget_attempt(job);
         }

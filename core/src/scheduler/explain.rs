@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::lease::{Load, Obstacle};
-use super::{JobState, JobStateName, Rejection, Scheduler, WorkerEntry, WorkerState};
+use super::{JobState, JobStateName, Lease, Rejection, Scheduler, WorkerEntry, WorkerState};
 use crate::id::JobId;
 use crate::time::Timestamp;
+use crate::trainer_wire::Progress;
 
 /// An answer for a person, with the state it rests on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -36,8 +37,14 @@ impl Scheduler {
             }
             JobState::Queued { .. } => self.explain_queued(id),
             JobState::Leased(lease) | JobState::Running(lease) => {
-                let progress = lease.progress;
-                format!("worker {} has it, at step {} of {}", lease.worker, progress.step, progress.steps)
+                let has = |lease: &Lease| {
+                    let Progress { step, steps, .. } = lease.progress;
+                    format!("worker {} has it, at step {step} of {steps}", lease.worker)
+                };
+                match lease.beside.as_deref() {
+                    None => has(lease),
+                    Some(slow) => format!("{}; {}, and is slow", has(lease), has(slow)),
+                }
             }
             JobState::Completed(result) => {
                 format!("it has a result: {:.2} % of {} images", result.accuracy, result.total)

@@ -2,7 +2,7 @@
 
 use super::{AttemptEnd, Change, Held, JobState, Rejection, Reply, Scheduler};
 use crate::evaluation::Evaluation;
-use crate::id::JobId;
+use crate::id::{JobId, LeaseId};
 use crate::outcome::{Failure, FailureClass};
 use crate::time::Timestamp;
 use crate::trainer_wire::Outcome;
@@ -18,7 +18,7 @@ impl Scheduler {
         now: Timestamp,
     ) -> Result<Reply, Rejection> {
         let job = self.valid(held)?;
-        let Some(entry) = self.jobs.get(job) else {
+        let Some(entry) = self.jobs.get_mut(job) else {
             return Err(Rejection::NoJob(job));
         };
         match entry.record.state {
@@ -27,12 +27,19 @@ impl Scheduler {
             JobState::Blocked | JobState::Failed(_) | JobState::Cancelled => return Err(self.stale(held, job)),
         }
         let Outcome { result, adopted, manifest } = outcome;
+        let own = entry.record.state.leases().find(|lease| lease.id == held.lease);
+        let (since, attempt) = (own.map(|lease| lease.since), own.map(|lease| Box::new(lease.attempt())));
+        entry.record.latest = attempt.or(entry.record.latest.take());
         self.end_attempt(held.lease, AttemptEnd::Completed, None, now);
+        self.end_others(job, held.lease, now);
         let manifest = manifest.map(Box::new);
         self.changes.push(Change::ResultRecorded { job, lease: held.lease, result, manifest, evaluation });
         let result = Box::new(result);
         let state = if adopted { JobState::Skipped(result) } else { JobState::Completed(result) };
         self.set_state(job, state, None, now);
+        if let Some(since) = since.filter(|_| !adopted) {
+            self.note_duration(job, since, now);
+        }
         self.unblock_dependents(job, now);
         self.note_fresh(job);
         Ok(Reply::Done)
@@ -41,13 +48,24 @@ impl Scheduler {
     /// Ends an attempt without a result.
     pub(super) fn fail(&mut self, held: Held, failure: Failure, now: Timestamp) -> Result<Reply, Rejection> {
         let job = self.valid(held)?;
-        if self.holder(job).is_none() {
+        if self.lease_of(job, |lease| lease.id == held.lease).is_none() {
             return Err(self.stale(held, job));
         }
         self.end_attempt(held.lease, AttemptEnd::Failed, Some(failure.clone()), now);
+        if failure.class.retryable() && self.goes_on_without(job, held.lease, now) {
+            return Ok(Reply::Done);
+        }
+        self.end_others(job, held.lease, now);
         self.forget_attempt(job);
         self.attempt_failed(job, failure, now);
         Ok(Reply::Done)
+    }
+
+    /// Ends the attempt beside the one that has decided the job.
+    fn end_others(&mut self, job: JobId, decided: LeaseId, now: Timestamp) {
+        if let Some(other) = self.lease_of(job, |lease| lease.id != decided).map(|lease| lease.id) {
+            self.end_attempt(other, AttemptEnd::Cancelled, None, now);
+        }
     }
 
     /// Queues the job again, or fails it for good.

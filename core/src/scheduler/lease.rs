@@ -3,9 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{
-    Alarm, Attempt, AttemptEnd, Change, EventKind, ExperimentEntry, Grant, Held, JobState, JobStateName, LaneKey,
-    Lease, NameId, Names, Queue, Rejection, Reply, Scheduler, WorkerDescription, WorkerEntry, WorkerRecord,
-    WorkerState,
+    Alarm, Attempt, AttemptEnd, Change, EventKind, ExperimentEntry, Grant, Held, JobState, LaneKey, Lease, NameId,
+    Names, Queue, Rejection, Reply, Scheduler, WorkerDescription, WorkerEntry, WorkerKind, WorkerRecord, WorkerState,
 };
 use crate::id::{FencingToken, JobId, LeaseId, WorkerId};
 use crate::outcome::{Failure, FailureClass};
@@ -15,17 +14,12 @@ use crate::trainer_wire::Progress;
 impl Scheduler {
     /// Registers a worker process. An earlier process of the same name is gone: what it held is given back at once.
     pub(super) fn register(&mut self, description: WorkerDescription, now: Timestamp) -> Reply {
-        let earlier: Vec<WorkerId> = self
-            .workers
-            .values()
-            .filter(|worker| worker.record.description.name == description.name && worker.is_here())
-            .map(|worker| worker.record.id)
-            .collect();
-        for worker in earlier {
-            self.dismiss(worker, WorkerState::Gone, "the worker was started again", now);
+        if let Some(earlier) = self.by_name.get(&description.name).copied() {
+            self.dismiss(earlier, WorkerState::Gone, "the worker was started again", now);
         }
         let id = WorkerId(self.workers.last_key_value().map_or(1, |(last, _)| last.0 + 1));
         let record = WorkerRecord { id, description, state: WorkerState::Active, registered_at: now };
+        self.by_name.insert(record.description.name.clone(), id);
         self.workers.insert(id, WorkerEntry::new(record, &mut self.names, now));
         self.alarms.insert((self.silence_ends(now), Alarm::Silent(id)));
         self.note_worker(id, now);
@@ -41,7 +35,7 @@ impl Scheduler {
         let mut grants = Vec::new();
         let mut load = self.load(worker);
         while grants.len() < slots {
-            let Some(job) = self.next_for(worker, &load) else { break };
+            let Some(job) = self.next_for(worker, &load).or_else(|| self.next_slow(worker, &load)) else { break };
             let Some(grant) = self.grant(job, worker, now) else { break };
             load.add(self, job);
             grants.push(grant);
@@ -91,11 +85,22 @@ impl Scheduler {
         let token = FencingToken(self.next_sequence);
         let deadline = now.plus(self.policy.lease_ms);
         self.changes.push(Change::AttemptStarted { lease, token, job, worker, at: now });
-        let held = Lease { id: lease, token, worker, deadline, progress: Progress::default() };
         self.leave_queue(job);
-        self.jobs.get_mut(job)?.record.latest = Some(Box::new(Attempt { held: Held { lease, token }, worker }));
+        let entry = self.jobs.get_mut(job)?;
+        let beside = entry.record.state.lease().map(|slow| Box::new(slow.clone()));
+        let (since, progress) = (now, Progress::default());
+        let held = Box::new(Lease { id: lease, token, worker, since, deadline, progress, beside: beside.clone() });
+        entry.record.latest = Some(Box::new(held.attempt()));
         self.leases.push(Some(job));
-        self.set_state(job, JobState::Leased(Box::new(held)), None, now);
+        let state = entry.record.state.with_lease(held);
+        self.set_state(job, state, None, now);
+        if let Some(slow) = beside {
+            let reason = Some(self.note_beside(job, &slow, now));
+            self.note_job(job);
+            let name = self.job(job)?.state.name();
+            let kind = EventKind::JobChanged { job, from: Some(name), to: name, worker: Some(worker), reason };
+            self.event(kind, now);
+        }
         let record = &self.jobs.get(job)?.record;
         let place = self.recipe(record.recipe)?.place;
         if let Some(entry) = self.workers.get_mut(&worker) {
@@ -145,27 +150,28 @@ impl Scheduler {
         let Some(record) = self.job(job) else {
             return Err(Rejection::NoJob(job));
         };
-        let (before, state) = match &record.state {
-            JobState::Leased(lease) | JobState::Running(lease) => (lease.progress, record.state.name()),
-            JobState::Queued { .. } => (Progress::default(), JobStateName::Queued),
-            _ => return Err(self.stale(held, job)),
-        };
-        let Some(worker) = record.latest().map(|attempt| attempt.worker) else {
-            return Err(self.stale(held, job));
-        };
-        self.seen(worker, now)?;
         let deadline = now.plus(self.policy.lease_ms);
-        let Held { lease: id, token } = held;
-        let lease = Box::new(Lease { id, token, worker, deadline, progress: progress.unwrap_or(before) });
-        if state == JobStateName::Queued {
+        let mut state = record.state.clone();
+        if let Some(lease) = state.lease_mut(held.lease) {
+            lease.deadline = deadline;
+            lease.progress = progress.unwrap_or(lease.progress);
+            self.seen(lease.worker, now)?;
+        } else if let (JobState::Queued { .. }, Some(Attempt { held: Held { lease: id, token }, worker })) =
+            (&record.state, record.latest())
+        {
+            self.seen(worker, now)?;
+            let progress = progress.unwrap_or_default();
+            let lease = Lease { id, token, worker, since: now, deadline, progress, beside: None };
+            state = JobState::Leased(Box::new(lease));
             self.forgive(job);
-            self.set_state(job, JobState::Leased(lease.clone()), Some("its worker is back".into()), now);
-        }
-        if progress.is_some() || state == JobStateName::Running {
-            self.set_state(job, JobState::Running(lease), None, now);
+            self.set_state(job, state.clone(), Some("its worker is back".into()), now);
         } else {
-            self.set_state(job, JobState::Leased(lease), None, now);
+            return Err(self.stale(held, job));
         }
+        if let (JobState::Leased(lease), Some(_)) = (&state, progress) {
+            state = JobState::Running(lease.clone());
+        }
+        self.set_state(job, state, None, now);
         Ok(Reply::Renewed { ttl_ms: self.policy.lease_ms })
     }
 
@@ -181,14 +187,36 @@ impl Scheduler {
     /// Takes a job back that its worker could not finish, without counting it as a failure.
     pub(super) fn release(&mut self, held: Held, now: Timestamp) -> Result<Reply, Rejection> {
         let job = self.valid(held)?;
-        let Some(worker) = self.holder(job) else {
+        let Some(worker) = self.lease_of(job, |lease| lease.id == held.lease).map(|lease| lease.worker) else {
             return Err(self.stale(held, job));
         };
         self.seen(worker, now)?;
-        self.end_attempt(held.lease, AttemptEnd::Released, None, now);
-        self.forget_attempt(job);
-        self.set_state(job, JobState::Queued { not_before: now }, Some("the worker released it".into()), now);
+        self.give_back(job, held.lease, "the worker released it", now);
         Ok(Reply::Done)
+    }
+
+    /// Ends an attempt unharmed: the job waits again, unless another attempt goes on.
+    fn give_back(&mut self, job: JobId, lease: LeaseId, reason: &str, now: Timestamp) {
+        self.end_attempt(lease, AttemptEnd::Released, None, now);
+        if !self.goes_on_without(job, lease, now) {
+            self.forget_attempt(job);
+            self.set_state(job, JobState::Queued { not_before: now }, Some(reason.to_owned()), now);
+        }
+    }
+
+    /// Takes one of two leases away from a job. `false` if it isn't one of two: then the job's next state is to be found.
+    pub(super) fn goes_on_without(&mut self, job: JobId, lease: LeaseId, now: Timestamp) -> bool {
+        let Some(entry) = self.jobs.get_mut(job) else { return false };
+        let Some(state) = entry.record.state.without_lease(lease) else { return false };
+        entry.record.latest = state.lease().map(|lease| Box::new(lease.attempt()));
+        self.set_state(job, state, None, now);
+        self.note_job(job);
+        true
+    }
+
+    /// One of a job's leases.
+    pub(super) fn lease_of(&self, job: JobId, which: impl Fn(&Lease) -> bool) -> Option<&Lease> {
+        self.job(job)?.state.leases().find(|lease| which(lease))
     }
 
     /// Gives a worker no more jobs.
@@ -205,10 +233,8 @@ impl Scheduler {
     pub(super) fn leave(&mut self, worker: WorkerId, now: Timestamp) -> Result<Reply, Rejection> {
         let held = &self.workers.get(&worker).filter(|entry| entry.is_here()).ok_or(Rejection::NoWorker(worker))?.held;
         for job in held.clone() {
-            if let Some(lease) = self.jobs.get(job).and_then(|entry| entry.record.state.lease()).map(|lease| lease.id) {
-                self.end_attempt(lease, AttemptEnd::Released, None, now);
-                self.forget_attempt(job);
-                self.set_state(job, JobState::Queued { not_before: now }, Some("the worker left".into()), now);
+            if let Some(lease) = self.lease_of(job, |lease| lease.worker == worker).map(|lease| lease.id) {
+                self.give_back(job, lease, "the worker left", now);
             }
         }
         self.dismiss(worker, WorkerState::Gone, "the worker left", now);
@@ -223,6 +249,7 @@ impl Scheduler {
                 Alarm::Ready(job) => self.enter_queue(job),
                 Alarm::Expire(job, lease) => self.expire(job, lease, now),
                 Alarm::Silent(worker) => self.check_silence(worker, now),
+                Alarm::Slow(job, lease) => self.check_pace(job, lease, now),
             }
         }
     }
@@ -234,7 +261,9 @@ impl Scheduler {
             reason: format!("the worker was silent for {seconds} seconds, and its lease ended"),
         };
         self.end_attempt(lease, AttemptEnd::Expired, Some(failure.clone()), now);
-        self.attempt_failed(job, failure, now);
+        if !self.goes_on_without(job, lease, now) {
+            self.attempt_failed(job, failure, now);
+        }
     }
 
     fn check_silence(&mut self, worker: WorkerId, now: Timestamp) {
@@ -259,15 +288,17 @@ impl Scheduler {
             return;
         };
         entry.record.state = state;
+        self.by_name.remove(&entry.record.description.name);
         entry.forget(&mut self.queue);
         for job in std::mem::take(&mut entry.held) {
-            let Some(lease) = self.jobs.get(job).and_then(|entry| entry.record.state.lease()).map(|lease| lease.id)
-            else {
+            let Some(lease) = self.lease_of(job, |lease| lease.worker == worker).map(|lease| lease.id) else {
                 continue;
             };
             let failure = Failure { class: FailureClass::WorkerLost, reason: reason.to_owned() };
             self.end_attempt(lease, AttemptEnd::Failed, Some(failure.clone()), now);
-            self.attempt_failed(job, failure, now);
+            if !self.goes_on_without(job, lease, now) {
+                self.attempt_failed(job, failure, now);
+            }
         }
         self.note_worker(worker, now);
     }
@@ -299,11 +330,7 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn holder(&self, job: JobId) -> Option<WorkerId> {
-        self.jobs.get(job)?.record.state.lease().map(|lease| lease.worker)
-    }
-
-    /// The job of a lease that is its latest attempt's, whether or not it still runs.
+    /// The job of a lease that is its latest attempt's, whether or not it still runs, or that of the one beside it.
     pub(super) fn valid(&self, held: Held) -> Result<JobId, Rejection> {
         let place = held.lease.0.checked_sub(1).and_then(|place| usize::try_from(place).ok());
         let job = place.and_then(|place| self.leases.get(place));
@@ -311,7 +338,9 @@ impl Scheduler {
         let job = job.ok_or_else(|| unknown("there is no such lease"))?;
         let job = job.ok_or_else(|| unknown("it is over"))?;
         let latest = self.jobs.get(job).and_then(|entry| entry.record.latest());
-        if latest.is_some_and(|attempt| attempt.held == held) { Ok(job) } else { Err(self.stale(held, job)) }
+        let is_valid = latest.is_some_and(|attempt| attempt.held == held)
+            || self.lease_of(job, |lease| lease.attempt().held == held).is_some();
+        if is_valid { Ok(job) } else { Err(self.stale(held, job)) }
     }
 
     /// The reason why `held` may not write to `job`.
@@ -335,9 +364,14 @@ impl Scheduler {
 impl WorkerEntry {
     /// A worker that has nothing yet.
     pub(super) fn new(record: WorkerRecord, names: &mut Names, now: Timestamp) -> Self {
-        let backbones = record.description.backbones.iter().map(|name| names.number(name)).collect();
+        let WorkerDescription { backbones, labels, .. } = &record.description;
+        let [mut able, mut carried] = [backbones.clone(), labels.clone()];
+        able.sort_unstable();
+        carried.sort_unstable();
+        let kind = WorkerKind(names.number(&format!("{able:?} {carried:?}")));
+        let backbones = backbones.iter().map(|name| names.number(name)).collect();
         let (warm, fresh) = (VecDeque::new(), VecDeque::new());
-        Self { record, backbones, last_seen: now, held: BTreeSet::new(), warm, fresh }
+        Self { record, kind, backbones, last_seen: now, held: BTreeSet::new(), warm, fresh }
     }
 
     pub(super) const fn is_here(&self) -> bool {

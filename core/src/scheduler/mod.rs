@@ -13,6 +13,7 @@
 //! | `queue` | the order of those that wait |
 //! | `submit` | experiments come in |
 //! | `lease` | workers take, renew and give back jobs; time passes |
+//! | `pace` | which jobs are slow, and get a second attempt beside the first |
 //! | `finish` | results and failures |
 //! | `control` | people cancel and retry |
 //! | `restore` | the state from the database's rows, and what must always hold |
@@ -29,6 +30,7 @@ mod explain;
 mod finish;
 mod jobs;
 mod lease;
+mod pace;
 mod queue;
 mod restore;
 mod rows;
@@ -42,10 +44,12 @@ pub use command::{
     Rejection, Reply, Submitted, WorkerDescription, WorkerRecord, WorkerState,
 };
 pub use explain::Explanation;
+pub use pace::Speculation;
 pub use rows::{Misfit, Rows};
 pub use state::{Counts, JobState, JobStateName, Lease};
 
 use jobs::Jobs;
+use pace::Paces;
 use queue::{GroupKey, LaneKey, NameId, Names, Queue, Spot};
 
 use crate::estimate;
@@ -67,6 +71,8 @@ pub struct Policy {
     pub most_failures: u32,
     /// A job that has taken so many workers along gets the next one for itself.
     pub losses_until_alone: u32,
+    /// When an idle worker tries a slow job beside the one that has it; `None` for never.
+    pub speculation: Option<Speculation>,
 }
 
 impl Default for Policy {
@@ -77,6 +83,7 @@ impl Default for Policy {
             longest_backoff_ms: 60_000,
             most_failures: 5,
             losses_until_alone: 2,
+            speculation: None,
         }
     }
 }
@@ -94,6 +101,8 @@ pub struct Scheduler {
     /// The job of each lease, by the lease's number; `None` for what an earlier run granted and has granted anew since.
     leases: Vec<Option<JobId>>,
     workers: BTreeMap<WorkerId, WorkerEntry>,
+    /// Those that are here, by name.
+    by_name: HashMap<String, WorkerId>,
     /// How many jobs run for each user.
     users: HashMap<Option<String>, usize>,
     /// Queued jobs whose back-off is over.
@@ -102,6 +111,8 @@ pub struct Scheduler {
     alarms: BTreeSet<(Timestamp, Alarm)>,
     /// Backbones, and places: backbones with data sets.
     names: Names,
+    /// Which jobs are slow.
+    paces: Paces,
     next_sequence: u64,
     /// What the command at hand has changed so far.
     changes: Vec<Change>,
@@ -115,6 +126,8 @@ enum Alarm {
     Expire(JobId, LeaseId),
     /// A worker may have been silent for too long.
     Silent(WorkerId),
+    /// An attempt is slow if it still goes on.
+    Slow(JobId, LeaseId),
 }
 
 #[derive(Debug, PartialEq)]
@@ -139,6 +152,7 @@ struct RecipeEntry {
 #[derive(Debug)]
 struct WorkerEntry {
     record: WorkerRecord,
+    kind: WorkerKind,
     backbones: Vec<NameId>,
     last_seen: Timestamp,
     held: BTreeSet<JobId>,
@@ -147,6 +161,10 @@ struct WorkerEntry {
     /// Jobs that test a checkpoint which it has made lately, and so needn't fetch.
     fresh: VecDeque<JobId>,
 }
+
+/// What a worker can run: workers of one kind have the same backbones and labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WorkerKind(NameId);
 
 impl Scheduler {
     /// A scheduler without jobs.
@@ -160,10 +178,12 @@ impl Scheduler {
             jobs: Jobs::default(),
             leases: Vec::new(),
             workers: BTreeMap::new(),
+            by_name: HashMap::new(),
             users: HashMap::new(),
             queue: Queue::default(),
             alarms: BTreeSet::new(),
             names: Names::default(),
+            paces: Paces::default(),
             next_sequence: 1,
             changes: Vec::new(),
         }
@@ -239,6 +259,18 @@ impl Scheduler {
         self.workers.get(&id).map(|entry| &entry.record)
     }
 
+    /// What a worker can run.
+    pub fn kind_of(&self, id: WorkerId) -> Option<WorkerKind> {
+        self.workers.get(&id).map(|entry| entry.kind)
+    }
+
+    /// Whether a worker that got no job means that no other of its kind gets one now: it takes jobs, and holds none that could
+    /// stand in the way of others.
+    pub fn speaks_for_its_kind(&self, id: WorkerId) -> bool {
+        let idle = |entry: &WorkerEntry| entry.record.state == WorkerState::Active && entry.held.is_empty();
+        self.workers.get(&id).is_some_and(idle)
+    }
+
     /// All workers, oldest first, with the time of their last word and the jobs they hold.
     pub fn workers(&self) -> impl Iterator<Item = (&WorkerRecord, Timestamp, &BTreeSet<JobId>)> {
         self.workers.values().map(|entry| (&entry.record, entry.last_seen, &entry.held))
@@ -277,25 +309,29 @@ impl Scheduler {
             JobState::Queued { not_before } => {
                 self.alarms.remove(&(*not_before, Alarm::Ready(id)));
             }
-            JobState::Leased(lease) | JobState::Running(lease) => {
-                self.alarms.remove(&(lease.deadline, Alarm::Expire(id, lease.id)));
-                if let Some(holder) = self.workers.get_mut(&lease.worker) {
-                    holder.held.remove(&id);
+            state => {
+                for lease in state.leases() {
+                    self.alarms.remove(&(lease.deadline, Alarm::Expire(id, lease.id)));
+                    if let Some(holder) = self.workers.get_mut(&lease.worker) {
+                        holder.held.remove(&id);
+                    }
                 }
             }
-            _ => {}
         }
         match &next {
-            JobState::Queued { not_before } if *not_before > now => {
-                self.alarms.insert((*not_before, Alarm::Ready(id)));
-            }
-            JobState::Leased(lease) | JobState::Running(lease) => {
-                self.alarms.insert((lease.deadline, Alarm::Expire(id, lease.id)));
-                if let Some(holder) = self.workers.get_mut(&lease.worker) {
-                    holder.held.insert(id);
+            JobState::Queued { not_before } => {
+                if *not_before > now {
+                    self.alarms.insert((*not_before, Alarm::Ready(id)));
                 }
             }
-            _ => {}
+            state => {
+                for lease in state.leases() {
+                    self.alarms.insert((lease.deadline, Alarm::Expire(id, lease.id)));
+                    if let Some(holder) = self.workers.get_mut(&lease.worker) {
+                        holder.held.insert(id);
+                    }
+                }
+            }
         }
         entry.record.state = next;
         if from != to {
@@ -311,6 +347,9 @@ impl Scheduler {
             }
         }
         self.enter_queue(id);
+        if from.is_held() != to.is_held() {
+            self.note_pace(id);
+        }
         if from != to {
             self.note_job(id);
             self.event(EventKind::JobChanged { job: id, from: Some(from), to, worker, reason }, now);

@@ -29,6 +29,7 @@ impl Scheduler {
             if entry.is_here() {
                 let silent = now.plus(2 * policy.lease_ms);
                 scheduler.alarms.insert((silent, Alarm::Silent(entry.record.id)));
+                scheduler.by_name.insert(entry.record.description.name.clone(), entry.record.id);
             }
             scheduler.workers.insert(entry.record.id, entry);
         }
@@ -38,9 +39,12 @@ impl Scheduler {
             if let Some(needed) = record.needs.and_then(|needs| scheduler.jobs.get_mut(needs)) {
                 needed.dependents.push(id);
             }
-            let lease = record.latest().and_then(|attempt| usize::try_from(attempt.held.lease.0 - 1).ok());
-            if let Some(place) = lease.and_then(|place| scheduler.leases.get_mut(place)) {
-                *place = Some(id);
+            let latest = record.latest().map(|attempt| attempt.held.lease);
+            for lease in latest.into_iter().chain(record.state.leases().map(|lease| lease.id)) {
+                let place = usize::try_from(lease.0 - 1).ok();
+                if let Some(place) = place.and_then(|place| scheduler.leases.get_mut(place)) {
+                    *place = Some(id);
+                }
             }
             scheduler.jobs.push(record);
         }
@@ -74,26 +78,34 @@ impl Scheduler {
                 self.alarms.insert((*not_before, Alarm::Ready(id)));
             }
             JobState::Queued { .. } => self.enter_queue(id),
-            JobState::Leased(lease) | JobState::Running(lease) => {
-                lease.deadline = now.plus(self.policy.lease_ms);
-                self.alarms.insert((lease.deadline, Alarm::Expire(id, lease.id)));
-                if let Some(holder) = self.workers.get_mut(&lease.worker) {
-                    holder.held.insert(id);
+            state => {
+                state.renew(now.plus(self.policy.lease_ms));
+                for lease in state.leases() {
+                    self.alarms.insert((lease.deadline, Alarm::Expire(id, lease.id)));
+                    if let Some(holder) = self.workers.get_mut(&lease.worker) {
+                        holder.held.insert(id);
+                    }
                 }
+                self.note_pace(id);
             }
-            _ => {}
         }
     }
 
     /// The parts of the state that a restart must bring back: two schedulers with the same one decide alike, but for the ends
     /// of leases and for where workers are warm.
     pub fn essence(&self) -> impl PartialEq + std::fmt::Debug + use<> {
-        let timeless = |state: &JobState| match state.lease() {
-            Some(lease) => {
-                let lease = Lease { deadline: Timestamp(0), progress: Progress::default(), ..lease.clone() };
-                JobState::Leased(Box::new(lease))
+        let timeless = |state: &JobState| {
+            let none = Timestamp(0);
+            let timeless = |lease: &Lease, beside| {
+                Box::new(Lease { since: none, deadline: none, progress: Progress::default(), beside, ..lease.clone() })
+            };
+            match state.lease() {
+                Some(lease) => {
+                    let beside = lease.beside.as_deref().map(|lease| timeless(lease, None));
+                    JobState::Leased(timeless(lease, beside))
+                }
+                None => state.clone(),
             }
-            None => state.clone(),
         };
         let job = |entry: &JobEntry| {
             let record = JobRecord { state: timeless(&entry.record.state), ..entry.record.clone() };
@@ -132,13 +144,13 @@ impl Scheduler {
             check(in_line == ready, format!("job {id}: {} and its place in line", state.name()));
             check(!(ready && waiting), format!("job {id}: both in line and waiting"));
             if let Some(lease) = state.lease() {
-                check(
-                    entry
-                        .record
-                        .latest()
-                        .is_some_and(|latest| (latest.held.lease, latest.held.token) == (lease.id, lease.token)),
-                    format!("job {id}: its lease isn't its latest"),
-                );
+                let latest = entry.record.latest();
+                check(latest == Some(lease.attempt()), format!("job {id}: its lease isn't its latest"));
+                let beside = lease.beside.as_deref();
+                let apart = beside.is_none_or(|beside| beside.worker != lease.worker && beside.beside.is_none());
+                check(apart, format!("job {id}: what runs beside its attempt"));
+            }
+            for lease in state.leases() {
                 let alarm = (lease.deadline, Alarm::Expire(*id, lease.id));
                 check(self.alarms.contains(&alarm), format!("job {id}: its lease never ends"));
                 let held = self.workers.get(&lease.worker).is_some_and(|worker| worker.held.contains(id));
@@ -153,11 +165,9 @@ impl Scheduler {
         check(self.queue.len() == lined_up, "jobs stand in line twice, or at a wrong place".to_owned());
         for worker in self.workers.values() {
             for job in &worker.held {
-                let holder = self.holder(*job);
-                check(
-                    holder == Some(worker.record.id),
-                    format!("worker {} holds job {job} of {holder:?}", worker.record.id),
-                );
+                let id = worker.record.id;
+                let has = self.lease_of(*job, |lease| lease.worker == id).is_some();
+                check(has, format!("worker {id} holds job {job}, which it has no lease of"));
             }
         }
         for (id, entry) in &self.experiments {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::command::{Attempt, Held};
 use crate::id::{FencingToken, LeaseId, WorkerId};
 use crate::names::named;
 use crate::outcome::{Failure, TestResult};
@@ -42,10 +43,14 @@ pub struct Lease {
     pub token: FencingToken,
     /// Who has it.
     pub worker: WorkerId,
+    /// When it began; when its worker came back, if it ended meanwhile.
+    pub since: Timestamp,
     /// When it ends unless the worker reports before.
     pub deadline: Timestamp,
     /// The last report.
     pub progress: Progress,
+    /// An earlier attempt that goes on, but is so slow that this one was begun beside it. It has none beside itself.
+    pub beside: Option<Box<Self>>,
 }
 
 named! {
@@ -102,6 +107,13 @@ impl JobStateName {
     }
 }
 
+impl Lease {
+    /// The attempt that has it.
+    pub const fn attempt(&self) -> Attempt {
+        Attempt { held: Held { lease: self.id, token: self.token }, worker: self.worker }
+    }
+}
+
 impl JobState {
     /// The state's name.
     pub const fn name(&self) -> JobStateName {
@@ -117,12 +129,57 @@ impl JobState {
         }
     }
 
-    /// The lease, of a job that a worker has.
+    /// The latest attempt's lease, of a job that a worker has.
     pub fn lease(&self) -> Option<&Lease> {
         match self {
             Self::Leased(lease) | Self::Running(lease) => Some(lease),
             _ => None,
         }
+    }
+
+    /// All leases: none, one, or that of a slow attempt after that of the one beside it.
+    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
+        let lease = self.lease();
+        lease.into_iter().chain(lease.and_then(|lease| lease.beside.as_deref()))
+    }
+
+    /// One of the leases.
+    pub(super) fn lease_mut(&mut self, id: LeaseId) -> Option<&mut Lease> {
+        let (Self::Leased(lease) | Self::Running(lease)) = self else { return None };
+        let lease = if lease.id == id { lease.as_mut() } else { lease.beside.as_deref_mut()? };
+        (lease.id == id).then_some(lease)
+    }
+
+    /// Gives all leases a new end.
+    pub(super) fn renew(&mut self, until: Timestamp) {
+        if let Self::Leased(lease) | Self::Running(lease) = self {
+            lease.deadline = until;
+            if let Some(beside) = &mut lease.beside {
+                beside.deadline = until;
+            }
+        }
+    }
+
+    /// The same state with another lease.
+    pub(super) fn with_lease(&self, lease: Box<Lease>) -> Self {
+        match self {
+            Self::Running(_) => Self::Running(lease),
+            _ => Self::Leased(lease),
+        }
+    }
+
+    /// The same without one of two leases; `None` if it isn't one of two.
+    pub(super) fn without_lease(&self, id: LeaseId) -> Option<Self> {
+        let lease = self.lease()?;
+        let beside = lease.beside.as_deref()?;
+        let left = if lease.id == id {
+            beside.clone()
+        } else if beside.id == id {
+            Lease { beside: None, ..lease.clone() }
+        } else {
+            return None;
+        };
+        Some(self.with_lease(Box::new(left)))
     }
 
     /// The result, of a job that has one.

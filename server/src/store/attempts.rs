@@ -7,20 +7,23 @@ use promptfield_core::scheduler::AttemptEnd;
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
-use super::bulk::{Binding, bulk};
+use super::bulk::{Binding, Bulk};
 use super::{Doing, Reader, StoreError, damaged};
 
-bulk! {
-    INSERT, "insert attempts",
-    "INSERT INTO attempt (id, token, job_id, worker_id, started_at, ended_at, ending, failure_class, failure_reason)", 9, ""
-}
-bulk! {
-    /// An attempt that was given up may report its end later; the later word stands.
-    SET_END, "end attempts",
-    "WITH word (id, ended_at, ending, failure_class, failure_reason) AS (", 5,
+static INSERT: Bulk = Bulk::new(
+    "insert attempts",
+    "INSERT INTO attempt (id, token, job_id, worker_id, started_at)",
+    "(?, ?, ?, ?, ?)",
+    "",
+);
+/// An attempt that was given up may report its end later; the later word stands.
+static SET_END: Bulk = Bulk::new(
+    "end attempts",
+    "WITH word (id, ended_at, ending, failure_class, failure_reason) AS (",
+    "(?, ?, ?, ?, ?)",
     ") UPDATE attempt SET ended_at = word.ended_at, ending = word.ending, failure_class = word.failure_class, \
-     failure_reason = word.failure_reason FROM word WHERE attempt.id = word.id"
-}
+     failure_reason = word.failure_reason FROM word WHERE attempt.id = word.id",
+);
 const LAST: &str = "SELECT coalesce(max(id), 0) FROM attempt";
 pub(super) const OF_JOB: &str = "SELECT id, worker_id, started_at, ended_at, ending, failure_class, failure_reason FROM attempt \
      WHERE job_id = ?1 ORDER BY id";
@@ -43,29 +46,16 @@ pub(super) struct End<'a> {
     pub(super) failure: Option<&'a Failure>,
 }
 
-fn bind_end<'q>(query: Binding<'q>, end: Option<&End<'q>>) -> Binding<'q> {
-    let failure = end.and_then(|end| end.failure);
-    query
-        .bind(end.map(|end| end.at.0))
-        .bind(end.map(|end| end.how.as_str()))
-        .bind(failure.map(|failure| failure.class.as_str()))
-        .bind(failure.map(|failure| failure.reason.as_str()))
-}
-
-/// Inserts attempts, some of which may have ended already.
-pub(super) async fn insert<'q>(
-    connection: &mut SqliteConnection,
-    starts: &'q [(Start, Option<End<'q>>)],
-) -> Result<(), StoreError> {
-    let bind = |query: Binding<'q>, (start, end): &'q (Start, Option<End<'q>>)| {
+/// Inserts attempts, which have not ended yet.
+pub(super) async fn insert<'q>(connection: &mut SqliteConnection, starts: &'q [Start]) -> Result<(), StoreError> {
+    let bind = |query: Binding<'q>, start: &'q Start| {
         let Start { lease, token, job, worker, at } = start;
-        let query = query
+        query
             .bind(lease.0.cast_signed())
             .bind(token.0.cast_signed())
             .bind(job.0.cast_signed())
             .bind(worker.0.cast_signed())
-            .bind(at.0);
-        bind_end(query, end.as_ref())
+            .bind(at.0)
     };
     INSERT.run(connection, starts, bind).await
 }
@@ -75,7 +65,12 @@ pub(super) async fn set_ends<'q>(
     ends: &'q [(LeaseId, End<'q>)],
 ) -> Result<(), StoreError> {
     let bind = |query: Binding<'q>, (lease, end): &'q (LeaseId, End<'q>)| {
-        bind_end(query.bind(lease.0.cast_signed()), Some(end))
+        query
+            .bind(lease.0.cast_signed())
+            .bind(end.at.0)
+            .bind(end.how.as_str())
+            .bind(end.failure.map(|failure| failure.class.as_str()))
+            .bind(end.failure.map(|failure| failure.reason.as_str()))
     };
     SET_END.run(connection, ends, bind).await
 }

@@ -1,13 +1,15 @@
 //! The scheduler's changes, sorted by what they write.
 //!
-//! A batch is one transaction, so that nobody sees it half done: of a job's several states in it only the last is written, and an
-//! attempt that begins and ends in it is written once. What is pointed at comes before what points at it.
+//! A batch is one transaction, so that nobody sees it half done: of a job's several states in it only the last is written. What is
+//! pointed at comes before what points at it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use promptfield_core::id::{ExperimentId, JobId, LeaseId, RecipeId, WorkerId};
-use promptfield_core::scheduler::{Change, Event, ExperimentRecord, JobChange, JobRecord, Link, WorkerRecord};
+use promptfield_core::scheduler::{
+    Change, Event, ExperimentRecord, JobChange, JobRecord, JobState, Link, WorkerRecord,
+};
 use promptfield_core::spec::Recipe;
 use sqlx::sqlite::SqliteConnection;
 
@@ -64,7 +66,7 @@ impl<'a> Batch<'a> {
         batch
     }
 
-    pub(super) async fn write(mut self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    pub(super) async fn write(self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         experiments::insert(connection, &self.experiments).await?;
         for (experiment, cancelled) in self.cancelled {
             experiments::set_cancelled(connection, experiment, cancelled).await?;
@@ -74,15 +76,16 @@ impl<'a> Batch<'a> {
         workers::upsert(connection, &self.workers.into_values().collect::<Vec<_>>()).await?;
         jobs::insert(connection, &self.jobs).await?;
         experiments::insert_links(connection, &self.links).await?;
-        // A job's earlier attempt ends before its next one begins.
-        let mut with_end = |start: Start| {
-            let end = self.ends.remove(&start.lease);
-            (start, end)
-        };
-        let starts: Vec<(Start, Option<End>)> = self.starts.into_iter().map(&mut with_end).collect();
+        attempts::insert(connection, &self.starts).await?;
         attempts::set_ends(connection, &self.ends.into_iter().collect::<Vec<_>>()).await?;
-        attempts::insert(connection, &starts).await?;
-        jobs::update(connection, &self.changed.into_values().collect::<Vec<_>>()).await?;
+        let (mut changed, mut failed) = (Vec::new(), Vec::new());
+        for change in self.changed.into_values() {
+            match &change.state {
+                JobState::Failed(failure) => failed.push((change, failure.as_ref())),
+                _ => changed.push(change),
+            }
+        }
+        jobs::set_states(connection, &changed, &failed).await?;
         results::insert(connection, &self.results).await?;
         events::insert(connection, &self.events).await
     }

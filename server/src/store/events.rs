@@ -1,23 +1,32 @@
 //! The event log.
 
 use promptfield_core::id::{ExperimentId, JobId, Sequence, WorkerId};
-use promptfield_core::scheduler::{Event, EventKind};
+use promptfield_core::scheduler::{Event, EventKind, JobStateName};
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
-use super::bulk::{Binding, bulk};
+use super::bulk::{Binding, Bulk};
 use super::{Doing, Reader, StoreError, damaged};
 
-bulk! {
-    INSERT, "insert events",
-    "INSERT INTO event (sequence, at, type, experiment_id, job_id, worker_id, from_state, to_state, name, jobs, reason)", 11, ""
-}
+static INSERT: Bulk = Bulk::new(
+    "insert events",
+    "INSERT INTO event (sequence, at, type, experiment_id, worker_id, to_state, name, jobs)",
+    "(?, ?, ?, ?, ?, ?, ?, ?)",
+    "",
+);
+/// Almost all events are of this kind.
+static INSERT_JOB_CHANGES: Bulk = Bulk::new(
+    "insert events of jobs",
+    "INSERT INTO event (sequence, at, type, job_id, worker_id, from_state, to_state, reason)",
+    "(?, ?, 'job_changed', ?, ?, ?, ?, ?)",
+    "",
+);
 const LAST_SEQUENCE: &str = "SELECT coalesce(max(sequence), 0) FROM event";
 pub(super) const AFTER: &str = "SELECT sequence, at, type, experiment_id, job_id, worker_id, from_state, to_state, name, jobs, reason \
      FROM event WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
 
 /// An event's columns.
-#[derive(Default, sqlx::FromRow)]
+#[derive(sqlx::FromRow)]
 struct Row {
     sequence: i64,
     at: i64,
@@ -33,42 +42,6 @@ struct Row {
 }
 
 type Unreadable = Box<dyn std::error::Error + Send + Sync>;
-
-impl From<&Event> for Row {
-    fn from(event: &Event) -> Self {
-        let row = Self { sequence: event.sequence.0.cast_signed(), at: event.at.0, ..Self::default() };
-        match &event.kind {
-            EventKind::ExperimentSubmitted { experiment, name, jobs } => Self {
-                r#type: "experiment_submitted".to_owned(),
-                experiment_id: Some(experiment.0.cast_signed()),
-                name: Some(name.clone()),
-                jobs: Some((*jobs as u64).cast_signed()),
-                ..row
-            },
-            EventKind::ExperimentCancelled { experiment } => Self {
-                r#type: "experiment_cancelled".to_owned(),
-                experiment_id: Some(experiment.0.cast_signed()),
-                ..row
-            },
-            EventKind::JobChanged { job, from, to, worker, reason } => Self {
-                r#type: "job_changed".to_owned(),
-                job_id: Some(job.0.cast_signed()),
-                worker_id: worker.map(|worker| worker.0.cast_signed()),
-                from_state: from.map(|state| state.to_string()),
-                to_state: Some(to.to_string()),
-                reason: reason.clone(),
-                ..row
-            },
-            EventKind::WorkerChanged { worker, name, to } => Self {
-                r#type: "worker_changed".to_owned(),
-                worker_id: Some(worker.0.cast_signed()),
-                name: Some(name.clone()),
-                to_state: Some(to.to_string()),
-                ..row
-            },
-        }
-    }
-}
 
 impl Row {
     fn kind(self) -> Result<EventKind, Unreadable> {
@@ -100,22 +73,44 @@ impl Row {
 }
 
 pub(super) async fn insert<'q>(connection: &mut SqliteConnection, events: &'q [&'q Event]) -> Result<(), StoreError> {
-    let bind = |query: Binding<'q>, event: &'q &Event| {
-        let row = Row::from(*event);
-        query
-            .bind(row.sequence)
-            .bind(row.at)
-            .bind(row.r#type)
-            .bind(row.experiment_id)
-            .bind(row.job_id)
-            .bind(row.worker_id)
-            .bind(row.from_state)
-            .bind(row.to_state)
-            .bind(row.name)
-            .bind(row.jobs)
-            .bind(row.reason)
-    };
-    INSERT.run(connection, events, bind).await
+    let (of_jobs, others): (Vec<&Event>, Vec<&Event>) =
+        events.iter().partition(|event| matches!(event.kind, EventKind::JobChanged { .. }));
+    INSERT.run(connection, &others, |query, event| bind(query, event)).await?;
+    INSERT_JOB_CHANGES.run(connection, &of_jobs, |query, event| bind(query, event)).await
+}
+
+/// Binds an event's columns, those of the statement for its kind.
+fn bind<'q>(query: Binding<'q>, event: &Event) -> Binding<'q> {
+    let query = query.bind(event.sequence.0.cast_signed()).bind(event.at.0);
+    match &event.kind {
+        EventKind::JobChanged { job, from, to, worker, reason } => query
+            .bind(job.0.cast_signed())
+            .bind(worker.map(|worker| worker.0.cast_signed()))
+            .bind(from.map(JobStateName::as_str))
+            .bind(to.as_str())
+            .bind(reason.as_deref().map(str::to_owned)),
+        EventKind::ExperimentSubmitted { experiment, name, jobs } => query
+            .bind("experiment_submitted")
+            .bind(experiment.0.cast_signed())
+            .bind(None::<i64>)
+            .bind(None::<&str>)
+            .bind(name.clone())
+            .bind((*jobs as u64).cast_signed()),
+        EventKind::ExperimentCancelled { experiment } => query
+            .bind("experiment_cancelled")
+            .bind(experiment.0.cast_signed())
+            .bind(None::<i64>)
+            .bind(None::<&str>)
+            .bind(None::<&str>)
+            .bind(None::<i64>),
+        EventKind::WorkerChanged { worker, name, to } => query
+            .bind("worker_changed")
+            .bind(None::<i64>)
+            .bind(worker.0.cast_signed())
+            .bind(to.as_str())
+            .bind(name.clone())
+            .bind(None::<i64>),
+    }
 }
 
 pub(super) async fn last_sequence(connection: &mut SqliteConnection) -> Result<Sequence, StoreError> {

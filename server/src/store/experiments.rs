@@ -12,17 +12,21 @@ use promptfield_core::spec::SpecHash;
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
-use super::bulk::{Binding, bulk};
+use super::bulk::{Binding, Bulk};
 use super::{Doing, StoreError, damaged, one};
 
-bulk! {
-    INSERT, "insert experiments",
-    "INSERT INTO experiment (id, hash, name, document, submitted_at, submitted_by, cancelled)", 7, ""
-}
-bulk! {
-    INSERT_LINK, "link jobs to experiments",
-    "INSERT INTO experiment_jobs (experiment_id, first_job, count, variant)", 4, ""
-}
+static INSERT: Bulk = Bulk::new(
+    "insert experiments",
+    "INSERT INTO experiment (id, hash, name, document, submitted_at, submitted_by, cancelled)",
+    "(?, ?, ?, ?, ?, ?, ?)",
+    "",
+);
+static INSERT_LINK: Bulk = Bulk::new(
+    "link jobs to experiments",
+    "INSERT INTO experiment_jobs (experiment_id, first_job, count, variant)",
+    "(?, ?, ?, ?)",
+    "",
+);
 const SET_CANCELLED: &str = "UPDATE experiment SET cancelled = ?2 WHERE id = ?1";
 const LOAD: &str = "SELECT id, hash, document, submitted_at, submitted_by, cancelled FROM experiment ORDER BY id";
 const LOAD_LINKS: &str = "SELECT experiment_id, first_job, count, variant FROM experiment_jobs ORDER BY id";

@@ -12,50 +12,35 @@ use promptfield_core::time::Timestamp;
 use promptfield_core::trainer_wire::Progress;
 use sqlx::sqlite::SqliteConnection;
 
-use super::bulk::{Binding, bulk};
+use super::bulk::{Binding, Bulk};
 use super::{Doing, StoreError, damaged, results};
 
-bulk! {
-    INSERT, "insert jobs",
-    "INSERT INTO job (id, hash, recipe_id, stage, shots, seed, needs, state, not_before, failure_class, failure_reason, priority, \
-     failures, losses, lease, token, worker_id)", 17, ""
-}
-bulk! {
-    UPDATE, "change jobs",
-    "WITH now (id, state, not_before, failure_class, failure_reason, priority, failures, losses, lease, token, worker_id) AS (", 11,
-    ") UPDATE job SET state = now.state, not_before = now.not_before, failure_class = now.failure_class, \
-     failure_reason = now.failure_reason, priority = now.priority, failures = now.failures, losses = now.losses, \
-     lease = now.lease, token = now.token, worker_id = now.worker_id FROM now WHERE job.id = now.id"
-}
-bulk! { INSERT_RECIPE, "insert recipes", "INSERT INTO recipe (id, document)", 2, "" }
-const LOAD: &str = "SELECT id, hash, recipe_id, stage, shots, seed, needs, state, not_before, priority, failures, losses, lease, \
-     token, worker_id FROM job ORDER BY id";
-const LOAD_FAILURES: &str = "SELECT id, failure_class, failure_reason FROM job WHERE state = 'failed'";
+static INSERT: Bulk = Bulk::new(
+    "insert jobs",
+    "INSERT INTO job (id, hash, recipe_id, stage, shots, seed, needs, priority, ready_at)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "",
+);
+/// The columns of a failure become absent.
+static SET_STATE: Bulk = Bulk::new(
+    "change jobs",
+    "REPLACE INTO job_state (job_id, state, priority, failures, losses, not_before, lease, beside)",
+    "(?, ?, ?, ?, ?, ?, ?, ?)",
+    "",
+);
+static SET_FAILED: Bulk = Bulk::new(
+    "fail jobs",
+    "REPLACE INTO job_state (job_id, state, priority, failures, losses, not_before, lease, beside, failure_class, failure_reason)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "",
+);
+static INSERT_RECIPE: Bulk = Bulk::new("insert recipes", "INSERT INTO recipe (id, document)", "(?, ?)", "");
+const LOAD: &str = "SELECT id, hash, recipe_id, stage, shots, seed, needs, priority, ready_at FROM job ORDER BY id";
+const LOAD_STATES: &str = "SELECT job_state.job_id, state, priority, failures, losses, not_before, job_state.failure_class, \
+     job_state.failure_reason, lease, token, worker_id, started_at FROM job_state LEFT JOIN attempt ON attempt.id = lease ORDER BY job_state.job_id";
+const LOAD_BESIDE: &str = "SELECT job_state.job_id, attempt.id, token, worker_id, started_at FROM job_state \
+     JOIN attempt ON attempt.id = beside";
 const LOAD_RECIPES: &str = "SELECT id, document FROM recipe ORDER BY id";
-
-/// Binds a state's columns. The lease and the result that belong to some states have tables of their own.
-fn bind_state<'q>(query: Binding<'q>, state: &'q JobState) -> Binding<'q> {
-    let not_before = match state {
-        JobState::Queued { not_before } => Some(not_before.0),
-        _ => None,
-    };
-    let failure = match state {
-        JobState::Failed(failure) => Some(failure),
-        _ => None,
-    };
-    query
-        .bind(state.name().as_str())
-        .bind(not_before)
-        .bind(failure.map(|failure| failure.class.as_str()))
-        .bind(failure.map(|failure| failure.reason.as_str()))
-}
-
-fn bind_latest(query: Binding<'_>, latest: Option<Attempt>) -> Binding<'_> {
-    query
-        .bind(latest.map(|attempt| attempt.held.lease.0.cast_signed()))
-        .bind(latest.map(|attempt| attempt.held.token.0.cast_signed()))
-        .bind(latest.map(|attempt| attempt.worker.0.cast_signed()))
-}
 
 pub(super) async fn insert_recipes<'q>(
     connection: &mut SqliteConnection,
@@ -67,34 +52,58 @@ pub(super) async fn insert_recipes<'q>(
     INSERT_RECIPE.run(connection, recipes, bind).await
 }
 
+/// Inserts new jobs, as they come: able to run from a certain time on, or blocked, and never tried.
 pub(super) async fn insert<'q>(
     connection: &mut SqliteConnection,
     records: &'q [&'q JobRecord],
 ) -> Result<(), StoreError> {
     let bind = |query: Binding<'q>, record: &'q &JobRecord| {
-        let query = query
+        let ready_at = match record.state {
+            JobState::Queued { not_before } => Some(not_before.0),
+            _ => None,
+        };
+        query
             .bind(record.id.0.cast_signed())
             .bind(record.hash.0.as_slice())
             .bind(record.recipe.0.cast_signed())
             .bind(record.spec.stage.as_str())
             .bind(record.spec.shots)
             .bind(record.spec.seed.cast_signed())
-            .bind(record.needs.map(|job| job.0.cast_signed()));
-        let query = bind_state(query, &record.state).bind(record.priority).bind(record.failures).bind(record.losses);
-        bind_latest(query, record.latest())
+            .bind(record.needs.map(|job| job.0.cast_signed()))
+            .bind(record.priority)
+            .bind(ready_at)
     };
     INSERT.run(connection, records, bind).await
 }
 
-pub(super) async fn update<'q>(
+/// Writes where jobs stand now. The lease and the result that belong to some states have tables of their own.
+pub(super) async fn set_states<'q>(
     connection: &mut SqliteConnection,
     changes: &'q [&'q JobChange],
+    failed: &'q [(&'q JobChange, &'q Failure)],
 ) -> Result<(), StoreError> {
-    let bind = |query: Binding<'q>, change: &'q &JobChange| {
-        let query = bind_state(query.bind(change.job.0.cast_signed()), &change.state);
-        bind_latest(query.bind(change.priority).bind(change.failures).bind(change.losses), change.latest)
+    SET_STATE.run(connection, changes, |query, change| bind_state(query, change)).await?;
+    let bind = |query: Binding<'q>, (change, failure): &'q (&JobChange, &Failure)| {
+        bind_state(query, change).bind(failure.class.as_str()).bind(failure.reason.as_str())
     };
-    UPDATE.run(connection, changes, bind).await
+    SET_FAILED.run(connection, failed, bind).await
+}
+
+fn bind_state<'q>(query: Binding<'q>, change: &JobChange) -> Binding<'q> {
+    let not_before = match change.state {
+        JobState::Queued { not_before } => Some(not_before.0),
+        _ => None,
+    };
+    let beside = change.state.lease().and_then(|lease| lease.beside.as_deref());
+    query
+        .bind(change.job.0.cast_signed())
+        .bind(change.state.name().as_str())
+        .bind(change.priority)
+        .bind(change.failures)
+        .bind(change.losses)
+        .bind(not_before)
+        .bind(change.latest.map(|attempt| attempt.held.lease.0.cast_signed()))
+        .bind(beside.map(|lease| lease.id.0.cast_signed()))
 }
 
 pub(super) async fn load_recipes(
@@ -115,61 +124,60 @@ pub(super) async fn load_recipes(
 }
 
 type Unreadable = Box<dyn std::error::Error + Send + Sync>;
-type Row = (
-    i64,
-    Vec<u8>,
+type Row = (i64, Vec<u8>, i64, String, u32, i64, Option<i64>, i32, Option<i64>);
+type StateRow = (
     i64,
     String,
-    u32,
-    i64,
-    Option<i64>,
-    String,
-    Option<i64>,
     i32,
     u32,
     u32,
     Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
     Option<i64>,
     Option<i64>,
 );
+type BesideRow = (i64, i64, i64, i64, i64);
 
 /// Reads all jobs. Their identifiers have no gaps.
 pub(super) async fn load(
     connection: &mut SqliteConnection,
     recipes: &[(RecipeId, Arc<Recipe>)],
 ) -> Result<Vec<JobRecord>, StoreError> {
-    let mut results = results::load(connection).await?;
-    let mut failures = load_failures(connection).await?;
-    let mut rows = sqlx::query_as::<_, Row>(LOAD).fetch(connection);
     let mut records: Vec<JobRecord> = Vec::new();
+    let mut rows = sqlx::query_as::<_, Row>(LOAD).fetch(&mut *connection);
     while let Some(row) = rows.try_next().await.doing("read the jobs")? {
         let id = row.0;
-        let job = JobId(id.cast_unsigned());
-        let ending = (results.remove(&job), failures.remove(&job));
-        records.push(record(row, recipes, &records, ending).map_err(damaged("job", id))?);
+        records.push(as_it_came(row, recipes, &records).map_err(damaged("job", id))?);
+    }
+    drop(rows);
+    let mut results = results::load(connection).await?;
+    let mut beside = load_beside(connection).await?;
+    let mut rows = sqlx::query_as::<_, StateRow>(LOAD_STATES).fetch(connection);
+    while let Some(row) = rows.try_next().await.doing("read where the jobs stand")? {
+        let id = row.0;
+        let record = usize::try_from(id - 1).ok().and_then(|place| records.get_mut(place));
+        let record = record.ok_or("there is no such job").map_err(damaged("the state of job", id))?;
+        let more = (results.remove(&record.id), beside.remove(&record.id));
+        as_it_stands(record, row, more).map_err(damaged("job", id))?;
     }
     Ok(records)
 }
 
-async fn load_failures(connection: &mut SqliteConnection) -> Result<HashMap<JobId, Failure>, StoreError> {
-    let rows: Vec<(i64, String, String)> =
-        sqlx::query_as(LOAD_FAILURES).fetch_all(connection).await.doing("read the jobs' failures")?;
-    rows.into_iter()
-        .map(|(id, class, reason)| {
-            let class = class.parse().map_err(damaged("job", id))?;
-            Ok((JobId(id.cast_unsigned()), Failure { class, reason }))
-        })
-        .collect()
+/// The leases of attempts that are slow and have others beside them, by job.
+async fn load_beside(connection: &mut SqliteConnection) -> Result<HashMap<JobId, Box<Lease>>, StoreError> {
+    let rows: Vec<BesideRow> = sqlx::query_as(LOAD_BESIDE).fetch_all(connection).await.doing("read slow attempts")?;
+    let lease = |(job, id, token, worker, since): BesideRow| {
+        (JobId(job.cast_unsigned()), Box::new(lease(attempt(id, token, worker), since, None)))
+    };
+    Ok(rows.into_iter().map(lease).collect())
 }
 
-fn record(
-    row: Row,
-    recipes: &[(RecipeId, Arc<Recipe>)],
-    before: &[JobRecord],
-    (result, failure): (Option<TestResult>, Option<Failure>),
-) -> Result<JobRecord, Unreadable> {
-    let (id, hash, recipe, stage, shots, seed, needs, state, not_before, ..) = row;
-    let (.., priority, failures, losses, lease, token, worker) = row;
+/// A job without whatever has happened to it since.
+fn as_it_came(row: Row, recipes: &[(RecipeId, Arc<Recipe>)], before: &[JobRecord]) -> Result<JobRecord, Unreadable> {
+    let (id, hash, recipe, stage, shots, seed, needs, priority, ready_at) = row;
     if id.cast_unsigned() != before.len() as u64 + 1 {
         return Err("an earlier one is missing".into());
     }
@@ -181,24 +189,6 @@ fn record(
         Some(needs) => Some(usize::try_from(needs.0)?.checked_sub(1).and_then(|place| before.get(place)))
             .map(|job| job.map(|job| job.hash).ok_or("the job that it needs comes after it"))
             .transpose()?,
-    };
-    let latest = match (lease, token, worker) {
-        (Some(lease), Some(token), Some(worker)) => Some(Attempt {
-            held: Held { lease: LeaseId(lease.cast_unsigned()), token: FencingToken(token.cast_unsigned()) },
-            worker: WorkerId(worker.cast_unsigned()),
-        }),
-        _ => None,
-    };
-    let result = || result.map(Box::new).ok_or("it has no result");
-    let state = match state.parse()? {
-        JobStateName::Blocked => JobState::Blocked,
-        JobStateName::Queued => JobState::Queued { not_before: Timestamp(not_before.ok_or("it has no time")?) },
-        JobStateName::Leased => JobState::Leased(held(latest)?),
-        JobStateName::Running => JobState::Running(held(latest)?),
-        JobStateName::Completed => JobState::Completed(result()?),
-        JobStateName::Skipped => JobState::Skipped(result()?),
-        JobStateName::Failed => JobState::Failed(failure.map(Box::new).ok_or("its failure has no reason")?),
-        JobStateName::Cancelled => JobState::Cancelled,
     };
     Ok(JobRecord {
         id: JobId(id.cast_unsigned()),
@@ -213,16 +203,59 @@ fn record(
         hash: SpecHash(hash.try_into().map_err(|_| "its hash isn't 32 bytes long")?),
         needs,
         priority,
-        state,
-        failures,
-        losses,
-        latest: latest.map(Box::new),
+        state: ready_at.map_or(JobState::Blocked, |at| JobState::Queued { not_before: Timestamp(at) }),
+        failures: 0,
+        losses: 0,
+        latest: None,
     })
 }
 
-/// The lease of the latest attempt. Its end isn't in the database, since leases begin anew with the coordinator, and where
-/// the job stands is heard from its worker.
-fn held(latest: Option<Attempt>) -> Result<Box<Lease>, Unreadable> {
-    let Attempt { held: Held { lease: id, token }, worker } = latest.ok_or("it has no attempt")?;
-    Ok(Box::new(Lease { id, token, worker, deadline: Timestamp(0), progress: Progress::default() }))
+/// Brings a job to where it stands.
+fn as_it_stands(
+    record: &mut JobRecord,
+    row: StateRow,
+    (result, beside): (Option<TestResult>, Option<Box<Lease>>),
+) -> Result<(), Unreadable> {
+    let (_, state, priority, failures, losses, not_before, class, reason, id, token, worker, since) = row;
+    let latest = match (id, token, worker) {
+        (Some(id), Some(token), Some(worker)) => Some(attempt(id, token, worker)),
+        (None, ..) => None,
+        (Some(id), ..) => return Err(format!("there is no attempt {id}").into()),
+    };
+    let held = || {
+        let (latest, since) = latest.zip(since).ok_or("it has no attempt")?;
+        Ok::<_, Unreadable>(Box::new(lease(latest, since, beside)))
+    };
+    let result = || result.map(Box::new).ok_or("it has no result");
+    record.state = match state.parse()? {
+        JobStateName::Blocked => JobState::Blocked,
+        JobStateName::Queued => JobState::Queued { not_before: Timestamp(not_before.ok_or("it has no time")?) },
+        JobStateName::Leased => JobState::Leased(held()?),
+        JobStateName::Running => JobState::Running(held()?),
+        JobStateName::Completed => JobState::Completed(result()?),
+        JobStateName::Skipped => JobState::Skipped(result()?),
+        JobStateName::Failed => {
+            let (class, reason) = class.zip(reason).ok_or("its failure has no reason")?;
+            JobState::Failed(Box::new(Failure { class: class.parse()?, reason }))
+        }
+        JobStateName::Cancelled => JobState::Cancelled,
+    };
+    record.priority = priority;
+    record.failures = failures;
+    record.losses = losses;
+    record.latest = latest.map(Box::new);
+    Ok(())
+}
+
+fn attempt(id: i64, token: i64, worker: i64) -> Attempt {
+    let held = Held { lease: LeaseId(id.cast_unsigned()), token: FencingToken(token.cast_unsigned()) };
+    Attempt { held, worker: WorkerId(worker.cast_unsigned()) }
+}
+
+/// An attempt's lease. Its end isn't in the database, since leases begin anew with the coordinator, and where the job stands is
+/// heard from its worker.
+fn lease(attempt: Attempt, since: i64, beside: Option<Box<Lease>>) -> Lease {
+    let Attempt { held: Held { lease: id, token }, worker } = attempt;
+    let (since, deadline) = (Timestamp(since), Timestamp(0));
+    Lease { id, token, worker, since, deadline, progress: Progress::default(), beside }
 }

@@ -42,6 +42,8 @@ pub(crate) use tokens::{TokenChange, TokenHash, TokenRecord};
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows that SQLite's thread may read ahead.
+const ROWS_AHEAD: usize = 1024;
 const READ_CONNECTIONS: u32 = 4;
 /// How long a request waits for a read connection.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
@@ -178,6 +180,9 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
+            .statement_cache_capacity(bulk::PREPARED)
+            // A start reads every job.
+            .row_buffer_size(ROWS_AHEAD)
             .disable_statement_logging();
         let mut connection = options.connect().await.doing("open the database")?;
         migrate(&mut connection).await?;

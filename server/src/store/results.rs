@@ -9,15 +9,16 @@ use promptfield_core::outcome::{Manifest, TestResult};
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteConnection;
 
-use super::bulk::{Binding, bulk};
+use super::bulk::{Binding, Bulk};
 use super::{Doing, Reader, StoreError, damaged};
 
-bulk! {
-    /// A second result for a job violates the table's key.
-    INSERT, "insert results",
+/// A second result for a job violates the table's key.
+static INSERT: Bulk = Bulk::new(
+    "insert results",
     "INSERT INTO result (job_id, attempt_id, total, correct, accuracy, error, macro_f1, calibration_error, manifest, evaluation)",
-    10, ""
-}
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "",
+);
 const LOAD: &str = "SELECT job_id, total, correct, accuracy, error, macro_f1, calibration_error FROM result";
 pub(super) const MANIFEST: &str = "SELECT manifest FROM result WHERE job_id = ?1";
 pub(super) const EVALUATION: &str = "SELECT evaluation FROM result WHERE job_id = ?1";

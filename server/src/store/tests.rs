@@ -8,7 +8,7 @@ use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence,
 use promptfield_core::matrix;
 use promptfield_core::outcome::{Failure, FailureClass, TestResult};
 use promptfield_core::scheduler::{
-    AttemptEnd, Command, Event, Grant, Held, JobChange, JobState, JobStateName, Policy, Reply, Scheduler,
+    AttemptEnd, Command, Event, Grant, Held, JobChange, JobState, JobStateName, Policy, Reply, Scheduler, Speculation,
     WorkerDescription, WorkerRecord, WorkerState,
 };
 use promptfield_core::trainer_wire::{Outcome, Progress};
@@ -84,9 +84,13 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(Policy::default()).await
+    }
+
+    async fn with(policy: Policy) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("x.db")).await.unwrap();
-        let scheduler = Scheduler::new(Policy::default());
+        let scheduler = Scheduler::new(policy);
         Self { folder, store, scheduler, now: START, grants: Vec::new(), events: Vec::new() }
     }
 
@@ -144,9 +148,13 @@ impl World {
 fn seen(scheduler: &Scheduler) -> impl PartialEq + std::fmt::Debug + use<> {
     let timeless = |state: &JobState| {
         let mut state = state.clone();
-        if let JobState::Leased(lease) | JobState::Running(lease) = &mut state {
-            lease.deadline = START;
-            lease.progress = Progress::default();
+        let mut rest = match &mut state {
+            JobState::Leased(lease) | JobState::Running(lease) => Some(lease),
+            _ => None,
+        };
+        while let Some(lease) = rest {
+            (lease.since, lease.deadline, lease.progress) = (START, START, Progress::default());
+            rest = lease.beside.as_mut();
         }
         state
     };
@@ -198,6 +206,35 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[tokio::test]
+async fn both_attempts_of_a_slow_job_are_brought_back() {
+    let policy = Policy { speculation: Some(Speculation { times: 1.0, after: 1 }), ..Policy::default() };
+    let mut world = World::with(policy).await;
+    for command in [submit("[1, 2]"), register("a"), register("b")] {
+        world.apply(command).await;
+    }
+    world.apply(Command::Lease { worker: WorkerId(1), slots: 100 }).await;
+    let slow = world.grants.split_off(1);
+    world.now = world.now.plus(20_000);
+    world.apply(Command::Complete { held: world.held(0), outcome: outcome(false), evaluation: None }).await;
+    for Grant { lease, token, .. } in slow {
+        let held = Held { lease, token };
+        world.apply(Command::Progress { held, progress: Some(Progress::default()) }).await;
+    }
+    world.now = world.now.plus(15_000);
+    world.apply(Command::Tick).await;
+    world.apply(Command::Lease { worker: WorkerId(2), slots: 100 }).await;
+    let restored = Scheduler::restore(policy, world.store.load().await.unwrap(), world.now);
+    assert_eq!(restored.essence(), world.scheduler.essence());
+    let begun = |scheduler: &Scheduler| {
+        let jobs = scheduler.jobs_of(ExperimentId(1)).filter(|(job, _)| job.state.leases().count() == 2);
+        jobs.map(|(job, _)| job.state.leases().map(|lease| (lease.worker, lease.since)).collect::<Vec<_>>())
+            .collect::<Vec<_>>()
+    };
+    let expected = [(WorkerId(2), START.plus(35_000)), (WorkerId(1), START)];
+    assert_eq!((begun(&world.scheduler), begun(&restored)), (vec![expected.to_vec()], vec![expected.to_vec()]));
 }
 
 #[tokio::test]
@@ -259,7 +296,7 @@ async fn a_statement_that_fails_undoes_the_whole_batch() {
     };
     let changes = vec![raised(1), raised(1_000)];
     let error = world.store.write(&Writes { changes, ..Writes::default() }).await.unwrap_err();
-    assert_eq!(error.to_string(), "can't change jobs: 0 rows were changed, not 1");
+    assert!(matches!(error, StoreError::Failed { doing: "change jobs", .. }), "{error:?}");
     assert_eq!(world.store.load().await.unwrap(), before);
     world.apply(register("a")).await;
 }

@@ -5,15 +5,16 @@ use promptfield_core::scheduler::{WorkerDescription, WorkerRecord};
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
-use super::bulk::{Binding, bulk};
+use super::bulk::{Binding, Bulk};
 use super::{Doing, StoreError, damaged};
 
-bulk! {
-    /// What a worker said of itself stays as it is; it registers anew to say something else.
-    UPSERT, "insert or change workers",
-    "INSERT INTO worker (id, name, host, slots, devices, backbones, version, labels, memory_mib, state, registered_at)", 11,
-    " ON CONFLICT (id) DO UPDATE SET state = excluded.state"
-}
+/// What a worker said of itself stays as it is; it registers anew to say something else.
+static UPSERT: Bulk = Bulk::new(
+    "insert or change workers",
+    "INSERT INTO worker (id, name, host, slots, devices, backbones, version, labels, memory_mib, state, registered_at)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    " ON CONFLICT (id) DO UPDATE SET state = excluded.state",
+);
 const LOAD: &str = "SELECT id, name, host, slots, devices, backbones, version, labels, memory_mib, state, registered_at \
      FROM worker ORDER BY id";
 

@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
-use promptfield_core::scheduler::{Counts, Policy};
+use promptfield_core::scheduler::{Counts, Policy, Speculation};
 use promptfield_core::time::Timestamp;
 
 use crate::audit::{Audit, Violation};
@@ -102,6 +102,8 @@ pub struct Summary {
     pub restores: u64,
     /// Crashes, hangs, partitions and good-byes of workers.
     pub blows: u64,
+    /// Attempts that began beside slow ones.
+    pub seconds: u64,
 }
 
 /// A violation, and how it came about.
@@ -260,10 +262,11 @@ impl World {
     /// An installation at the beginning of its time.
     pub fn new(settings: Settings) -> Result<Self, Found> {
         let mut random = Random::new(settings.seed);
-        let policy = Policy::default();
+        let mut policy = Policy::default();
         let (plans, workers, climate) = match settings.size {
             Size::Small => {
                 let climate = if settings.faults { Climate::drawn(&mut random) } else { Climate::fair() };
+                policy.speculation = random.chance(400).then_some(Speculation { times: 1.2, after: 1 });
                 (Plans::small(&mut random), random.between(1..=6) as usize, climate)
             }
             Size::Large { jobs, workers } => {
@@ -335,6 +338,7 @@ impl World {
             commits: self.commits,
             restores: self.restores,
             blows: self.blows,
+            seconds: self.audit.seconds(),
         })
     }
 
