@@ -10,7 +10,7 @@
 //! Workers that wait for a job are parked here. Looking for a job and going to sleep are one step of one task, so no wake-up
 //! can be lost, and a job that becomes ready goes to the first who can run it in the very transaction that made it ready.
 
-use std::collections::VecDeque;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use promptfield_core::api::{ExperimentSummary, SubmitResponse};
@@ -31,6 +31,10 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::store::{KeptAnswer, Key, Store, StoreError, Telemetry, TokenChange, Writes};
 use crate::tokens::Tokens;
+
+mod parking;
+
+use parking::Parking;
 
 /// Requests of one transaction.
 const BATCH: usize = 1024;
@@ -91,10 +95,11 @@ struct Submission {
 }
 
 /// A worker that waits for a job.
+#[derive(Debug)]
 struct Poll {
     worker: WorkerId,
     slots: usize,
-    /// When it asked, or when there was last something to look for.
+    /// When it asked.
     since: Instant,
     until: Instant,
     answer: Answer,
@@ -147,7 +152,7 @@ impl Writer {
             inbox,
             sequence,
             reports,
-            parked: VecDeque::new(),
+            parking: Parking::default(),
             undelivered: Vec::new(),
         };
         (Self { inbox: sender, sequence: published, reports: reported }, tokio::spawn(task.run()))
@@ -241,8 +246,8 @@ struct Task {
     sequence: watch::Sender<Sequence>,
     /// Counts the commits with reports of running jobs.
     reports: watch::Sender<u64>,
-    /// Workers that wait for a job, the longest first.
-    parked: VecDeque<Poll>,
+    /// Workers that wait for a job.
+    parking: Parking,
     /// Leases whose worker was gone when the answer was ready.
     undelivered: Vec<Held>,
 }
@@ -269,6 +274,14 @@ impl Batch {
         self.writes.changes.extend(changes);
         reply
     }
+
+    fn lease(&mut self, scheduler: &mut Scheduler, poll: &Poll, now: Timestamp) -> Result<Reply, Rejection> {
+        self.apply(scheduler, Command::Lease { worker: poll.worker, slots: poll.slots }, now)
+    }
+}
+
+fn grants_nothing(reply: &Result<Reply, Rejection>) -> bool {
+    matches!(reply, Ok(Reply::Granted(grants)) if grants.is_empty())
 }
 
 impl Batch {
@@ -304,7 +317,7 @@ impl Task {
             tokio::select! {
                 received = self.inbox.recv_many(&mut requests, BATCH) => if received == 0 { break },
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
-                () = stop.cancelled(), if !self.parked.is_empty() => {}
+                () = stop.cancelled(), if !self.parking.is_empty() => {}
                 () = close.cancelled(), if !self.inbox.is_closed() => self.inbox.close(),
             }
             self.batch(&mut requests).await;
@@ -319,7 +332,7 @@ impl Task {
             return Some(Instant::now());
         }
         let alarm = self.scheduler.as_ref().and_then(Scheduler::next_alarm).map(|alarm| self.clock.instant(alarm));
-        self.parked.iter().map(|poll| poll.until).chain(alarm).min()
+        self.parking.first_end().into_iter().chain(alarm).min()
     }
 
     async fn batch(&mut self, requests: &mut Vec<Request>) {
@@ -327,7 +340,8 @@ impl Task {
         let mut batch = Batch { ready: self.scheduler.is_none(), ..Batch::default() };
         let Some(mut scheduler) = self.scheduler().await else {
             refuse(requests.drain(..));
-            refuse(self.parked.drain(..).map(Request::Poll));
+            let mut parking = std::mem::take(&mut self.parking);
+            refuse(std::iter::from_fn(|| parking.take_ended(Instant::now(), true)).map(Request::Poll));
             return;
         };
         let now = self.clock.now();
@@ -403,41 +417,55 @@ impl Task {
         }
     }
 
-    /// Gives jobs to those who wait for them, the longest first, and parks the others.
+    /// Gives jobs to those who wait for them, and parks the others.
     fn serve_polls(&mut self, scheduler: &mut Scheduler, batch: &mut Batch, now: Timestamp) {
         let instant = Instant::now();
-        let parked = std::mem::take(&mut self.parked).into_iter();
-        let parked = parked.map(|poll| (Poll { since: instant, ..poll }, batch.ready, true));
-        let new = std::mem::take(&mut batch.polls).into_iter().map(|poll| (poll, true, false));
-        let polls: Vec<(Poll, bool, bool)> = parked.chain(new).collect();
-        for (poll, look, was_parked) in polls {
+        if batch.ready {
+            self.serve_parked(scheduler, batch, now, instant);
+        }
+        let stopping = self.signals.stop.is_cancelled();
+        while let Some(poll) = self.parking.take_ended(instant, stopping) {
+            batch.answers.push((poll.answer, Ok(Reply::Granted(Vec::new()))));
+        }
+        for poll in std::mem::take(&mut batch.polls) {
+            let reply = batch.lease(scheduler, &poll, now);
+            let kind = scheduler.kind_of(poll.worker);
+            match kind.filter(|_| grants_nothing(&reply) && poll.until > instant && !stopping) {
+                Some(kind) if self.parking.len() < self.limits.waiting => self.parking.park(kind, poll),
+                // Who asked may be gone.
+                Some(_) => drop(poll.answer.send(Err(WriteError::Busy))),
+                None => {
+                    batch.polled.push(poll.since);
+                    batch.answers.push((poll.answer, reply));
+                }
+            }
+        }
+    }
+
+    fn serve_parked(&mut self, scheduler: &mut Scheduler, batch: &mut Batch, now: Timestamp, instant: Instant) {
+        let mut in_vain = HashSet::new();
+        let mut last = None;
+        while let Some((place, kind, poll)) = self.parking.after(last, &in_vain) {
+            last = Some(place);
             if poll.answer.is_closed() {
+                self.parking.take(place);
                 continue;
             }
-            let reply = if look {
-                let command = Command::Lease { worker: poll.worker, slots: poll.slots };
-                batch.apply(scheduler, command, now)
-            } else {
-                Ok(Reply::Granted(Vec::new()))
-            };
-            let nothing = matches!(&reply, Ok(Reply::Granted(grants)) if grants.is_empty());
-            if nothing && poll.until > instant && !self.signals.stop.is_cancelled() {
-                if self.parked.len() < self.limits.waiting {
-                    self.parked.push_back(poll);
-                } else {
-                    // Who asked may be gone.
-                    let _ = poll.answer.send(Err(WriteError::Busy));
+            let reply = batch.lease(scheduler, poll, now);
+            if !grants_nothing(&reply) {
+                if let Some(poll) = self.parking.take(place) {
+                    batch.polled.push(instant);
+                    batch.answers.push((poll.answer, reply));
                 }
-            } else {
-                batch.polled.extend((!nothing || !was_parked).then_some(poll.since));
-                batch.answers.push((poll.answer, reply));
+            } else if scheduler.speaks_for_its_kind(poll.worker) {
+                in_vain.insert(kind);
             }
         }
     }
 
     /// Commits, then answers.
     async fn finish(&mut self, scheduler: Scheduler, batch: Batch, now: Timestamp) {
-        self.metrics.waiting(self.parked.len());
+        self.metrics.waiting(self.parking.len());
         if !batch.writes.is_empty() {
             let begun = Instant::now();
             if let Err(error) = self.store.write(&batch.writes).await {
