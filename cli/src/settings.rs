@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use promptfield_core::dataset::{Catalogue, DatasetDefinition};
 use promptfield_core::experiment::{Known, LABEL, is_label};
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
 use promptfield_core::scheduler::Speculation;
-use promptfield_server::{Tls, TokenRule};
+use promptfield_server::{Keep, Limits, Retention, Tls, TokenRule};
 use serde::Deserialize;
 
 /// The file's name.
 const FILE: &str = "promptfield.toml";
+const DAY: Duration = Duration::from_hours(24);
 
 /// What is in the file; everything has a default.
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +39,32 @@ struct CoordinatorSection {
     ca: Option<PathBuf>,
     tls: Option<TlsSection>,
     speculation: Option<f64>,
+    limits: LimitsSection,
+    retention: RetentionSection,
+}
+
+/// See [`Limits`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsSection {
+    waiting_requests: Option<u32>,
+    waiting_workers: Option<u32>,
+    streams: Option<u32>,
+    heartbeat_s: Option<u32>,
+    patience_s: Option<u32>,
+    least_room_mib: Option<u32>,
+}
+
+/// See [`Retention`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RetentionSection {
+    events_days: Option<u32>,
+    most_events: Option<u64>,
+    logs_days: Option<u32>,
+    most_log_lines: Option<u64>,
+    metrics_days: Option<u32>,
+    most_metric_points: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -72,6 +100,59 @@ struct LocalSection {
     workers: Option<usize>,
 }
 
+impl LimitsSection {
+    fn resolve(self) -> Result<Limits, InvalidInput> {
+        let Self { waiting_requests, waiting_workers, streams, heartbeat_s, patience_s, least_room_mib } = self;
+        let default = Limits::default();
+        let count = |field: &str, value: Option<u32>, default: usize| {
+            Ok::<_, InvalidInput>(at_least_one("limits", field, value)?.map_or(default, |value| value as usize))
+        };
+        let seconds = |field: &str, value: Option<u32>, default: Duration| {
+            let value = at_least_one("limits", field, value)?;
+            Ok::<_, InvalidInput>(value.map_or(default, |value| Duration::from_secs(value.into())))
+        };
+        Ok(Limits {
+            inbox: count("waiting_requests", waiting_requests, default.inbox)?,
+            waiting: count("waiting_workers", waiting_workers, default.waiting)?,
+            streams: count("streams", streams, default.streams)?,
+            heartbeat: seconds("heartbeat_s", heartbeat_s, default.heartbeat)?,
+            patience: seconds("patience_s", patience_s, default.patience)?,
+            // No room at all is a wish that can be had.
+            least_room: least_room_mib.map_or(default.least_room, |mib| u64::from(mib) << 20),
+        })
+    }
+}
+
+impl RetentionSection {
+    fn resolve(self) -> Result<Retention, InvalidInput> {
+        let Self { events_days, most_events, logs_days, most_log_lines, metrics_days, most_metric_points } = self;
+        let default = Retention::default();
+        let keep = |days: (&str, Option<u32>), rows: (&str, Option<u64>), default: Keep| {
+            let age = at_least_one("retention", days.0, days.1)?.map(|days| DAY * days);
+            let rows = at_least_one("retention", rows.0, rows.1)?;
+            Ok::<_, InvalidInput>(Keep { age: age.unwrap_or(default.age), rows: rows.unwrap_or(default.rows) })
+        };
+        Ok(Retention {
+            events: keep(("events_days", events_days), ("most_events", most_events), default.events)?,
+            logs: keep(("logs_days", logs_days), ("most_log_lines", most_log_lines), default.logs)?,
+            metrics: keep(("metrics_days", metrics_days), ("most_metric_points", most_metric_points), default.metrics)?,
+        })
+    }
+}
+
+/// Refuses 0 for a key of one of the coordinator's sections.
+fn at_least_one<T: Copy + PartialEq + From<u8>>(
+    section: &str,
+    field: &str,
+    value: Option<T>,
+) -> Result<Option<T>, InvalidInput> {
+    if value == Some(T::from(0)) {
+        let field = format!("coordinator.{section}.{field}");
+        return Err(InvalidInput::new(field, 0, "a whole number of at least 1"));
+    }
+    Ok(value)
+}
+
 /// The settings in force, every path absolute.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -93,6 +174,10 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<Tls>,
     /// When an idle worker begins a slow job anew.
     pub(crate) speculation: Option<Speculation>,
+    /// How much the coordinator takes on at once.
+    pub(crate) limits: Limits,
+    /// What the coordinator keeps for how long.
+    pub(crate) retention: Retention,
     /// The data root.
     pub(crate) data: PathBuf,
     /// The user's own data sets.
@@ -178,6 +263,8 @@ impl Settings {
             ca: coordinator.ca.map(|path| base.join(path)),
             tls: coordinator.tls.map(|tls| Tls { certificate: base.join(tls.certificate), key: base.join(tls.key) }),
             speculation: coordinator.speculation.map(Speculation::new).transpose()?,
+            limits: coordinator.limits.resolve()?,
+            retention: coordinator.retention.resolve()?,
             data: at(paths.data, "data"),
             datasets: at(paths.datasets, "datasets"),
             output: at(paths.output, "output"),
@@ -270,12 +357,28 @@ mod tests {
     }
 
     #[test]
+    fn the_coordinators_limits_and_what_it_keeps_can_be_set() {
+        let text = "[coordinator.limits]\nwaiting_requests = 7\npatience_s = 5\nleast_room_mib = 0\n\
+                    [coordinator.retention]\nlogs_days = 3\nmost_log_lines = 9";
+        let (settings, default) = (resolve(text).unwrap(), resolve("").unwrap());
+        let limits = Limits { inbox: 7, patience: Duration::from_secs(5), least_room: 0, ..Limits::default() };
+        assert_eq!((settings.limits, default.limits), (limits, Limits::default()));
+        let retention = Retention { logs: Keep { age: DAY * 3, rows: 9 }, ..Retention::default() };
+        assert_eq!((settings.retention, default.retention), (retention, Retention::default()));
+    }
+
+    #[test]
     fn wrong_settings_are_named() {
         let error = |text: &str| resolve(text).unwrap_err().to_string();
         assert!(error("[worker]\nslot = 1").contains("did you mean `slots`?"));
         assert!(error("[coordinator]\nlisten = \"here\"").starts_with("`coordinator.listen`: `here`"));
         assert!(error("[worker]\nslots = 0").starts_with("`worker.slots`: `0`"));
         assert!(error("[coordinator]\ntokens = \"require\"").contains("did you mean `required`?"));
+        assert!(error("[coordinator.limits]\nstreams = 0").starts_with("`coordinator.limits.streams`: `0`"));
+        assert!(error("[coordinator.limits]\nstream = 1").contains("did you mean `streams`?"));
+        let error_of_days = error("[coordinator.retention]\nlogs_days = -1");
+        assert!(error_of_days.starts_with("`coordinator.retention.logs_days`: `-1`"), "{error_of_days}");
+        assert!(error("[coordinator.retention]\nmost_events = 0").contains("a whole number of at least 1"));
         assert!(error("[coordinator.tls]\ncertificate = \"c\"").starts_with("`coordinator.tls.key`"));
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evaluation::Evaluation;
 use crate::experiment::Experiment;
-use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, WorkerId};
+use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
 use crate::input::FieldError;
 use crate::names::Protocol;
 use crate::outcome::{Failure, Manifest, TestResult};
@@ -283,6 +283,35 @@ pub struct LogChunk {
     pub first_line: u64,
     /// The lines, without their ends.
     pub lines: Vec<String>,
+}
+
+/// A line of a log, as its followers get it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LogLine {
+    /// The attempt that printed it.
+    pub attempt: LeaseId,
+    /// Its number, counted from 0.
+    pub line: u64,
+    /// What it says, without its end.
+    pub text: String,
+}
+
+/// A log's followers have all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LogEnd {
+    /// The attempt whose log it is; `null` when the job ended without one.
+    pub attempt: Option<LeaseId>,
+    /// How the attempt ended.
+    pub end: Option<AttemptEnd>,
+}
+
+/// Events that aren't kept any more, in the place where they would have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Gap {
+    /// The last event before them that the follower asked for or was sent.
+    pub after: Sequence,
+    /// The first event after them, which comes next.
+    pub first: Sequence,
 }
 
 /// The answer to a progress report.

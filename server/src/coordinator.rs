@@ -19,11 +19,12 @@ use crate::http;
 use crate::limits::{Gate, Limits};
 use crate::listener::Listener;
 use crate::metrics::Metrics;
+use crate::retention::Retention;
 use crate::room::Room;
 use crate::store::{Reader, Store, StoreError};
 use crate::tls::{Tls, TlsListener};
 use crate::tokens::Tokens;
-use crate::upkeep;
+use crate::upkeep::Upkeep;
 use crate::writer::{Setup, Signals, Writer};
 
 /// How long requests in progress may take when the coordinator stops.
@@ -44,6 +45,8 @@ pub struct Options {
     pub policy: Policy,
     /// How much is taken on at once.
     pub limits: Limits,
+    /// What is kept for how long.
+    pub retention: Retention,
     /// Who may ask.
     pub security: Security,
 }
@@ -144,7 +147,7 @@ pub struct Coordinator {
 impl Coordinator {
     /// Opens the database, rebuilds the state, and listens. When this returns, requests are answered.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { listen, database, artefacts, known, policy, limits, security } = options;
+        let Options { listen, database, artefacts, known, policy, limits, retention, security } = options;
         let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let room = Room {
             folders: vec![("database", folder.to_owned()), ("artefacts", artefacts.clone())],
@@ -181,7 +184,16 @@ impl Coordinator {
         let metrics = Metrics::new();
         let setup = Setup { policy, limits, clock, tokens: tokens.clone(), metrics: metrics.clone(), signals };
         let (writer, writer_task) = Writer::start(store, scheduler, setup);
-        let upkeep = tokio::spawn(upkeep::run(writer.clone(), tokens.clone(), stop.clone()));
+        let upkeep = Upkeep {
+            writer: writer.clone(),
+            reader: reader.clone(),
+            tokens: tokens.clone(),
+            retention,
+            clock,
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let upkeep = tokio::spawn(upkeep.run());
         let (patience, cut_off) = (limits.patience, metrics.cut_off());
         let app = http::App {
             writer,
@@ -191,6 +203,7 @@ impl Coordinator {
             policy,
             metrics,
             streams: Gate::new(limits.streams),
+            heartbeat: limits.heartbeat,
             room,
             tokens,
             copies,

@@ -18,6 +18,7 @@
 //! | `tokens` | who may do what |
 //! | `tls` | HTTPS |
 //! | `upkeep` | what is done by itself now and then |
+//! | `retention` | how long what isn't needed for going on is kept |
 //! | `offline` | the database while no coordinator runs |
 //! | `store` | the database; all SQL |
 //! | `artefacts` | checkpoints, by their SHA-256 |
@@ -33,6 +34,7 @@ mod limits;
 mod listener;
 mod metrics;
 mod offline;
+mod retention;
 mod room;
 mod store;
 mod tls;
@@ -43,5 +45,6 @@ mod writer;
 pub use coordinator::{Coordinator, Options, Security, StartError, TokenRule};
 pub use limits::Limits;
 pub use offline::{Database, DatabaseError};
+pub use retention::{Keep, Retention};
 pub use store::{Care, Health};
 pub use tls::Tls;

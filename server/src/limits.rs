@@ -14,6 +14,8 @@ pub struct Limits {
     pub waiting: usize,
     /// Open streams: followers of the events and of logs.
     pub streams: usize,
+    /// How often a quiet stream sends a comment, which keeps proxies from cutting it and finds dead connections.
+    pub heartbeat: Duration,
     /// How long a client may take nothing of what is sent to it before its connection is ended.
     pub patience: Duration,
     /// The least free space in bytes, on the disks of the database and of the artefacts, with which the coordinator is ready.
@@ -22,7 +24,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { inbox: 4096, waiting: 4096, streams: 1024, patience: Duration::from_secs(30), least_room: 64 << 20 }
+        Self {
+            inbox: 4096,
+            waiting: 4096,
+            streams: 1024,
+            heartbeat: Duration::from_secs(15),
+            patience: Duration::from_secs(30),
+            least_room: 64 << 20,
+        }
     }
 }
 

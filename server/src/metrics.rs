@@ -68,6 +68,8 @@ pub(crate) struct Metrics {
     streams: Family<Kind, Gauge>,
     waiting: Gauge,
     cut_off: Counter,
+    removed: Family<Kind, Counter>,
+    tidied: Counter,
     answers: Family<Answer, Counter>,
     requests: Histograms<Route>,
     followers: Arc<Mutex<Vec<Weak<AtomicU64>>>>,
@@ -109,6 +111,8 @@ impl Metrics {
             streams: Family::default(),
             waiting: Gauge::default(),
             cut_off: Counter::default(),
+            removed: Family::default(),
+            tidied: Counter::default(),
             answers: Family::default(),
             requests: Family::new_with_constructor(seconds),
             followers: Arc::default(),
@@ -146,6 +150,12 @@ impl Metrics {
             "Connections that were ended because the client took nothing for too long",
             self.cut_off.clone(),
         );
+        registry.register(
+            "removed_rows",
+            "Rows of the database that were removed because of their age or their number, by kind",
+            self.removed.clone(),
+        );
+        registry.register("retention_runs", "How often everything old was looked for and removed", self.tidied.clone());
         registry.register("http_requests", "Requests by route and status", self.answers.clone());
         registry.register_with_unit(
             "http_request",
@@ -191,6 +201,16 @@ impl Metrics {
     /// Counts connections that are cut off.
     pub(crate) fn cut_off(&self) -> Counter {
         self.cut_off.clone()
+    }
+
+    /// So many rows of a kind were removed.
+    pub(crate) fn removed(&self, kind: &'static str, rows: u64) {
+        self.removed.get_or_create(&Kind { kind }).inc_by(rows);
+    }
+
+    /// All that is old is gone.
+    pub(crate) fn tidied(&self) {
+        self.tidied.inc();
     }
 
     /// Counts a follower of the events from now on, who has been sent those up to `position`.

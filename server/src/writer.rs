@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::store::{KeptAnswer, Key, Store, StoreError, Telemetry, TokenChange, Writes};
+use crate::store::{KeptAnswer, Key, Removal, Store, StoreError, Telemetry, TokenChange, Writes};
 use crate::tokens::Tokens;
 
 mod parking;
@@ -83,8 +83,16 @@ enum Request {
     Tokens(Vec<TokenChange>, Answer),
     /// Can the database be written?
     Probe(Answer),
+    /// Take away what is old.
+    Remove(Removing),
     /// Look at the state.
     Look(Look),
+}
+
+/// What goes, and who hears how many rows it was.
+struct Removing {
+    removal: Removal,
+    answer: oneshot::Sender<Result<u64, WriteError>>,
 }
 
 /// An experiment, and what its client calls it.
@@ -193,6 +201,13 @@ impl Writer {
         self.ask(Request::Probe).await
     }
 
+    /// Takes a piece of what is old away, and says how many rows it was.
+    pub(crate) async fn remove(&self, removal: Removal) -> Result<u64, WriteError> {
+        let (answer, removed) = oneshot::channel();
+        self.send(Request::Remove(Removing { removal, answer }))?;
+        removed.await.map_err(|_| WriteError::Stopping)?
+    }
+
     /// Looks at the state. The writer does nothing else meanwhile: clone what is needed and be gone.
     pub(crate) async fn look<T: Send + 'static>(
         &self,
@@ -260,6 +275,7 @@ struct Batch {
     several: Vec<(Answers, Vec<Result<Reply, Rejection>>)>,
     submissions: Vec<(oneshot::Sender<Submitting>, Submitting)>,
     looks: Vec<Look>,
+    removals: Vec<Removing>,
     polls: Vec<Poll>,
     /// Since when those waited who get an answer to their poll.
     polled: Vec<Instant>,
@@ -388,6 +404,7 @@ impl Task {
                     batch.writes.readiness = Some(now);
                     batch.answers.push((answer, Ok(Reply::Done)));
                 }
+                Request::Remove(removing) => batch.removals.push(removing),
                 Request::Look(look) => batch.looks.push(look),
             }
         }
@@ -504,6 +521,19 @@ impl Task {
             look(&scheduler, now);
         }
         self.scheduler = Some(scheduler);
+        for removing in batch.removals {
+            self.remove(removing).await;
+        }
+    }
+
+    /// Takes away what the scheduler knows nothing of: a transaction of its own, and nobody else waits for it or fails with it.
+    async fn remove(&mut self, Removing { removal, answer }: Removing) {
+        let removed = self.store.remove(removal).await.map_err(|error| {
+            tracing::error!(error = chain(&error), "can't remove what is old from the database");
+            WriteError::NotStored
+        });
+        // Who asked may be gone.
+        let _ = answer.send(removed);
     }
 }
 
@@ -542,6 +572,9 @@ fn not_stored(error: &StoreError, batch: Batch) {
     for (answers, _) in batch.several {
         let _ = answers.send(Err(WriteError::NotStored));
     }
+    for Removing { answer, .. } in batch.removals {
+        let _ = answer.send(Err(WriteError::NotStored));
+    }
 }
 
 /// Answers requests while there is no state to ask.
@@ -555,6 +588,10 @@ fn refuse(requests: impl Iterator<Item = Request>) {
             }
             Request::Submit(submission) => {
                 let _ = submission.answer.send(Err(WriteError::NotStored));
+                continue;
+            }
+            Request::Remove(Removing { answer, .. }) => {
+                let _ = answer.send(Err(WriteError::NotStored));
                 continue;
             }
             Request::Apply(_, answer)

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use promptfield_core::scheduler::Policy;
-use promptfield_server::{Coordinator, Limits, Options, Security};
+use promptfield_server::{Coordinator, Options, Security};
 use tokio::signal::unix::{SignalKind, signal as unix_signal};
 
 use super::Context;
@@ -31,7 +31,8 @@ pub(super) async fn start(settings: &Settings, listen: Option<SocketAddr>) -> an
         artefacts: state.join("artefacts"),
         known: settings.known()?,
         policy: Policy { speculation: settings.speculation, ..Policy::default() },
-        limits: Limits::default(),
+        limits: settings.limits,
+        retention: settings.retention,
         security,
     };
     Ok(Coordinator::start(options).await?)

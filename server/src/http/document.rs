@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use promptfield_core::api::{PREFIX, Problem};
+use promptfield_core::api::{Gap, LogEnd, PREFIX, Problem};
 use promptfield_core::input::nearest;
 use promptfield_core::published::Reference;
 use promptfield_core::scheduler::JobStateName;
@@ -27,7 +27,7 @@ use super::problem::{ApiError, answer};
         description = "The coordinator of prompt-learning benchmarks: it takes experiments, hands their jobs to workers, and keeps their results. Whatever goes wrong is answered with a problem document (RFC 9457), whose kinds docs/problems.md describes.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    components(schemas(Problem, Format, Reference, JobStateName)),
+    components(schemas(Problem, Format, Reference, JobStateName, Gap, LogEnd)),
     tags(
         (name = "experiments", description = "What a researcher asks for, and the tables that come out."),
         (name = "jobs", description = "The cells of the matrix."),

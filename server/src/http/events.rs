@@ -4,15 +4,18 @@
 //! there is more. It so sees every event once and in order, whether it was there when the stream began or not; and a
 //! follower that reads slowly is behind, but costs no memory but for one page and what its connection buffers; one that takes
 //! nothing for too long is cut off by the connection ([`crate::listener`]), and comes again with `Last-Event-ID`.
+//!
+//! Whoever is behind what is kept is told so in the stream, by an event `gap`, since a browser's `EventSource` can read neither the
+//! status nor the body of a refusal: what follows has to look at the whole again. The stream then goes on.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::response::sse::{self, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, stream};
+use promptfield_core::api::Gap;
 use promptfield_core::chain::chain;
 use promptfield_core::id::Sequence;
 use promptfield_core::input::InvalidInput;
@@ -25,10 +28,11 @@ use crate::metrics::OpenStream;
 use crate::store::Reader;
 
 const PAGE: u32 = 500;
-/// A word now and then keeps connections open and finds dead ones.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Sends events from now on, or those after `Last-Event-ID`. What happens after the answer's head has come is in the stream.
+///
+/// Where events aren't kept any more, there is an event `gap` with a `Gap` in their place; it has no `id`. Whoever keeps a state
+/// up to date by events has to ask for the whole of it then.
 #[utoipa::path(
     get,
     path = "/events",
@@ -50,7 +54,7 @@ pub(super) async fn follow(State(app): Shared, headers: HeaderMap) -> Result<imp
     let open = app.metrics.follows_events(last);
     let follower = Follower { reader: app.reader, news, last, page: VecDeque::new(), open, _place: place };
     let events = follower.events().take_until(app.stop.cancelled_owned());
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(app.heartbeat)))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Sequence>, ApiError> {
@@ -72,22 +76,37 @@ struct Follower {
     _place: OwnedSemaphorePermit,
 }
 
+/// What a follower gets.
+enum News {
+    Event(Event),
+    Gap(Gap),
+}
+
 impl Follower {
     fn events(self) -> impl Stream<Item = Result<sse::Event, axum::Error>> {
         stream::unfold(self, |mut follower| async move {
-            let event = follower.next().await?;
-            let sent = sse::Event::default().id(event.sequence.to_string()).json_data(event);
+            let sent = match follower.next().await? {
+                News::Event(event) => sse::Event::default().id(event.sequence.to_string()).json_data(event),
+                News::Gap(gap) => sse::Event::default().event("gap").json_data(gap),
+            };
             Some((sent, follower))
         })
     }
 
     /// The next event. The stream ends when the coordinator does, or when the log can't be read; the client comes again.
-    async fn next(&mut self) -> Option<Event> {
+    async fn next(&mut self) -> Option<News> {
         loop {
             if let Some(event) = self.page.pop_front() {
-                self.last = event.sequence;
+                let after = std::mem::replace(&mut self.last, event.sequence);
+                if event.sequence.0 > after.0 + 1 {
+                    // The events before it were removed: the log has no other gaps.
+                    let first = event.sequence;
+                    self.last = Sequence(first.0 - 1);
+                    self.page.push_front(event);
+                    return Some(News::Gap(Gap { after, first }));
+                }
                 self.open.reached(event.sequence);
-                return Some(event);
+                return Some(News::Event(event));
             }
             // News that comes while the log is read isn't overlooked: it's marked as seen before.
             let end = *self.news.borrow_and_update();

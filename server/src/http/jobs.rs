@@ -10,6 +10,7 @@ use promptfield_core::scheduler::{Command, Explanation, JobRecord, JobState, Rej
 use super::extract::Id;
 use super::problem::{ApiError, answer};
 use super::{App, Shared};
+use crate::store::Reported;
 
 pub(super) fn summary(record: &JobRecord) -> JobSummary {
     let lease = record.state.lease();
@@ -158,13 +159,16 @@ pub(super) async fn latest_attempt(app: &App, id: JobId) -> Result<Option<LeaseI
         (status = 200, description = "Numbers by step; none before the first attempt.", body = Metrics),
         answer::Unreadable,
         answer::NotFound,
+        answer::Removed,
     ),
     security(("bearer" = ["read"])),
 )]
 pub(super) async fn metrics(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Metrics>, ApiError> {
-    let points = match latest_attempt(&app, id).await? {
-        Some(attempt) => app.reader.metric_points(attempt).await?,
-        None => Vec::new(),
-    };
+    let Some(attempt) = latest_attempt(&app, id).await? else { return Ok(Json(Metrics { points: Vec::new() })) };
+    let points = app.reader.metric_points(attempt).await?;
+    // Looked at after the numbers: whoever gets them gets all of them.
+    if app.reader.is_removed(Reported::Metrics, attempt).await? {
+        return Err(ApiError::Removed(format!("the numbers of job {id}'s training steps aren't kept any more")));
+    }
     Ok(Json(Metrics { points }))
 }

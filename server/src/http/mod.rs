@@ -73,6 +73,8 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     /// Bounds the streams.
     pub(crate) streams: Gate,
+    /// How often a stream says something when there is nothing to say.
+    pub(crate) heartbeat: Duration,
     pub(crate) room: Room,
     pub(crate) tokens: Tokens,
     pub(crate) copies: Copies,

@@ -73,6 +73,8 @@ kinds! {
     StaleLease = CONFLICT, "stale-lease", "The lease is no longer valid";
     /// The worker must register anew.
     UnknownWorker = GONE, "unknown-worker", "The worker isn't registered";
+    /// It was there, and wasn't kept.
+    Removed = GONE, "removed", "It isn't kept any more";
     /// The body is longer than the route takes.
     TooLarge = PAYLOAD_TOO_LARGE, "too-large", "The request is too large";
     /// Too much at once: come again.
@@ -121,6 +123,8 @@ answers! {
     StaleLease = [StaleLease];
     /// The worker must register anew.
     UnknownWorker = [UnknownWorker];
+    /// It was there, and wasn't kept.
+    Removed = [Removed];
     /// The body is too long.
     TooLarge = [TooLarge];
     /// Too much at once: come again.
@@ -196,6 +200,8 @@ pub(crate) enum ApiError {
     StaleLease(String),
     /// See [`Kind::UnknownWorker`].
     UnknownWorker(String),
+    /// See [`Kind::Removed`].
+    Removed(String),
     /// See [`Kind::TooLarge`].
     TooLarge(String),
     /// See [`Kind::TooBusy`].
@@ -227,6 +233,7 @@ impl ApiError {
             Self::MethodNotAllowed(detail) => Kind::MethodNotAllowed.problem(detail),
             Self::StaleLease(detail) => Kind::StaleLease.problem(detail),
             Self::UnknownWorker(detail) => Kind::UnknownWorker.problem(detail),
+            Self::Removed(detail) => Kind::Removed.problem(detail),
             Self::TooLarge(detail) => Kind::TooLarge.problem(detail),
             Self::TooBusy(detail) => Kind::TooBusy.problem(detail),
             Self::NoRoom(detail) => Kind::NoRoom.problem(detail),

@@ -27,6 +27,7 @@ mod experiments;
 mod jobs;
 mod keys;
 mod readiness;
+mod removal;
 mod results;
 mod telemetry;
 #[cfg(test)]
@@ -36,6 +37,7 @@ mod workers;
 
 pub use backup::{Care, Health};
 pub(crate) use keys::{KeptAnswer, Key};
+pub(crate) use removal::{PIECE, Removal, Reported};
 pub(crate) use telemetry::Telemetry;
 pub(crate) use tokens::{TokenChange, TokenHash, TokenRecord};
 
@@ -211,14 +213,7 @@ impl Store {
 
     /// Writes all of it or nothing. When this returns, changes are on the disk.
     pub(crate) async fn write(&mut self, writes: &Writes) -> Result<(), StoreError> {
-        let durability = writes.durability();
-        if durability != self.durability {
-            sqlx::query(durability.pragma())
-                .execute(&mut self.connection)
-                .await
-                .doing("choose what a commit waits for")?;
-            self.durability = durability;
-        }
+        self.wait_for(writes.durability()).await?;
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await.doing("begin to write")?;
         batch::Batch::sorted(&writes.changes).write(&mut transaction).await?;
         for report in &writes.telemetry {
@@ -234,6 +229,18 @@ impl Store {
             readiness::note(&mut transaction, at).await?;
         }
         transaction.commit().await.doing("commit")
+    }
+
+    /// Chooses what the next commits wait for.
+    async fn wait_for(&mut self, durability: Durability) -> Result<(), StoreError> {
+        if durability != self.durability {
+            sqlx::query(durability.pragma())
+                .execute(&mut self.connection)
+                .await
+                .doing("choose what a commit waits for")?;
+            self.durability = durability;
+        }
+        Ok(())
     }
 
     /// What a submission's key stands for, if it isn't too old.

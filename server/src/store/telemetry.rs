@@ -14,7 +14,8 @@ const INSERT_POINTS: &str = "INSERT INTO metric_point (attempt_id, step, name, v
      WHERE true ON CONFLICT DO UPDATE SET value = excluded.value";
 const INSERT_LINES: &str = "INSERT INTO log_line (attempt_id, line, text) \
      SELECT ?1, ?2 + key, value FROM json_each(?3) WHERE true ON CONFLICT DO NOTHING";
-pub(super) const POINTS: &str = "SELECT step, name, value FROM metric_point WHERE attempt_id = ?1 ORDER BY step, name";
+pub(super) const POINTS: &str =
+    "SELECT step, name, value FROM metric_point WHERE attempt_id = ?1 AND step >= 0 ORDER BY step, name";
 pub(super) const LINES_FROM: &str =
     "SELECT line, text FROM log_line WHERE attempt_id = ?1 AND line >= ?2 ORDER BY line LIMIT ?3";
 

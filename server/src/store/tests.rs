@@ -364,6 +364,10 @@ async fn readers_use_the_indexes() {
         results::FILE_OF_JOB,
         telemetry::POINTS,
         telemetry::LINES_FROM,
+        removal::LOG.remove,
+        removal::LOG.is_removed,
+        removal::METRICS.remove,
+        removal::METRICS.is_removed,
     ] {
         let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
             .fetch_all(&mut store.connection)

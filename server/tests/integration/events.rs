@@ -1,45 +1,42 @@
 //! The event stream.
 
+use promptfield_core::api::Gap;
 use promptfield_core::id::{JobId, Sequence};
 use promptfield_core::scheduler::{Event, EventKind, JobStateName};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, StatusCode};
 
-use crate::support::{Client, TestServer, experiment, problem, run_all};
+use crate::support::{Client, Message, Messages, TestServer, experiment, problem, run_all};
 
 /// A stream of events, open.
-struct Events {
-    response: Response,
-    text: String,
+pub(crate) struct Events {
+    messages: Messages,
 }
 
 impl Events {
-    async fn open(client: &Client, after: Option<u64>) -> Self {
+    pub(crate) async fn open(client: &Client, after: Option<u64>) -> Self {
         let request = client.request(Method::GET, "/events");
         let request = after.into_iter().fold(request, |request, after| request.header("Last-Event-ID", after));
         let response = request.send().await.unwrap();
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { response, text: String::new() }
+        Self { messages: Messages::new(response) }
     }
 
     /// The next event; `None` when the stream has ended.
-    async fn next(&mut self) -> Option<Event> {
-        loop {
-            if let Some((entry, rest)) = self.text.split_once("\n\n") {
-                let field = |name: &str| entry.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-                let (id, data) = (field("id:").map(str::to_owned), field("data:").map(str::to_owned));
-                let read = self.text.len() - rest.len();
-                self.text.drain(..read);
-                let Some(data) = data else { continue };
-                let event: Event = serde_json::from_str(&data).unwrap();
-                assert_eq!(id, Some(event.sequence.to_string()));
-                return Some(event);
-            }
-            let chunk = self.response.chunk().await.ok()??;
-            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
-        }
+    pub(crate) async fn next(&mut self) -> Option<Event> {
+        let Message { id, event, data } = self.messages.next().await?;
+        assert_eq!(event, None, "{data}");
+        let event: Event = serde_json::from_str(&data).unwrap();
+        assert_eq!(id, Some(event.sequence.to_string()));
+        Some(event)
     }
 
-    async fn until_completed(&mut self, job: JobId) -> Vec<Event> {
+    /// What comes next must be a gap.
+    pub(crate) async fn gap(&mut self) -> Gap {
+        let Message { id, event, data } = self.messages.next().await.unwrap();
+        assert_eq!((id, event.as_deref()), (None, Some("gap")));
+        serde_json::from_str(&data).unwrap()
+    }
+
+    pub(crate) async fn until_completed(&mut self, job: JobId) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
             let event = self.next().await.unwrap();

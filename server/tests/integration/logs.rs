@@ -1,10 +1,15 @@
 //! A job's log while it's written.
 
-use promptfield_core::api::{LeaseGrant, LogChunk, ProgressReport};
+use std::time::Duration;
+
+use promptfield_core::api::{LeaseGrant, LogChunk, LogEnd, LogLine, ProgressReport};
+use promptfield_core::id::LeaseId;
 use promptfield_core::outcome::FailureClass;
+use promptfield_core::scheduler::AttemptEnd;
+use promptfield_server::Limits;
 use reqwest::{Method, Response, StatusCode};
 
-use crate::support::{Client, TestServer, at_step, experiment, problem};
+use crate::support::{Client, Message, Messages, TestServer, at_step, experiment, problem};
 
 /// A log that is followed.
 struct Log {
@@ -40,7 +45,7 @@ impl Log {
     }
 }
 
-async fn print(client: &Client, grant: &LeaseGrant, first_line: u64, lines: &[&str]) {
+pub(crate) async fn print(client: &Client, grant: &LeaseGrant, first_line: u64, lines: &[&str]) {
     let log = Some(LogChunk { first_line, lines: lines.iter().map(|&line| line.into()).collect() });
     let report = ProgressReport { log, ..at_step(grant, first_line) };
     assert_eq!(client.progress(grant, &report).await.status(), StatusCode::OK);
@@ -104,4 +109,82 @@ async fn follow_is_yes_or_no() {
     assert_eq!(problem.errors[0].field, "follow");
     assert!(problem.detail.contains("did you mean `true`?"), "{}", problem.detail);
     assert_eq!(server.get("/jobs/99/log?follow=true").await.status(), StatusCode::NOT_FOUND);
+}
+
+/// A log that is followed as events.
+async fn events(client: &Client, last: Option<&str>) -> Messages {
+    let request = client.request(Method::GET, "/jobs/1/log?follow=true").header("Accept", "text/event-stream");
+    let request = last.into_iter().fold(request, |request, last| request.header("Last-Event-ID", last));
+    Messages::new(request.send().await.unwrap())
+}
+
+async fn line(log: &mut Messages) -> (String, LogLine) {
+    let Message { id, event, data } = log.next().await.unwrap();
+    assert_eq!(event, None, "{data}");
+    (id.unwrap(), serde_json::from_str(&data).unwrap())
+}
+
+async fn end(mut log: Messages) -> LogEnd {
+    let Message { event, data, .. } = log.next().await.unwrap();
+    assert_eq!(event.as_deref(), Some("end"), "{data}");
+    assert_eq!(log.next().await, None);
+    serde_json::from_str(&data).unwrap()
+}
+
+#[tokio::test]
+async fn events_of_a_log_can_be_resumed_and_have_an_end() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    // Before anyone has the job.
+    let mut log = events(&server, None).await;
+    let worker = server.register("w").await;
+    let grant = server.lease(worker, 1).await.remove(0);
+    print(&server, &grant, 0, &["50 %\r100 %", "b", "c"]).await;
+    let (id, first) = line(&mut log).await;
+    assert_eq!((id.as_str(), &first.text), ("1-0", &"50 %\r100 %".to_owned()));
+    let mut resumed = events(&server, Some("1-1")).await;
+    assert_eq!(line(&mut resumed).await, ("1-2".into(), LogLine { attempt: LeaseId(1), line: 2, text: "c".into() }));
+    server.fail(&grant, FailureClass::WorkerLost, "gone").await;
+    let failed = LogEnd { attempt: Some(LeaseId(1)), end: Some(AttemptEnd::Failed) };
+    assert_eq!(end(resumed).await, failed);
+    for text in ["b", "c"] {
+        assert_eq!(line(&mut log).await.1.text, text);
+    }
+    assert_eq!(end(log).await, failed);
+    // Whoever has lines of that attempt doesn't get those of the next, and who hasn't, only those.
+    let again = server.lease(worker, 2).await.into_iter().find(|again| again.job == grant.job).unwrap();
+    print(&server, &again, 0, &["new"]).await;
+    assert_eq!(end(events(&server, Some("1-2")).await).await, failed);
+    let mut log = events(&server, None).await;
+    assert_eq!(line(&mut log).await.1, LogLine { attempt: again.lease, line: 0, text: "new".into() });
+}
+
+#[tokio::test]
+async fn a_job_that_ends_without_an_attempt_has_an_end_too() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let log = events(&server, None).await;
+    server.post("/jobs/1/cancel", &()).await;
+    assert_eq!(end(log).await, LogEnd { attempt: None, end: None });
+}
+
+#[tokio::test]
+async fn quiet_streams_have_a_heartbeat() {
+    let limits = Limits { heartbeat: Duration::from_millis(1), ..Limits::default() };
+    let server = TestServer::with_limits(limits).await;
+    server.submit(&experiment(&[1])).await;
+    events(&server, None).await.comment().await;
+    Messages::new(server.get("/events").await).comment().await;
+}
+
+#[tokio::test]
+async fn a_place_in_another_log_is_refused() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    for wrong in ["1-0", "7", "x-1", "1-18446744073709551615"] {
+        let request = server.request(Method::GET, "/jobs/1/log?follow=true").header("Accept", "text/event-stream");
+        let response = request.header("Last-Event-ID", wrong).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{wrong}");
+        assert_eq!(problem(response).await.errors[0].field, "Last-Event-ID");
+    }
 }

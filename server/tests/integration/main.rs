@@ -16,5 +16,6 @@ mod leases;
 mod limits;
 mod logs;
 mod metrics;
+mod retention;
 mod support;
 mod unavailable;

@@ -17,7 +17,7 @@ use promptfield_core::outcome::{Failure, FailureClass, FileEntry, Manifest, Seco
 use promptfield_core::scheduler::{Policy, WorkerDescription};
 use promptfield_core::time::Timestamp;
 use promptfield_core::trainer_wire::{Outcome, Progress};
-use promptfield_server::{Coordinator, Database, Limits, Options, Security, StartError, TokenRule};
+use promptfield_server::{Coordinator, Database, Limits, Options, Retention, Security, StartError, TokenRule};
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,6 +47,12 @@ impl TestServer {
 
     pub(crate) async fn with_limits(limits: Limits) -> Self {
         Self::with(Policy::default(), limits).await
+    }
+
+    pub(crate) async fn with_retention(retention: Retention) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { retention, ..options(folder.path()) };
+        Self::on(folder, options, None).await
     }
 
     async fn with(policy: Policy, limits: Limits) -> Self {
@@ -137,6 +143,7 @@ pub(crate) fn options(folder: &std::path::Path) -> Options {
         known: Known { datasets: Catalogue::built_in(), backbones: vec!["ViT-B/16".into()] },
         policy: Policy::default(),
         limits: Limits::default(),
+        retention: Retention::default(),
         security: Security::default(),
     }
 }
@@ -268,6 +275,61 @@ impl Client {
 
     pub(crate) async fn job(&self, job: JobId) -> JobDetail {
         self.json(&format!("/jobs/{job}")).await
+    }
+}
+
+/// Server-sent events, as they come.
+pub(crate) struct Messages {
+    response: Response,
+    text: String,
+}
+
+/// A server-sent event.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) id: Option<String>,
+    pub(crate) event: Option<String>,
+    pub(crate) data: String,
+}
+
+impl Messages {
+    pub(crate) fn new(response: Response) -> Self {
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, text: String::new() }
+    }
+
+    /// The next one; `None` when the stream has ended.
+    pub(crate) async fn next(&mut self) -> Option<Message> {
+        loop {
+            while let Some((entry, rest)) = self.text.split_once("\n\n") {
+                let field =
+                    |name: &str| Some(entry.lines().find_map(|line| line.strip_prefix(name))?.trim().to_owned());
+                let (id, event, data) = (field("id:"), field("event:"), field("data:"));
+                let read = self.text.len() - rest.len();
+                self.text.drain(..read);
+                // A comment has none.
+                if let Some(data) = data {
+                    return Some(Message { id, event, data });
+                }
+            }
+            self.read().await?;
+        }
+    }
+
+    /// Reads one piece more.
+    async fn read(&mut self) -> Option<()> {
+        let chunk = self.response.chunk().await.ok()??;
+        self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+        Some(())
+    }
+
+    /// Waits until a comment has come, and nothing else.
+    pub(crate) async fn comment(&mut self) {
+        while !self.text.contains("\n\n") {
+            self.read().await.expect("the stream goes on");
+        }
+        assert!(self.text.starts_with(':'), "{}", self.text);
     }
 }
 

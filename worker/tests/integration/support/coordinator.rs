@@ -9,7 +9,7 @@ use promptfield_core::experiment::Known;
 use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
 use promptfield_core::scheduler::{JobStateName, Policy, WorkerDescription};
-use promptfield_server::{Limits, Options, Security};
+use promptfield_server::{Limits, Options, Retention, Security};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -43,6 +43,7 @@ impl Coordinator {
             known: Known { datasets: Catalogue::built_in(), backbones: Vec::new() },
             policy,
             limits: Limits::default(),
+            retention: Retention::default(),
             security: Security::default(),
         };
         let running = promptfield_server::Coordinator::start(options.clone()).await.unwrap();
