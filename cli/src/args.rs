@@ -47,7 +47,7 @@ pub(crate) enum Command {
     /// Print an experiment's table, or one job's numbers by class.
     Results(ResultsArgs),
     /// Print a job's log.
-    Logs(JobArgs),
+    Logs(LogsArgs),
     /// Say why a job waits, or why it failed.
     Explain(JobArgs),
     /// Show the published values that a method is trained with.
@@ -239,6 +239,17 @@ pub(crate) struct ResultsArgs {
 pub(crate) struct JobArgs {
     /// The job's number.
     pub(crate) job: JobId,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LogsArgs {
+    /// The job's number.
+    pub(crate) job: JobId,
+    /// Go on with the lines that come, until the attempt ends.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
     #[command(flatten)]
     pub(crate) coordinator: CoordinatorArgs,
 }

@@ -1,5 +1,7 @@
 //! The coordinator as a client sees it.
 
+use std::time::Duration;
+
 use promptfield_core::access::{TokenCreated, TokenRequest, TokenSummary};
 use promptfield_core::api::{
     Changed, ExperimentSummary, JobDetail, JobSummary, PREFIX, Page, Problem, Results, SubmitResponse, WorkerSummary,
@@ -11,10 +13,22 @@ use promptfield_core::published::Reference;
 use promptfield_core::scheduler::Explanation;
 use promptfield_core::tables::Format;
 use promptfield_worker::Connection;
+use reqwest::header::{ACCEPT, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::exit::Coded;
+
+/// Between the tries of a submission.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+/// A coordinator may ask for patience, but not for more than this.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// A connection to a coordinator.
 #[derive(Clone, Debug)]
@@ -26,12 +40,26 @@ pub(crate) struct Client {
 impl Client {
     /// A client of the coordinator at `url`; nothing is sent yet.
     pub(crate) fn new(url: String, connection: &Connection) -> anyhow::Result<Self> {
-        let http = connection.client(&url)?.connect_timeout(std::time::Duration::from_secs(5)).build()?;
+        let http = connection.client(&url)?.connect_timeout(Duration::from_secs(5)).build()?;
         Ok(Self { http, url })
     }
 
-    pub(crate) async fn submit(&self, experiment: &serde_json::Value) -> anyhow::Result<SubmitResponse> {
-        self.json(self.request(Method::POST, "/experiments").json(experiment)).await
+    /// Submits an experiment, again and again if need be: under its key it is one submission, however often it arrives.
+    pub(crate) async fn submit(&self, experiment: &serde_json::Value, key: &str) -> anyhow::Result<SubmitResponse> {
+        let mut pauses = PAUSES.iter();
+        let mut was_there = false;
+        loop {
+            let request = self.request(Method::POST, "/experiments").header("Idempotency-Key", key);
+            let error = match self.json(request.json(experiment)).await {
+                Ok(submitted) => return Ok(submitted),
+                Err(error) => error,
+            };
+            // Where nobody listens from the first, there is nobody to wait for.
+            was_there |= !is_nobody(&error);
+            let Some(&pause) = pauses.next().filter(|_| was_there && may_pass(&error)) else { return Err(error) };
+            tracing::warn!("{error:#}; trying again");
+            tokio::time::sleep(retry_after(&error).unwrap_or(pause)).await;
+        }
     }
 
     pub(crate) async fn experiments(&self) -> anyhow::Result<Vec<ExperimentSummary>> {
@@ -69,6 +97,13 @@ impl Client {
 
     pub(crate) async fn log(&self, id: JobId) -> anyhow::Result<String> {
         Ok(self.send(self.request(Method::GET, &format!("/jobs/{id}/log"))).await?.text().await?)
+    }
+
+    /// The log of a job as events, from the line after `last` on.
+    pub(crate) async fn follow_log(&self, id: JobId, last: Option<&str>) -> anyhow::Result<Response> {
+        let request = self.request(Method::GET, &format!("/jobs/{id}/log?follow=true"));
+        let request = request.header(ACCEPT, "text/event-stream");
+        self.send(last.into_iter().fold(request, |request, last| request.header("Last-Event-ID", last))).await
     }
 
     pub(crate) async fn explain(&self, id: JobId) -> anyhow::Result<Explanation> {
@@ -149,6 +184,7 @@ impl Client {
         if status.is_success() {
             return Ok(response);
         }
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let detail = match response.json::<Problem>().await {
             Ok(problem) if !problem.errors.is_empty() => {
                 return Err(InvalidInput { errors: problem.errors }.into());
@@ -158,9 +194,31 @@ impl Client {
         };
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Coded::Refused { url: self.url.clone(), detail }.into(),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                let (url, retry_after) = (self.url.clone(), retry_after.map(Duration::from_secs));
+                Coded::NotNow { url, detail, retry_after }.into()
+            }
             status if status.is_client_error() => Coded::BadInput(detail).into(),
             _ => anyhow::anyhow!("the coordinator at {} answered: {detail}", self.url),
         })
+    }
+}
+
+/// Whether nobody listened.
+fn is_nobody(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Coded::Unreachable { source, .. }) if source.is_connect())
+}
+
+/// Whether the same request may get another answer soon: there was none, or one that only holds for now.
+pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Coded::Unreachable { .. } | Coded::NotNow { .. }))
+        || error.is::<reqwest::Error>()
+}
+
+fn retry_after(error: &anyhow::Error) -> Option<Duration> {
+    match error.downcast_ref() {
+        Some(Coded::NotNow { retry_after, .. }) => retry_after.map(|pause| pause.min(LONGEST_RETRY_AFTER)),
+        _ => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Exit codes (interfaces.md, section 2).
 
+use std::time::Duration;
+
 use promptfield_core::input::InvalidInput;
 
 /// Done.
@@ -31,6 +33,9 @@ pub(crate) enum Coded {
     /// The coordinator refused the token.
     #[error("the coordinator at {url} refused: {detail}")]
     Refused { url: String, detail: String },
+    /// The coordinator can't do it now; its code is [`FAILED`].
+    #[error("the coordinator at {url} can't do this now: {detail}")]
+    NotNow { url: String, detail: String, retry_after: Option<Duration> },
 }
 
 /// The exit code for an error.
@@ -43,7 +48,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
             Some(Coded::BadInput(_)) => return BAD_INPUT,
             Some(Coded::Unreachable { .. }) => return UNREACHABLE,
             Some(Coded::Refused { .. }) => return REFUSED,
-            None => {}
+            Some(Coded::NotNow { .. }) | None => {}
         }
     }
     FAILED

@@ -14,6 +14,7 @@ mod local;
 mod output;
 mod settings;
 mod span;
+mod sse;
 mod waiting;
 
 use std::process::ExitCode;

@@ -1,7 +1,8 @@
 //! Waiting for an experiment's end.
 //!
 //! The event stream is opened before the experiment is looked at, so that what happens in between is seen: either in the
-//! look or in the stream. When the stream breaks (a coordinator that is started again, say), both are done anew.
+//! look or in the stream. When the stream breaks (a coordinator that is started again, say), or has a gap because this command
+//! was behind what the coordinator keeps, both are done anew.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,11 +10,11 @@ use std::time::Duration;
 use promptfield_core::api::{ExperimentSummary, JobDetail};
 use promptfield_core::id::{ExperimentId, JobId};
 use promptfield_core::scheduler::{Event, EventKind, JobStateName};
-use reqwest::Response;
 use tokio::time::MissedTickBehavior;
 
 use crate::client::Client;
 use crate::display::Display;
+use crate::sse::{Message, Messages};
 
 /// How often the progress of running jobs is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -29,8 +30,8 @@ pub(crate) async fn until_done(
     let mut open: HashSet<JobId> = jobs.into_iter().filter(|job| !job.state.is_final()).map(|job| job.id).collect();
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    loop {
-        let mut events = EventStream::new(client.events().await?);
+    'streams: loop {
+        let mut events = Messages::new(client.events().await?);
         loop {
             let experiment = client.experiment(id).await?;
             display.counts(&experiment.counts);
@@ -42,13 +43,19 @@ pub(crate) async fn until_done(
                 return Ok(experiment);
             }
             tokio::select! {
-                batch = events.next() => {
-                    let Some(batch) = batch else { break };
-                    for job in batch.iter().filter_map(ended_job) {
-                        if open.remove(&job) {
+                message = events.next() => {
+                    let mut message = message;
+                    // Those that came together are followed by one look.
+                    loop {
+                        let Some(Message { event: None, data, .. }) = &message else { continue 'streams };
+                        if let Some(job) = ended_job(data) && open.remove(&job) {
                             let JobDetail { summary, .. } = client.job(job).await?;
                             display.ended(&summary);
                         }
+                        if !events.is_ready() {
+                            break;
+                        }
+                        message = events.next().await;
                     }
                 }
                 _ = looks.tick(), if display.is_live() => {
@@ -59,9 +66,10 @@ pub(crate) async fn until_done(
     }
 }
 
-fn ended_job(event: &Event) -> Option<JobId> {
-    match &event.kind {
-        EventKind::JobChanged { job, to, .. } if has_ended(*to) => Some(*job),
+fn ended_job(data: &str) -> Option<JobId> {
+    // An event of a kind that this version doesn't know ends no job.
+    match serde_json::from_str::<Event>(data).ok()?.kind {
+        EventKind::JobChanged { job, to, .. } if has_ended(to) => Some(job),
         _ => None,
     }
 }
@@ -69,27 +77,4 @@ fn ended_job(event: &Event) -> Option<JobId> {
 /// Whether a job's end is worth a line: whoever cancels jobs knows.
 fn has_ended(state: JobStateName) -> bool {
     state.is_final() && state != JobStateName::Cancelled
-}
-
-/// Server-sent events, as far as the coordinator sends them: `data:` lines with one JSON event each.
-struct EventStream {
-    response: Response,
-    rest: Vec<u8>,
-}
-
-impl EventStream {
-    const fn new(response: Response) -> Self {
-        Self { response, rest: Vec::new() }
-    }
-
-    /// The events of the next piece that arrives; `None` when the stream is over.
-    async fn next(&mut self) -> Option<Vec<Event>> {
-        let chunk = self.response.chunk().await.ok()??;
-        self.rest.extend_from_slice(&chunk);
-        let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else { return Some(Vec::new()) };
-        let complete: Vec<u8> = self.rest.drain(..=end).collect();
-        let text = String::from_utf8_lossy(&complete);
-        let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
-        Some(data.filter_map(|data| serde_json::from_str(data.trim()).ok()).collect())
-    }
 }

@@ -1,9 +1,20 @@
 //! The commands that ask the coordinator something, or tell it something short, and print the answer.
 
+use std::time::Duration;
+
+use anyhow::Context as _;
+use promptfield_core::api::LogLine;
+use promptfield_core::id::JobId;
+
 use super::Context;
-use crate::args::{JobArgs, ResultsArgs, StatusArgs, TargetArgs};
+use crate::args::{JobArgs, LogsArgs, ResultsArgs, StatusArgs, TargetArgs};
+use crate::client::{Client, may_pass};
 use crate::exit::{self, Coded};
 use crate::output;
+use crate::sse::{Message, Messages};
+
+/// Before a log that broke off is asked for again.
+const PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) async fn status(context: &Context, args: StatusArgs) -> anyhow::Result<u8> {
     let client = context.client(args.coordinator.url.as_deref())?;
@@ -54,14 +65,52 @@ pub(super) async fn results(context: &Context, args: ResultsArgs) -> anyhow::Res
     Ok(exit::DONE)
 }
 
-pub(super) async fn logs(context: &Context, args: JobArgs) -> anyhow::Result<u8> {
-    let log = context.client(args.coordinator.url.as_deref())?.log(args.job).await?;
+pub(super) async fn logs(context: &Context, args: LogsArgs) -> anyhow::Result<u8> {
+    let client = context.client(args.coordinator.url.as_deref())?;
+    if args.follow {
+        return follow_log(context, &client, args.job).await;
+    }
+    let log = client.log(args.job).await?;
     if context.json {
         output::json(&log.lines().collect::<Vec<_>>())?;
     } else {
         anstream::print!("{log}");
     }
     Ok(exit::DONE)
+}
+
+/// Prints lines as they come, as JSON one document for each. A coordinator that is away is waited for, once it was there.
+async fn follow_log(context: &Context, client: &Client, job: JobId) -> anyhow::Result<u8> {
+    let mut last = None;
+    let mut was_there = false;
+    let mut is_lost = false;
+    loop {
+        match client.follow_log(job, last.as_deref()).await {
+            Ok(response) => {
+                (was_there, is_lost) = (true, false);
+                let mut messages = Messages::new(response);
+                while let Some(Message { id, event, data }) = messages.next().await {
+                    if event.as_deref() == Some("end") {
+                        return Ok(exit::DONE);
+                    }
+                    let line: LogLine = serde_json::from_str(&data).context("the log can't be understood")?;
+                    last = id.or(last);
+                    if context.json {
+                        anstream::println!("{data}");
+                    } else {
+                        anstream::println!("{}", line.text);
+                    }
+                }
+            }
+            Err(error) if was_there && may_pass(&error) => {
+                if !std::mem::replace(&mut is_lost, true) {
+                    anstream::eprintln!("{error}; waiting for it, Ctrl-C stops");
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 pub(super) async fn explain(context: &Context, args: JobArgs) -> anyhow::Result<u8> {

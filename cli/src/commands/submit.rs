@@ -7,6 +7,7 @@ use promptfield_core::api::SubmitResponse;
 use promptfield_core::experiment::Experiment;
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
 use promptfield_core::scheduler::JobStateName;
+use promptfield_core::spec::hex;
 use serde_json::{Map, Value};
 
 use super::Context;
@@ -109,15 +110,23 @@ fn number_or_text(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }
 
+/// A name for what this run of the command submits, that no other has.
+fn random_key() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("can't get random bytes: {error}"))?;
+    Ok(hex(&bytes))
+}
+
 /// Hands experiments over. What failed or was cancelled in an earlier run of the same experiment is tried again.
 pub(super) async fn hand_over(
     client: &Client,
     experiments: &[Value],
     display: &Display,
 ) -> anyhow::Result<Vec<SubmitResponse>> {
+    let run = random_key()?;
     let mut all = Vec::with_capacity(experiments.len());
-    for experiment in experiments {
-        let mut submitted = client.submit(experiment).await?;
+    for (place, experiment) in experiments.iter().enumerate() {
+        let mut submitted = client.submit(experiment, &format!("{run}-{place}")).await?;
         let summary = &mut submitted.experiment;
         let what = if submitted.created { "submitted" } else { "known already" };
         let (id, name, counts) = (summary.id, &summary.name, output::counts(&summary.counts));

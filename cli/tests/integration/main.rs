@@ -3,8 +3,11 @@
 mod crashes;
 mod doctor;
 mod full_disk;
+mod fake;
 mod input;
+mod logs;
 mod matrix;
 mod operations;
 mod site;
+mod submissions;
 mod tokens;

@@ -1,24 +1,8 @@
 //! Backups and the state of a machine, from the command line.
 
-use crate::site::{Running, Site, text};
+use crate::site::{Served, Site, text};
 
 const SETTINGS: &str = "[coordinator]\nlisten = \"127.0.0.1:0\"\n";
-
-/// Ends it when the test does.
-struct Served(Running);
-
-impl Served {
-    fn at(site: &Site) -> Self {
-        Self(site.start(&["serve"]))
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.0.child.kill();
-        let _ = self.0.child.wait();
-    }
-}
 
 #[test]
 fn a_backup_is_made_with_and_without_a_coordinator_and_replaces_nothing() {

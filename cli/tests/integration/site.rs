@@ -80,6 +80,8 @@ impl Site {
             "PROMPTFIELD_COORDINATOR",
             "PROMPTFIELD_TOKEN",
             "PROMPTFIELD_TOKEN_FILE",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
         ] {
             command.env_remove(name);
         }
@@ -142,6 +144,22 @@ impl Running {
         std::io::Read::read_to_end(&mut self.stderr, &mut stderr).unwrap();
         let output = self.child.wait_with_output().unwrap();
         Output { stderr, ..output }
+    }
+}
+
+/// A coordinator that ends when the test does.
+pub(crate) struct Served(pub(crate) Running);
+
+impl Served {
+    pub(crate) fn at(site: &Site) -> Self {
+        Self(site.start(&["serve"]))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.child.kill();
+        let _ = self.0.child.wait();
     }
 }
 

@@ -1,0 +1,121 @@
+//! A log that is followed from the command line.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use promptfield_core::api::{LeaseGrant, LeaseRequest, LeaseResponse, LogChunk, LogLine, ProgressReport, Registered};
+use promptfield_core::scheduler::WorkerDescription;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use crate::site::{Served, Site, text};
+
+const SETTINGS: &str = "[coordinator]\nlisten = \"127.0.0.1:0\"\n[backbones]\n\"ViT-B/16\" = \"weights\"\n";
+
+/// A way to a coordinator that can break.
+struct Way {
+    address: SocketAddr,
+    breaks: Arc<Notify>,
+}
+
+impl Way {
+    async fn to(url: &str) -> Self {
+        let coordinator = url.strip_prefix("http://").unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let way = Self { address: listener.local_addr().unwrap(), breaks: Arc::default() };
+        let breaks = way.breaks.clone();
+        tokio::spawn(async move {
+            while let Ok((mut here, _)) = listener.accept().await {
+                let (coordinator, breaks) = (coordinator.clone(), breaks.clone());
+                tokio::spawn(async move {
+                    let mut there = TcpStream::connect(coordinator).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut here, &mut there) => {}
+                        () = breaks.notified() => {}
+                    }
+                });
+            }
+        });
+        way
+    }
+}
+
+async fn post<T: DeserializeOwned>(url: &str, path: &str, body: &impl Serialize) -> T {
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let request = reqwest::Client::new().post(format!("{url}/api/v1{path}")).json(body);
+    let response = request.send().await.unwrap();
+    assert!(response.status().is_success(), "{path}: {}", response.text().await.unwrap());
+    let answer = response.bytes().await.unwrap();
+    serde_json::from_slice(if answer.is_empty() { b"null" } else { &answer }).unwrap()
+}
+
+/// A worker that has job 1.
+async fn lease(url: &str) -> LeaseGrant {
+    let worker = WorkerDescription {
+        name: "w".into(),
+        host: "host".into(),
+        slots: 1,
+        devices: vec!["cpu".into()],
+        backbones: vec!["ViT-B/16".into()],
+        version: promptfield_core::VERSION.into(),
+        labels: Vec::new(),
+        memory_mib: None,
+    };
+    let Registered { worker, .. } = post(url, "/workers", &worker).await;
+    let request = LeaseRequest { slots: 1, wait_ms: 60_000 };
+    let LeaseResponse { mut leases } = post(url, &format!("/workers/{worker}/lease"), &request).await;
+    leases.remove(0)
+}
+
+async fn print(url: &str, grant: &LeaseGrant, first_line: u64, lines: &[&str]) {
+    let log = Some(LogChunk { first_line, lines: lines.iter().map(|&line| line.into()).collect() });
+    let report = ProgressReport { token: grant.token, progress: None, metrics: Vec::new(), log };
+    let _: serde_json::Value = post(url, &format!("/leases/{}/progress", grant.lease), &report).await;
+}
+
+#[tokio::test]
+async fn a_log_is_followed_over_a_broken_connection_to_its_end() {
+    let site = Site::with_only(SETTINGS);
+    let served = Served::at(&site);
+    let url = served.0.url.clone();
+    let submitted = site.run(&["submit", "base_to_new", "--datasets", "dtd", "--seeds", "1", "--coordinator", &url]);
+    assert!(submitted.status.success(), "{}", text(&submitted.stderr));
+    let grant = lease(&url).await;
+    print(&url, &grant, 0, &["a", "b"]).await;
+    let way = Way::to(&url).await;
+    let job = grant.job.to_string();
+    let command = site.command(&["logs", &job, "--follow", "--coordinator", &format!("http://{}", way.address)]);
+    let mut command = tokio::process::Command::from(command);
+    let mut follower = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    for expected in ["a", "b"] {
+        assert_eq!(lines.next_line().await.unwrap().as_deref(), Some(expected));
+    }
+    way.breaks.notify_waiters();
+    print(&url, &grant, 2, &["c"]).await;
+    assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("c"));
+    let failure = serde_json::json!({ "token": grant.token, "failure": { "class": "bad_data", "reason": "no" } });
+    let _: serde_json::Value = post(&url, &format!("/leases/{}/fail", grant.lease), &failure).await;
+    assert_eq!(lines.next_line().await.unwrap(), None);
+    assert!(follower.wait().await.unwrap().success());
+    // As JSON, one document for each line.
+    let json = site.run(&["logs", &job, "--follow", "--json", "--coordinator", &url]);
+    let printed = text(&json.stdout);
+    let printed = printed.lines().map(|line| serde_json::from_str::<LogLine>(line).unwrap().text);
+    assert_eq!(printed.collect::<Vec<_>>(), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_job_that_is_not_there_has_no_log_to_follow() {
+    let site = Site::with_only(SETTINGS);
+    let served = Served::at(&site);
+    let output = site.run(&["logs", "7", "--follow", "--coordinator", &served.0.url]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    let nobody = site.run(&["logs", "7", "--follow", "--coordinator", "http://127.0.0.1:9"]);
+    assert_eq!(nobody.status.code(), Some(3), "{}", text(&nobody.stderr));
+}
