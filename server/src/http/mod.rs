@@ -91,6 +91,7 @@ fn routes() -> OpenApiRouter<App> {
     let compressible = OpenApiRouter::new()
         .routes(routes!(leases::progress))
         .routes(routes!(leases::complete))
+        .routes(routes!(leases::reports))
         .layer(RequestDecompressionLayer::new().gzip(true).pass_through_unaccepted(true));
     let quick = OpenApiRouter::new()
         .routes(routes!(experiments::list))
@@ -111,7 +112,6 @@ fn routes() -> OpenApiRouter<App> {
         .merge(compressible)
         .routes(routes!(leases::fail))
         .routes(routes!(leases::release))
-        .routes(routes!(leases::reports))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::revoke))
         .routes(routes!(document::json))

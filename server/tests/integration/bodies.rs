@@ -5,11 +5,11 @@ use std::io::{Read, Write};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use promptfield_core::api::{LogChunk, ProgressReport};
+use promptfield_core::api::{LeaseReport, LogChunk, ProgressReport, Report, ReportAnswer, ReportAnswers, Reports};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{TestServer, answer_to_announcement, at_step, completion, experiment, on, problem, worker};
+use crate::support::{TestServer, answer_to_announcement, at_step, completion, experiment, on, problem, read, worker};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -38,9 +38,15 @@ async fn reports_may_come_compressed() {
     let response = post_encoded(&server, &path, "gzip", packed[..packed.len() / 2].to_vec()).await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     assert_eq!(problem(response).await.errors[0].field, "body");
-    let completion = gzip(json!(completion(&grant)).to_string().as_bytes());
-    let response = post_encoded(&server, &on(grant.lease, "complete"), "gzip", completion).await;
+    let completion = completion(&grant);
+    let packed = gzip(json!(completion).to_string().as_bytes());
+    let response = post_encoded(&server, &on(grant.lease, "complete"), "gzip", packed).await;
     assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    let report = LeaseReport { lease: grant.lease, report: Report::Complete(Box::new(completion)) };
+    let packed = gzip(json!(Reports { reports: vec![report] }).to_string().as_bytes());
+    let response = post_encoded(&server, "/leases/reports", "gzip", packed).await;
+    let ReportAnswers { answers } = read(response).await;
+    assert_eq!(answers, [ReportAnswer::Done]);
 }
 
 #[tokio::test]

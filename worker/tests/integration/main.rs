@@ -6,5 +6,6 @@ mod deliveries;
 mod evaluations;
 mod jobs;
 mod outages;
+mod reports;
 mod shutdown;
 mod support;
