@@ -2,8 +2,8 @@
 
 mod crashes;
 mod doctor;
-mod full_disk;
 mod fake;
+mod full_disk;
 mod input;
 mod logs;
 mod matrix;

@@ -6,13 +6,11 @@ pub(crate) mod coordinator;
 pub(crate) mod host;
 pub(crate) mod puppet;
 pub(crate) mod wire;
-pub(crate) mod tap;
 
 pub(crate) use coordinator::Coordinator;
 pub(crate) use host::Host;
 pub(crate) use puppet::evaluation;
 pub(crate) use wire::Wire;
-pub(crate) use tap::Tap;
 
 /// The value of something that must happen, or a failed test instead of one that hangs.
 pub(crate) async fn soon<T>(event: impl Future<Output = T>) -> T {
