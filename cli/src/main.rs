@@ -11,17 +11,19 @@ mod data_sets;
 mod display;
 mod exit;
 mod local;
+mod logging;
 mod output;
 mod settings;
 mod span;
 mod sse;
+#[cfg(feature = "otel")]
+mod traces;
 mod waiting;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use tracing_subscriber::EnvFilter;
 
 /// Gives memory back to the system when a large submission is through.
 #[global_allocator]
@@ -29,8 +31,6 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
-    let filter = EnvFilter::try_from_env("PROMPTFIELD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -38,7 +38,9 @@ fn main() -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
-    match runtime.block_on(commands::run(args)) {
+    // What is still to be exported at the end goes through the runtime.
+    let result = logging::start(runtime.handle()).and_then(|_logging| runtime.block_on(commands::run(args)));
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             anstream::eprintln!("error: {error:#}");

@@ -9,6 +9,7 @@ use std::time::Duration;
 use promptfield_core::api::LeaseGrant;
 use promptfield_core::id::WorkerId;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::Instrument;
 
 use crate::client::{Rejected, pause};
 use crate::job::Job;
@@ -43,7 +44,8 @@ pub(crate) async fn run(agent: &Agent, slot: usize, device: &str, first: Trainer
                 leased = &mut leasing => break leased.map_err(|source| WorkerError::Refused { source })?,
             }
         };
-        let alive = match Job::new(agent, device, worker, grant).run(trainer).await {
+        let span = tracing::info_span!("job", lease = %grant.lease, job = %grant.job, title = grant.spec.title());
+        let alive = match Job::new(agent, device, worker, grant).run(trainer).instrument(span).await {
             Some(trainer) => Some(trainer),
             None => restart(agent, slot).await?,
         };

@@ -11,3 +11,5 @@ mod operations;
 mod site;
 mod submissions;
 mod tokens;
+#[cfg(feature = "otel")]
+mod traces;

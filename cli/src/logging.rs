@@ -1,0 +1,34 @@
+//! What this program says of itself: lines on stderr as `PROMPTFIELD_LOG` wants them, and traces where they are wanted.
+
+use tokio::runtime::Handle;
+use tracing_subscriber::EnvFilter;
+
+/// As long as it lives, what is said goes somewhere; what was said is delivered when it's dropped.
+pub(crate) struct Logging {
+    #[cfg(feature = "otel")]
+    _traces: Option<crate::traces::Export>,
+}
+
+/// Begins; traces are sent by `runtime`.
+#[cfg(feature = "otel")]
+pub(crate) fn start(runtime: &Handle) -> anyhow::Result<Logging> {
+    use tracing_subscriber::layer::{Layer, SubscriberExt};
+    use tracing_subscriber::util::SubscriberInitExt;
+
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter());
+    let (traces, export) = crate::traces::layer(runtime)?.unzip();
+    tracing_subscriber::registry().with(lines).with(traces).init();
+    Ok(Logging { _traces: export })
+}
+
+/// Begins.
+#[cfg(not(feature = "otel"))]
+#[expect(clippy::unnecessary_wraps, reason = "with traces, it can fail")]
+pub(crate) fn start(_: &Handle) -> anyhow::Result<Logging> {
+    tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).init();
+    Ok(Logging {})
+}
+
+fn filter() -> EnvFilter {
+    EnvFilter::try_from_env("PROMPTFIELD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"))
+}
