@@ -3,19 +3,26 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{Outcome, Report, Tally};
 use crate::setup;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, status};
+
+/// What is tested, with what is off otherwise. A second selection would have cargo build half of the dependencies twice, with
+/// other features.
+const SELECTION: [&str; 3] = ["--workspace", "--features", "promptfield/otel"];
 
 pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     setup::run(workspace, &setup::Options::default())?;
-    // Tests start the other packages' programs too, and cargo test builds only a package's own.
-    workspace.build_programs()?;
+    // Tests start the other packages' programs too: everything is built before the first runs.
+    let built = status(workspace.cargo().arg("test").args(SELECTION).arg("--no-run"))?;
+    ensure!(built.success(), "the build failed: see the messages above");
     let mut child = workspace
         .cargo()
-        .args(["test", "--workspace", "--no-fail-fast"])
+        .arg("test")
+        .args(SELECTION)
+        .arg("--no-fail-fast")
         .stdout(Stdio::piped())
         .spawn()
         .context("starting cargo test")?;
