@@ -138,6 +138,8 @@ pub struct Coordinator {
     stop: DropGuard,
     server: JoinHandle<io::Result<()>>,
     writer: JoinHandle<()>,
+    /// Kept until the readers are closed: the writer ends when nobody can ask it any more.
+    requests: Writer,
     upkeep: JoinHandle<()>,
     reader: Reader,
     /// Ends the writer when no more requests are wanted.
@@ -194,6 +196,7 @@ impl Coordinator {
             stop: stop.clone(),
         };
         let upkeep = tokio::spawn(upkeep.run());
+        let requests = writer.clone();
         let (patience, cut_off) = (limits.patience, metrics.cut_off());
         let app = http::App {
             writer,
@@ -229,7 +232,8 @@ impl Coordinator {
                 tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stopping).into_future())
             }
         };
-        Ok(Self { address, is_https, stop: stop.drop_guard(), server, writer: writer_task, upkeep, reader, close })
+        let (stop, writer) = (stop.drop_guard(), writer_task);
+        Ok(Self { address, is_https, stop, server, writer, requests, upkeep, reader, close })
     }
 
     /// Where it listens.
@@ -245,7 +249,7 @@ impl Coordinator {
     /// Stops in bounded time: no new connections, waiting workers and followers of events are sent home at once, requests in
     /// progress get a few seconds, and what was answered is on the disk.
     pub async fn shutdown(self) {
-        let Self { address, is_https: _, stop, mut server, writer, upkeep, reader, close } = self;
+        let Self { address, is_https: _, stop, mut server, writer, requests, upkeep, reader, close } = self;
         drop(stop);
         if tokio::time::timeout(GRACE, &mut server).await.is_err() {
             tracing::warn!("requests that took longer than {} s were cut off", GRACE.as_secs());
@@ -257,6 +261,7 @@ impl Coordinator {
         // The writer's connection is the last to close, and takes SQLite's write-ahead log with it.
         reader.close().await;
         close.cancel();
+        drop(requests);
         if let Err(error) = writer.await {
             tracing::error!(error = chain(&error), "the writer ended badly");
         }

@@ -143,3 +143,18 @@ async fn a_second_coordinator_on_the_database_is_refused() {
     server.shut_down().await;
     server.start_second().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_coordinator_that_stops_in_order_leaves_one_file_with_everything() {
+    let mut server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    for _ in 0..5 {
+        // Those who read the database are gone before the one who writes it.
+        let reads = (0..4).map(|_| server.get("/jobs/1"));
+        assert!(futures_util::future::join_all(reads).await.iter().all(|read| read.status() == StatusCode::OK));
+        server.shut_down().await;
+        let log = server.database().with_extension("db-wal");
+        assert!(server.database().is_file() && !log.exists());
+        server.start_again().await;
+    }
+}
