@@ -367,21 +367,7 @@ impl Audit {
             Change::ExperimentCancelled { experiment, .. } => {
                 self.counts_of(*experiment)?;
             }
-            Change::JobAdded(record) => {
-                follows("job", self.jobs.len(), record.id.0)?;
-                let state = record.state.name();
-                self.open += usize::from(!state.is_final());
-                self.jobs.push(JobNote {
-                    needs: record.needs.unwrap_or(JobId(0)),
-                    experiment: ExperimentId(0),
-                    latest: NO_LEASE,
-                    promised: at,
-                    state,
-                    valid: false,
-                    results: 0,
-                });
-                self.check_needs(record.id)?;
-            }
+            Change::JobsAdded(records) => records.iter().try_for_each(|record| self.add(record, at))?,
             Change::RecipeAdded(id, _) => {
                 follows("recipe", self.recipes, id.0)?;
                 self.recipes += 1;
@@ -414,6 +400,22 @@ impl Audit {
             }
         }
         Ok(())
+    }
+
+    fn add(&mut self, record: &JobRecord, at: Timestamp) -> Result<(), Violation> {
+        follows("job", self.jobs.len(), record.id.0)?;
+        let state = record.state.name();
+        self.open += usize::from(!state.is_final());
+        self.jobs.push(JobNote {
+            needs: record.needs.unwrap_or(JobId(0)),
+            experiment: ExperimentId(0),
+            latest: NO_LEASE,
+            promised: at,
+            state,
+            valid: false,
+            results: 0,
+        });
+        self.check_needs(record.id)
     }
 
     fn link(&mut self, experiment: ExperimentId, job: JobId) -> Result<(), Violation> {

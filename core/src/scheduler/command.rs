@@ -215,10 +215,10 @@ pub enum Change {
         /// Whether it now is.
         cancelled: bool,
     },
-    /// A new recipe, before the first job that has it.
+    /// A new recipe, before the first jobs that have it.
     RecipeAdded(RecipeId, Arc<Recipe>),
-    /// A new job.
-    JobAdded(Box<JobRecord>),
+    /// New jobs: blocked, or able to run, and never tried.
+    JobsAdded(Vec<JobRecord>),
     /// An experiment's link to some of its jobs, the next in the order of its matrix.
     JobsLinked(Link),
     /// A job's state changed, or something else that moves with it.

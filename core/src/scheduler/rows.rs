@@ -64,9 +64,11 @@ impl Rows {
                 follows("recipe", self.recipes.len() as u64, id.0)?;
                 self.recipes.push((*id, Arc::clone(recipe)));
             }
-            Change::JobAdded(record) => {
-                follows("job", self.jobs.len() as u64, record.id.0)?;
-                self.jobs.push(record.as_ref().clone());
+            Change::JobsAdded(records) => {
+                for record in records {
+                    follows("job", self.jobs.len() as u64, record.id.0)?;
+                    self.jobs.push(record.clone());
+                }
             }
             Change::JobsLinked(link) => self.links.push(link.clone()),
             Change::JobChanged(change) => {

@@ -68,8 +68,13 @@ impl Scheduler {
                 _ => links.push(Link { experiment: id, first: job, count: 1, variant }),
             }
         }
-        for job in (first_new.0..self.jobs.next_id().0).map(JobId) {
-            self.enter_queue(job);
+        let new = first_new.0..self.jobs.next_id().0;
+        let added: Vec<JobRecord> = new.clone().filter_map(|job| self.job(JobId(job)).cloned()).collect();
+        for job in new {
+            self.enter_queue(JobId(job));
+        }
+        if !added.is_empty() {
+            self.changes.push(Change::JobsAdded(added));
         }
         for link in &links {
             self.changes.push(Change::JobsLinked(link.clone()));
@@ -113,7 +118,6 @@ impl Scheduler {
         let shared = self.recipe(recipe).map_or_else(|| Arc::clone(&spec.recipe), |entry| Arc::clone(&entry.recipe));
         let spec = CompactSpec { recipe: shared, ..spec };
         let record = JobRecord { id, spec, recipe, hash, needs, priority, state, failures: 0, losses: 0, latest: None };
-        self.changes.push(Change::JobAdded(Box::new(record.clone())));
         self.jobs.push(record);
         if let Some(needs) = needs {
             if needs < first_new {

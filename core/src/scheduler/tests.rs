@@ -151,7 +151,7 @@ fn rows_refuse_what_does_not_follow() {
     let (job, last) = (JobId(3), rows.last_sequence);
     let change = JobChange { job, state: JobState::Blocked, priority: 1, failures: 0, losses: 0, latest: None };
     assert_eq!(rows.apply(&Change::JobChanged(Box::new(change))), Err(Misfit::NoJob(job)));
-    let again = Change::JobAdded(Box::new(rows.jobs[0].clone()));
+    let again = Change::JobsAdded(vec![rows.jobs[0].clone()]);
     assert_eq!(rows.apply(&again), Err(Misfit::OutOfOrder { what: "job", id: 1, last: 2 }));
     let found = Sequence(last.0 + 2);
     let kind = EventKind::ExperimentCancelled { experiment: ExperimentId(1) };

@@ -42,7 +42,7 @@ impl<'a> Batch<'a> {
                     batch.cancelled.insert(*experiment, *cancelled);
                 }
                 Change::RecipeAdded(id, recipe) => batch.recipes.push((*id, recipe)),
-                Change::JobAdded(record) => batch.jobs.push(record),
+                Change::JobsAdded(records) => batch.jobs.extend(records),
                 Change::JobsLinked(link) => batch.links.push(link),
                 Change::JobChanged(change) => {
                     batch.changed.insert(change.job, change);

@@ -557,7 +557,7 @@ impl World {
 
 fn makes_ready(change: &Change) -> bool {
     match change {
-        Change::JobAdded(job) => matches!(job.state, JobState::Queued { .. }),
+        Change::JobsAdded(jobs) => jobs.iter().any(|job| matches!(job.state, JobState::Queued { .. })),
         Change::JobChanged(change) => matches!(change.state, JobState::Queued { .. }),
         _ => false,
     }
