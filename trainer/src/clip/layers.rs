@@ -4,11 +4,13 @@
 //! the residual stream are in single precision, like everything outside the block. This is what `torch.autocast` does, done by
 //! hand so that it is the same on every device.
 //!
-//! Shapes: N sequences, S positions, W width, H heads.
+//! Shapes: N sequences, S positions, W width.
 
 use tch::{Device, Kind, Tensor};
 
+use super::attention;
 use super::geometry::HEAD_WIDTH;
+use super::texts::Texts;
 use super::weights::Weights;
 
 /// The steepness of CLIP's activation, `QuickGELU`: x·σ(1.702x).
@@ -132,36 +134,16 @@ pub(super) fn in_kind<const N: usize>(
     operation(widened.each_ref()).to_kind(kind)
 }
 
-/// The positions of a sequence that a layer's output is wanted for. The others still take part as keys and values.
+/// How activations are laid out: which positions look at which, and which are read of the last layer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Rows<'a> {
-    /// All of them.
-    All,
-    /// The first so many.
-    First(i64),
-    /// One for each sequence: indices [N] into the N·S positions of all sequences, one after the other.
-    One(&'a Tensor),
-}
-
-impl Rows<'_> {
-    fn of(self, x: &Tensor) -> Tensor {
-        match self {
-            Self::All => x.shallow_clone(),
-            Self::First(count) => x.narrow(1, 0, count),
-            Self::One(indices) => x.flatten(0, 1).index_select(0, indices).unsqueeze(1),
-        }
-    }
-}
-
-/// The positions that a position may look at.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Mask<'a> {
-    /// All of them.
-    None,
-    /// Itself and those before it; for [`Rows::All`].
-    Causal,
-    /// Those that are true in a tensor that can be broadcast to [N, H, rows, S].
-    Where(&'a Tensor),
+pub(crate) enum Sequences<'a> {
+    /// [N, S, W]: a sequence's positions all look at each other, and the first `read` of them are read.
+    Images {
+        /// Positions that are read.
+        read: i64,
+    },
+    /// [1, rows, W]: texts, whose end tokens are read.
+    Texts(&'a Texts),
 }
 
 /// A residual attention block.
@@ -192,39 +174,67 @@ impl Block {
         [&self.in_proj, &self.out_proj, &self.mlp_in, &self.mlp_out].map(|linear| linear.weight.kind())
     }
 
-    /// `x += attn(ln_1(x)); x += mlp(ln_2(x))`, for the wanted rows of `x` [N, S, W].
-    pub(crate) fn forward(&self, x: &Tensor, rows: Rows, mask: Mask) -> BlockOutput {
-        let attention = self.attention(&self.ln_1.forward(x), rows, mask).to_kind(Kind::Float);
-        let x = rows.of(x) + &attention;
+    /// Queries, keys and values [N, S, 3W] of `x` [N, S, W].
+    pub(crate) fn project(&self, x: &Tensor) -> Tensor {
+        self.in_proj.forward(&self.ln_1.forward(x))
+    }
+
+    /// `x += attn(ln_1(x)); x += mlp(ln_2(x))`.
+    pub(crate) fn forward(&self, x: &Tensor, sequences: Sequences) -> BlockOutput {
+        self.forward_projected(x, &self.project(x), sequences)
+    }
+
+    /// [`Block::forward`] with what [`Block::project`] makes of `x`.
+    pub(crate) fn forward_projected(&self, x: &Tensor, projected: &Tensor, sequences: Sequences) -> BlockOutput {
+        let mixed = match sequences {
+            Sequences::Images { .. } => attention::within(projected),
+            Sequences::Texts(texts) => attention::within_texts(projected, texts),
+        };
+        self.add(x, &mixed)
+    }
+
+    /// [`Block::forward`] for the rows that are read of the last layer. The others take part as keys and values.
+    pub(crate) fn forward_read(&self, x: &Tensor, sequences: Sequences) -> BlockOutput {
+        let (normed, width) = (self.ln_1.forward(x), x.size()[2]);
+        let read = |x: &Tensor| match sequences {
+            Sequences::Images { read } => x.narrow(1, 0, read),
+            Sequences::Texts(texts) => texts.ends(x),
+        };
+        let query = self.in_proj.forward_part(&read(&normed), 0, width);
+        let few = matches!(sequences, Sequences::Images { read } if 2 * read < HEAD_WIDTH);
+        let mixed = if few && query.kind() == Kind::Float {
+            attention::of_few(&query, &normed, &self.in_proj.weight, &self.in_proj.bias)
+        } else {
+            let others = self.in_proj.forward_part(&normed, width, 2 * width);
+            match sequences {
+                Sequences::Images { .. } => attention::of(&query, &others),
+                Sequences::Texts(texts) => attention::of_ends(&query, &others, texts),
+            }
+        };
+        self.add(&read(x), &mixed)
+    }
+
+    /// What the attention has mixed, and then the MLP's output, added to `x`.
+    fn add(&self, x: &Tensor, mixed: &Tensor) -> BlockOutput {
+        let attention = self.out_proj.forward(mixed).to_kind(Kind::Float);
+        let x = x + &attention;
         let hidden = self.mlp_in.forward(&self.ln_2.forward(&x)).silu();
         let residual = x + self.mlp_out.forward_scaled(&hidden, QUICK_GELU.recip()).to_kind(Kind::Float);
         BlockOutput { attention, residual }
     }
+}
 
-    fn attention(&self, x: &Tensor, rows: Rows, mask: Mask) -> Tensor {
-        let (sequences, width) = (x.size()[0], x.size()[2]);
-        // [N, S, parts·W] → parts × [N, H, S, W/H]
-        let heads = |projected: Tensor, parts: i64| {
-            let heads = projected.view([sequences, -1, parts, width / HEAD_WIDTH, HEAD_WIDTH]);
-            heads.permute([2, 0, 3, 1, 4]).unbind(0)
+/// What is read of a tower's last layer, from the activations before `blocks` and, where it is known, what the first of them
+/// projects them to.
+pub(super) fn encode(blocks: &[Block], from: (&Tensor, Option<&Tensor>), sequences: Sequences) -> Tensor {
+    let (mut x, mut projected) = (from.0.shallow_clone(), from.1);
+    let Some((last, others)) = blocks.split_last() else { unreachable!("a tower has layers") };
+    for block in others {
+        let output = match projected.take() {
+            Some(projected) => block.forward_projected(&x, projected, sequences),
+            None => block.forward(&x, sequences),
         };
-        let parts = match rows {
-            Rows::All => heads(self.in_proj.forward(x), 3),
-            some => {
-                let mut parts = heads(self.in_proj.forward_part(&some.of(x), 0, width), 1);
-                parts.extend(heads(self.in_proj.forward_part(x, width, 2 * width), 2));
-                parts
-            }
-        };
-        let (allowed, causal) = match mask {
-            Mask::None => (None, false),
-            Mask::Causal => (None, true),
-            Mask::Where(allowed) => (Some(allowed), false),
-        };
-        let [query, key, value] = &parts[..] else { unreachable!("three projections") };
-        let mixed = in_kind(query.kind(), [query, key, value], |[query, key, value]| {
-            Tensor::scaled_dot_product_attention(query, key, value, allowed, 0.0, causal, None, false)
-        });
-        self.out_proj.forward(&mixed.transpose(1, 2).reshape([sequences, -1, width]))
+        x = output.residual;
     }
+    last.forward_read(&x, sequences).residual
 }

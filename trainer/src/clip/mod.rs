@@ -4,9 +4,11 @@
 //! tower offers its layers one by one, so that a method can put its tokens between them, and both of its halves: the layers
 //! before the first one that a method touches are computed once and shared.
 
+mod attention;
 mod geometry;
 mod layers;
 mod text;
+mod texts;
 mod vision;
 mod weights;
 
@@ -16,10 +18,11 @@ use promptfield_core::names::Precision;
 use tch::{Device, Kind, Tensor};
 
 pub use geometry::{Geometry, TextGeometry, VisionGeometry};
-pub(crate) use layers::{Block, BlockOutput, Mask, Rows};
+pub(crate) use layers::{Block, BlockOutput, Sequences};
 pub use text::TextError;
-pub(crate) use text::{EndTokens, TextPrefix, TextTower};
-pub(crate) use vision::VisionTower;
+pub(crate) use text::{TextPrefix, TextTower};
+pub(crate) use texts::Texts;
+pub(crate) use vision::{ImagePrefix, VisionTower};
 pub use weights::{Format, Problem, Weights, WeightsError};
 
 use crate::tokenizer::Tokens;

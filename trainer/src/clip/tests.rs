@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use promptfield_core::names::Precision;
 use tch::{Device, Kind, Tensor};
 
-use super::{Clip, EndTokens, Format, Mask, Rows, Weights, WeightsError};
+use super::{Clip, Format, Sequences, Weights, WeightsError};
 use crate::tokenizer::{CONTEXT_LENGTH, Tokenizer, Tokens};
 
 pub(super) fn miniature() -> PathBuf {
@@ -50,31 +50,47 @@ fn the_two_halves_of_a_tower_are_the_tower() {
 fn rows_that_nobody_reads_can_be_left_out() {
     let clip = clip();
     let last = clip.vision.blocks.last().unwrap();
-    let x = clip.vision.prefix(&images(2), 3);
-    let (all, first) = (last.forward(&x, Rows::All, Mask::None), last.forward(&x, Rows::First(4), Mask::None));
-    assert_close(&first.residual, &all.residual.narrow(1, 0, 4));
-    assert_close(&first.attention, &all.attention.narrow(1, 0, 4));
+    let x = clip.vision.prefix(&images(2), 3).activations;
+    // Few rows are read in an order of operations of their own.
+    for read in [1, 4, 17] {
+        let sequences = Sequences::Images { read };
+        let (all, first) = (last.forward(&x, sequences), last.forward_read(&x, sequences));
+        assert_close(&first.residual, &all.residual.narrow(1, 0, read));
+        assert_close(&first.attention, &all.attention.narrow(1, 0, read));
+    }
 
     let last = clip.text.blocks.last().unwrap();
-    let prefix = clip.text.prefix(&tokens(&["a llama", "a photo of a stop sign."]), 2).unwrap();
-    let x = &prefix.activations;
-    let ends = EndTokens::new(&prefix.ends, x.size()[1], Device::Cpu);
-    let (all, read) = (last.forward(x, Rows::All, Mask::Causal), last.forward(x, ends.rows(), ends.mask()));
-    for (text, &end) in prefix.ends.iter().enumerate() {
-        assert_close(&read.residual.get(text as i64).get(0), &all.residual.get(text as i64).get(end));
-    }
+    let prefix = clip.text.prefix(&tokens(&["a photo of a stop sign.", "a llama"]), 2).unwrap();
+    let (x, sequences) = (&prefix.activations, Sequences::Texts(&prefix.texts));
+    let (all, read) = (last.forward(x, sequences), last.forward_read(x, sequences));
+    assert_close(&read.residual, &prefix.texts.ends(&all.residual));
 }
 
 #[test]
-fn texts_are_the_same_however_long_their_neighbours_are() {
+fn what_a_layer_projects_can_be_known_beforehand() {
+    let clip = clip();
+    let x = clip.vision.prefix(&images(2), 1);
+    let (block, sequences) = (&clip.vision.blocks[1], Sequences::Images { read: 1 });
+    let output = block.forward_projected(&x.activations, x.projected.as_ref().unwrap(), sequences);
+    assert_eq!(output.residual, block.forward(&x.activations, sequences).residual);
+    assert!(clip.vision.prefix(&images(1), 3).projected.is_none(), "of the last layer only some rows are read");
+}
+
+#[test]
+fn texts_are_the_same_whatever_stands_beside_them() {
     let clip = clip();
     let long = "a ".repeat(CONTEXT_LENGTH - 2);
-    let texts = tokens(&["a photo of a llama.", "a stop sign", &long]);
+    let texts =
+        tokens(&["a photo of a llama.", "a stop sign", &long, "a photo of a red umbrella.", "a photo of a llama."]);
     let all = clip.text_features(&texts).unwrap();
-    let prefix = |texts: &[Tokens]| clip.text.prefix(texts, 0).unwrap().activations.size()[1];
-    assert_eq!((prefix(&texts), prefix(&texts[..2])), (77, 8));
-    assert_close(&clip.text_features(&texts[..2]).unwrap(), &all.narrow(0, 0, 2));
-    assert_close(&clip.text_features(&texts[1..2]).unwrap(), &all.narrow(0, 1, 1));
+    let rows = |texts: &[Tokens]| clip.text.prefix(texts, 0).unwrap().activations.size()[1];
+    // Start, "a photo of a" and "llama.", end; or all of them but the end as what one text shares with itself.
+    assert_eq!((rows(&texts[..1]), rows(&[texts[0], texts[4]])), (8, 9));
+    for text in 0..5 {
+        assert_close(&clip.text_features(&texts[text..=text]).unwrap(), &all.narrow(0, text as i64, 1));
+    }
+    assert_close(&clip.text_features(&[texts[3], texts[0]]).unwrap().get(0), &all.get(3));
+    assert_close(&all.get(4), &all.get(0));
     assert_eq!(clip.text_features(&[]).unwrap_err().to_string(), "there are no texts, expected at least one");
 }
 
@@ -178,9 +194,9 @@ fn mixed_precision_is_near_single_precision_and_gives_single_precision() {
         }
 
         // Gradients flow through the roundings.
-        let x = (single.vision.prefix(&images(2), 1)).set_requires_grad(true);
+        let x = single.vision.prefix(&images(2), 1).activations.set_requires_grad(true);
         let gradient = |clip: &Clip| {
-            let output = clip.vision.blocks[1].forward(&x, Rows::All, Mask::None);
+            let output = clip.vision.blocks[1].forward(&x, Sequences::Images { read: 1 });
             assert_eq!((output.attention.kind(), output.residual.kind()), (Kind::Float, Kind::Float));
             let loss = output.residual.square().mean(Kind::Float);
             Tensor::run_backward(&[loss], &[&x], false, false).remove(0)

@@ -1,12 +1,13 @@
 //! CLIP's text tower (method.md, section 1).
 //!
-//! It comes in two halves, like the image tower. The mask is causal and only the end token is read, so texts are cut after
-//! the longest one's end: what comes later changes nothing. Shapes: C texts, T tokens of the longest, W width, E embedding.
+//! It comes in two halves, like the image tower. Only the end token is read, and texts are laid out as [`super::texts`] tells.
+//! Shapes: C texts, W width, E embedding.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::geometry::TextGeometry;
-use super::layers::{Block, LayerNorm, Loader, Mask, Rows};
+use super::layers::{Block, LayerNorm, Loader, Sequences, encode};
+use super::texts::Texts;
 use crate::tokenizer::{END_TOKEN, Tokens};
 
 /// Why texts can't be encoded.
@@ -54,50 +55,12 @@ pub(crate) struct TextTower {
 /// Texts after some layers of the tower; a constant.
 #[derive(Debug)]
 pub(crate) struct TextPrefix {
-    /// [C, T, W].
+    /// [1, rows, W].
     pub(crate) activations: Tensor,
-    /// Where each text's end token stands.
-    pub(super) ends: Vec<i64>,
-}
-
-impl TextPrefix {
-    /// The end tokens once `more` positions stand after each start token.
-    pub(crate) fn end_tokens(&self, more: i64) -> EndTokens {
-        let moved: Vec<i64> = self.ends.iter().map(|end| end + more).collect();
-        EndTokens::new(&moved, self.activations.size()[1] + more, self.activations.device())
-    }
-}
-
-/// Where the text features are read.
-#[derive(Debug)]
-pub(crate) struct EndTokens {
-    /// [C], into the C·T positions of all texts.
-    indices: Tensor,
-    /// [C, 1, 1, T]: true up to each text's end.
-    visible: Tensor,
-}
-
-impl EndTokens {
-    /// The end tokens at `ends` of texts of `length` positions.
-    pub(super) fn new(ends: &[i64], length: i64, device: Device) -> Self {
-        let starts = Tensor::arange(ends.len() as i64, (Kind::Int64, Device::Cpu)) * length;
-        let ends = Tensor::from_slice(ends);
-        let positions = Tensor::arange(length, (Kind::Int64, Device::Cpu));
-        Self {
-            indices: (starts + &ends).to_device(device),
-            visible: positions.le_tensor(&ends.view([-1, 1, 1, 1])).to_device(device),
-        }
-    }
-
-    /// The end tokens' positions, for a last layer.
-    pub(crate) const fn rows(&self) -> Rows<'_> {
-        Rows::One(&self.indices)
-    }
-
-    /// What they may look at: causal attention for these rows.
-    pub(crate) const fn mask(&self) -> Mask<'_> {
-        Mask::Where(&self.visible)
-    }
+    /// What the next layer projects them to, unless only some rows of it are read.
+    pub(crate) projected: Option<Tensor>,
+    /// How the texts are laid out.
+    pub(crate) texts: Texts,
 }
 
 impl TextTower {
@@ -112,37 +75,38 @@ impl TextTower {
         }
     }
 
-    /// The activations after the first `layers` layers, cut after the longest text's end.
+    /// The activations after the first `layers` layers.
     pub(crate) fn prefix(&self, texts: &[Tokens], layers: usize) -> Result<TextPrefix, TextError> {
         let _constant = tch::no_grad_guard();
-        let TextPrefix { activations, ends } = self.embed(texts, 0)?;
-        let x = self.positioned(&activations);
-        let activations =
-            self.blocks[..layers].iter().fold(x, |x, block| block.forward(&x, Rows::All, Mask::Causal).residual);
-        Ok(TextPrefix { activations, ends })
+        let (embedded, texts) = self.embed(texts, 0)?;
+        let sequences = Sequences::Texts(&texts);
+        let activations = self.blocks[..layers]
+            .iter()
+            .fold(self.positioned(&embedded, &texts), |x, block| block.forward(&x, sequences).residual);
+        let projected = (layers + 1 < self.blocks.len()).then(|| self.blocks[layers].project(&activations));
+        Ok(TextPrefix { activations, projected, texts })
     }
 
-    /// The tokens' embeddings without their positions, cut after the longest text's end. The context must have room for
+    /// The tokens' embeddings without their positions [1, rows, W], and how they are laid out. The context must have room for
     /// `more` positions besides.
-    pub(crate) fn embed(&self, texts: &[Tokens], more: usize) -> Result<TextPrefix, TextError> {
+    pub(crate) fn embed(&self, texts: &[Tokens], more: usize) -> Result<(Tensor, Texts), TextError> {
         let _constant = tch::no_grad_guard();
-        let ends = self.check(texts, more)?;
-        let length = 1 + ends.iter().copied().max().ok_or(TextError::Empty)?;
-        let ids: Vec<i64> =
-            texts.iter().flat_map(|tokens| &tokens[..length as usize]).map(|&token| i64::from(token)).collect();
-        let ids = Tensor::from_slice(&ids).to_device(self.token_embedding.device());
-        let embedded = self.token_embedding.index_select(0, &ids).to_kind(Kind::Float);
-        let activations = embedded.view([texts.len() as i64, length, self.geometry.width]);
-        Ok(TextPrefix { activations, ends })
+        let (ends, device) = (self.check(texts, more)?, self.token_embedding.device());
+        let (layout, tokens) = Texts::new(texts, &ends, self.geometry.width, device);
+        let embedded = self.token_embedding.index_select(0, &Tensor::from_slice(&tokens).to_device(device));
+        Ok((embedded.to_kind(Kind::Float).unsqueeze(0), layout))
     }
 
-    /// Embeddings [C, T, W] with their positions added.
-    pub(crate) fn positioned(&self, embedded: &Tensor) -> Tensor {
-        embedded + self.positional_embedding.narrow(0, 0, embedded.size()[1])
+    /// Embeddings [1, rows, W] with their positions added.
+    pub(crate) fn positioned(&self, embedded: &Tensor, texts: &Texts) -> Tensor {
+        embedded + self.positional_embedding.index_select(0, &texts.positions())
     }
 
     /// Where the texts end, if the tower can take them with `more` positions besides.
     fn check(&self, texts: &[Tokens], more: usize) -> Result<Vec<i64>, TextError> {
+        if texts.is_empty() {
+            return Err(TextError::Empty);
+        }
         let (context, vocabulary) = (self.geometry.context, self.geometry.vocabulary);
         let end = |(index, tokens): (usize, &Tokens)| {
             let end = tokens.iter().position(|&token| token == END_TOKEN).unwrap_or(tokens.len() - 1);
@@ -160,23 +124,18 @@ impl TextTower {
 
     /// The features [C, E] of the plain tower, not normalised, from the activations after `layers` layers.
     pub(crate) fn features(&self, prefix: &TextPrefix, layers: usize) -> Tensor {
-        self.encode(&prefix.activations, &prefix.end_tokens(0), layers)
+        let TextPrefix { activations, projected, texts } = prefix;
+        self.encode((activations, projected.as_ref()), texts, layers)
     }
 
-    /// The features [C, E] of the plain tower, read at `ends`, not normalised, from activations [C, T, W] after `layers`
-    /// layers.
-    pub(crate) fn encode(&self, activations: &Tensor, ends: &EndTokens, layers: usize) -> Tensor {
-        let mut x = activations.shallow_clone();
-        let last = self.blocks.len() - 1;
-        for (layer, block) in self.blocks.iter().enumerate().skip(layers) {
-            let (rows, mask) = if layer == last { (ends.rows(), ends.mask()) } else { (Rows::All, Mask::Causal) };
-            x = block.forward(&x, rows, mask).residual;
-        }
-        self.project(&x)
+    /// The features [C, E] of the plain tower, not normalised, from activations [1, rows, W] after `layers` layers and, where it
+    /// is known, what the next layer projects them to.
+    pub(crate) fn encode(&self, from: (&Tensor, Option<&Tensor>), texts: &Texts, layers: usize) -> Tensor {
+        self.project(&encode(&self.blocks[layers..], from, Sequences::Texts(texts)), texts)
     }
 
-    /// The features [C, E] from the end tokens' last activations [C, 1, W].
-    pub(crate) fn project(&self, ends: &Tensor) -> Tensor {
-        self.ln_final.forward(&ends.squeeze_dim(1)).matmul(&self.projection)
+    /// The features [C, E] from the end tokens' last activations [1, C, W].
+    pub(crate) fn project(&self, ends: &Tensor, texts: &Texts) -> Tensor {
+        self.ln_final.forward(&texts.as_given(ends)).matmul(&self.projection)
     }
 }

@@ -6,7 +6,7 @@
 use tch::{Kind, Tensor};
 
 use super::geometry::VisionGeometry;
-use super::layers::{Block, LayerNorm, Loader, Mask, Rows, in_kind};
+use super::layers::{Block, LayerNorm, Loader, Sequences, encode, in_kind};
 
 /// The frozen image tower.
 #[derive(Debug)]
@@ -24,6 +24,15 @@ pub(crate) struct VisionTower {
     pub(crate) proj: Tensor,
 }
 
+/// Images after some layers of the tower; a constant.
+#[derive(Debug)]
+pub(crate) struct ImagePrefix {
+    /// [B, 1+P, W].
+    pub(crate) activations: Tensor,
+    /// What the next layer projects them to, unless only some rows of it are read.
+    pub(crate) projected: Option<Tensor>,
+}
+
 impl VisionTower {
     pub(super) fn load(loader: &mut Loader, geometry: &VisionGeometry) -> Self {
         Self {
@@ -37,8 +46,8 @@ impl VisionTower {
         }
     }
 
-    /// The activations [B, 1+P, W] after the first `layers` layers for `images` [B, 3, S, S]; a constant.
-    pub(crate) fn prefix(&self, images: &Tensor, layers: usize) -> Tensor {
+    /// The activations after the first `layers` layers for `images` [B, 3, S, S].
+    pub(crate) fn prefix(&self, images: &Tensor, layers: usize) -> ImagePrefix {
         let _constant = tch::no_grad_guard();
         let patch = self.conv1.size()[2];
         let patches = in_kind(self.conv1.kind(), [images, &self.conv1], |[images, conv1]| {
@@ -47,18 +56,17 @@ impl VisionTower {
         let patches = patches.to_kind(Kind::Float).flatten(2, 3).transpose(1, 2);
         let class = self.class_embedding.expand([images.size()[0], 1, -1], false);
         let x = self.ln_pre.forward(&(Tensor::cat(&[class, patches], 1) + &self.positional_embedding));
-        self.blocks[..layers].iter().fold(x, |x, block| block.forward(&x, Rows::All, Mask::None).residual)
+        let sequences = Sequences::Images { read: 1 };
+        let activations = self.blocks[..layers].iter().fold(x, |x, block| block.forward(&x, sequences).residual);
+        let projected = (layers + 1 < self.blocks.len()).then(|| self.blocks[layers].project(&activations));
+        ImagePrefix { activations, projected }
     }
 
     /// The class features [B, E] of the plain tower, not normalised, from the activations after `layers` layers.
-    pub(crate) fn features(&self, activations: &Tensor, layers: usize) -> Tensor {
-        let mut x = activations.shallow_clone();
-        let last = self.blocks.len() - 1;
-        for (layer, block) in self.blocks.iter().enumerate().skip(layers) {
-            let rows = if layer == last { Rows::First(1) } else { Rows::All };
-            x = block.forward(&x, rows, Mask::None).residual;
-        }
-        self.project(&x.select(1, 0))
+    pub(crate) fn features(&self, prefix: &ImagePrefix, layers: usize) -> Tensor {
+        let from = (&prefix.activations, prefix.projected.as_ref());
+        let class = encode(&self.blocks[layers..], from, Sequences::Images { read: 1 });
+        self.project(&class.squeeze_dim(1))
     }
 
     /// The class features [B, E] from the class token's last activations [B, W].

@@ -1,7 +1,7 @@
 //! `CoOp` (Zhou et al., IJCV 2022): context vectors in the place of the prompt's words, the same for all classes, with the class
 //! name at the end. Only they are trained, by the cross-entropy of the class feature's logits.
 //!
-//! Shapes: B images, C classes, T tokens of the longest class name's text, W the text tower's width.
+//! Shapes: B images, C classes, W the text tower's width.
 
 use promptfield_core::hyper::Hyperparameters;
 use tch::Tensor;
@@ -12,7 +12,7 @@ use super::{
     Built, Classes, Classifier, Evaluated, Inference, Logits, Model, Parameters, Parts, Registration, TrainingLoss,
     normalised,
 };
-use crate::clip::{Clip, EndTokens};
+use crate::clip::{Clip, Texts};
 use crate::optimiser::{Optimiser, Sgd};
 
 pub(super) static METHOD: Registration = Registration {
@@ -32,26 +32,26 @@ const TEMPLATE: &str = "{}.";
 struct ContextVectors<'a> {
     clip: &'a Clip,
     parameters: Parameters,
-    /// Start token, class name and end token [C, T, W], without positions.
+    /// Start token, class name and end token [1, rows, W], without positions.
     names: Tensor,
-    /// Where they end once the context is in.
-    ends: EndTokens,
+    /// How they are laid out once the context is in.
+    prompts: Texts,
 }
 
 fn build<'a>(clip: &'a Clip, parts: Parts<'_>) -> Built<'a> {
     let Parts { classes, parameters, .. } = parts;
     let context = parameters.get(CONTEXT).size()[0];
     let prompts = Classes { template: TEMPLATE, ..classes }.prompts()?;
-    let names = clip.text.embed(&prompts, context as usize)?;
-    let ends = names.end_tokens(context);
-    Ok(Box::new(ContextVectors { clip, parameters, names: names.activations, ends }))
+    let (names, texts) = clip.text.embed(&prompts, context as usize)?;
+    Ok(Box::new(ContextVectors { clip, parameters, names, prompts: texts.with_more(context) }))
 }
 
 impl ContextVectors<'_> {
     /// The class prompts' features, normalised [C, E].
     fn texts(&self) -> Tensor {
-        let prompts = insert(&self.names, self.parameters.get(CONTEXT));
-        normalised(&self.clip.text.encode(&self.clip.text.positioned(&prompts), &self.ends, 0))
+        let embedded = insert(&self.names, self.parameters.get(CONTEXT));
+        let positioned = self.clip.text.positioned(&embedded, &self.prompts);
+        normalised(&self.clip.text.encode((&positioned, None), &self.prompts, 0))
     }
 }
 

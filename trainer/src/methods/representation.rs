@@ -2,7 +2,8 @@
 //! layer's tokens come from is each method's [`Aligner`].
 //!
 //! Shapes: B images, C classes, K representation tokens, W a tower's width, E embedding, n representation layers. A
-//! sequence holds first the token that was there first (class or start token), then the K tokens, then the rest.
+//! sequence holds first the token that was there first (class or start token), then the K tokens, then the rest; so do the
+//! rows of the texts, which share their first positions.
 
 use std::ops::Range;
 
@@ -14,7 +15,7 @@ use super::{
     Built, Classifier, Evaluated, Inference, Logits, MethodError, Model, Parameters, Parts, TrainingLoss, normalised,
     row_norms,
 };
-use crate::clip::{Block, BlockOutput, Clip, EndTokens, Geometry, Mask, Rows, TextPrefix};
+use crate::clip::{Block, BlockOutput, Clip, Geometry, ImagePrefix, Sequences, TextPrefix, Texts};
 
 /// What the methods differ in.
 #[derive(Clone, Copy)]
@@ -102,8 +103,8 @@ struct Representation<'a> {
     parameters: Parameters,
     /// The prompts before the first representation layer.
     prompts: TextPrefix,
-    /// Where the prompts end once the tokens are in.
-    ends: EndTokens,
+    /// How the prompts are laid out once the tokens are in.
+    prompted: Texts,
     /// The frozen tower's features of the prompts, normalised [C, E].
     frozen_texts: Tensor,
 }
@@ -114,9 +115,9 @@ pub(super) fn build<'a>(clip: &'a Clip, parts: Parts<'_>, variant: Variant) -> B
     let hyper = hyper.clone();
     let layers = RepresentationLayers::new(clip.geometry(), &hyper)?;
     let prompts = clip.text.prefix(&classes.prompts()?, layers.text.start)?;
-    let ends = prompts.end_tokens(i64::from(hyper.n_rep_tokens));
+    let prompted = prompts.texts.with_more(i64::from(hyper.n_rep_tokens));
     let frozen_texts = normalised(&clip.text.features(&prompts, layers.text.start));
-    Ok(Box::new(Representation { clip, hyper, variant, layers, parameters, prompts, ends, frozen_texts }))
+    Ok(Box::new(Representation { clip, hyper, variant, layers, parameters, prompts, prompted, frozen_texts }))
 }
 
 /// What the prompted image tower makes of a batch.
@@ -148,27 +149,27 @@ impl Representation<'_> {
         let ends = prompted(
             &tower.blocks,
             &self.layers.text,
-            &self.prompts.activations,
+            (&self.prompts.activations, self.prompts.projected.as_ref()),
             &self.tokens("text", &self.layers.text),
             self.beta(),
-            (Mask::Causal, self.ends.mask(), self.ends.rows()),
+            Sequences::Texts(&self.prompted),
             |_| {},
         );
-        tower.project(&ends)
+        tower.project(&ends, &self.prompted)
     }
 
     /// The image features, from the activations before the first representation layer; `norms` sees what each representation
     /// layer makes of the class token and the representation tokens.
-    fn image_features(&self, prefix: &Tensor, tokens: &[Tensor], norms: &mut Option<LayerNorms>) -> ImageFeatures {
+    fn image_features(&self, prefix: &ImagePrefix, tokens: &[Tensor], norms: &mut Option<LayerNorms>) -> ImageFeatures {
         let tower = &self.clip.vision;
         let (count, proj) = (tokens[0].size()[0], &tower.proj);
         let x = prompted(
             &tower.blocks,
             &self.layers.vision,
-            prefix,
+            (&prefix.activations, prefix.projected.as_ref()),
             tokens,
             self.beta(),
-            (Mask::None, Mask::None, Rows::First(1 + count)),
+            Sequences::Images { read: 1 + count },
             |output| {
                 if let Some(norms) = norms {
                     norms.add(&output.attention, &output.residual, 1 + count);
@@ -188,29 +189,35 @@ impl Representation<'_> {
     }
 }
 
-/// A tower from its first representation layer on, over activations [N, S, W] and with a layer's tokens [K, W] put in before
-/// each. `attention` is what the layers may look at, what the last may, and the rows wanted of the last. `see` is handed
-/// the outputs of the representation layers.
+/// What is read of a tower's last layer, from the activations [N, S, W] before its first representation layer and what that
+/// layer projects them to, if it's known, with a layer's tokens [K, W] put in before each. `see` is handed the outputs of
+/// the representation layers.
 fn prompted(
     blocks: &[Block],
     layers: &Range<usize>,
-    prefix: &Tensor,
+    (activations, projected): (&Tensor, Option<&Tensor>),
     tokens: &[Tensor],
     beta: f64,
-    (mask, last_mask, last_rows): (Mask, Mask, Rows),
+    sequences: Sequences,
     mut see: impl FnMut(&BlockOutput),
 ) -> Tensor {
-    let mut x = prefix.shallow_clone();
+    let mut x = activations.shallow_clone();
     for (layer, block) in blocks.iter().enumerate().skip(layers.start) {
-        let is_representation = layers.contains(&layer);
-        if is_representation {
-            let token = &tokens[layer - layers.start];
-            x = if layer == layers.start { insert(&x, token) } else { mix(&x, token, beta) };
+        let token = layers.contains(&layer).then(|| &tokens[layer - layers.start]);
+        let (is_first, is_last) = (layer == layers.start, layer + 1 == blocks.len());
+        if let Some(token) = token {
+            x = if is_first { insert(&x, token) } else { mix(&x, token, beta) };
         }
-        let is_last = layer + 1 == blocks.len();
-        let (rows, mask) = if is_last { (last_rows, last_mask) } else { (Rows::All, mask) };
-        let output = block.forward(&x, rows, mask);
-        if is_representation {
+        let output = match (token, projected) {
+            // Neither what is constant is projected again nor a gradient taken through its projection.
+            (Some(token), Some(projected)) if is_first => {
+                let token = block.project(&token.unsqueeze(0)).squeeze_dim(0);
+                block.forward_projected(&x, &insert(projected, &token), sequences)
+            }
+            _ if is_last => block.forward_read(&x, sequences),
+            _ => block.forward(&x, sequences),
+        };
+        if token.is_some() {
             see(&output);
         }
         x = output.residual;
