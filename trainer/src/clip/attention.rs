@@ -71,10 +71,10 @@ pub(super) fn of_ends(query: &Tensor, others: &Tensor, texts: &Texts) -> Tensor 
 
 /// The parts of `projected`, whose positions are those of so many sequences: each [N, H, S, D].
 fn heads<const PARTS: usize>(projected: &Tensor, sequences: i64) -> [Tensor; PARTS] {
-    let parts = PARTS as i64;
-    let heads = projected.size()[2] / (parts * HEAD_WIDTH);
-    let heads = projected.reshape([sequences, -1, parts, heads, HEAD_WIDTH]).permute([2, 0, 3, 1, 4]);
-    std::array::from_fn(|part| heads.select(0, part as i64))
+    let width = projected.size()[2] / PARTS as i64;
+    // Cut in the last dimension, so that the parts' gradients are put together by one copy.
+    let parts = projected.split(width, 2);
+    std::array::from_fn(|part| parts[part].reshape([sequences, -1, width / HEAD_WIDTH, HEAD_WIDTH]).transpose(1, 2))
 }
 
 /// [N, H, S, D] → [N, S, W].

@@ -153,7 +153,7 @@ impl Representation<'_> {
             &self.tokens("text", &self.layers.text),
             self.beta(),
             Sequences::Texts(&self.prompted),
-            |_| {},
+            |_, _| {},
         );
         tower.project(&ends, &self.prompted)
     }
@@ -170,9 +170,9 @@ impl Representation<'_> {
             tokens,
             self.beta(),
             Sequences::Images { read: 1 + count },
-            |output| {
+            |attention, front| {
                 if let Some(norms) = norms {
-                    norms.add(&output.attention, &output.residual, 1 + count);
+                    norms.add(&attention.narrow(1, 0, 1 + count), front);
                 }
             },
         );
@@ -190,8 +190,8 @@ impl Representation<'_> {
 }
 
 /// What is read of a tower's last layer, from the activations [N, S, W] before its first representation layer and what that
-/// layer projects them to, if it's known, with a layer's tokens [K, W] put in before each. `see` is handed the outputs of
-/// the representation layers.
+/// layer projects them to, if it's known, with a layer's tokens [K, W] put in before each. `see` is handed, of each
+/// representation layer, what its attention adds, and of its output the first 1+K positions.
 fn prompted(
     blocks: &[Block],
     layers: &Range<usize>,
@@ -199,16 +199,24 @@ fn prompted(
     tokens: &[Tensor],
     beta: f64,
     sequences: Sequences,
-    mut see: impl FnMut(&BlockOutput),
+    mut see: impl FnMut(&Tensor, &Tensor),
 ) -> Tensor {
-    let mut x = activations.shallow_clone();
+    // Each layer's output is cut once, so that the gradients of its parts are put together by one copy: `front` holds the
+    // first token and the K tokens' slots.
+    let cut = |x: &Tensor, front: i64| {
+        let parts = <[Tensor; 2]>::try_from(x.split_with_sizes([front, x.size()[1] - front], 1));
+        parts.expect("two sizes are given")
+    };
+    let count = tokens[0].size()[0];
+    let [mut front, mut rest] = cut(activations, 1);
     for (layer, block) in blocks.iter().enumerate().skip(layers.start) {
         let token = layers.contains(&layer).then(|| &tokens[layer - layers.start]);
         let (is_first, is_last) = (layer == layers.start, layer + 1 == blocks.len());
         if let Some(token) = token {
-            x = if is_first { insert(&x, token) } else { mix(&x, token, beta) };
+            front = if is_first { insert(&front, token) } else { mix(&front, token, beta) };
         }
-        let output = match (token, projected) {
+        let x = Tensor::cat(&[&front, &rest], 1);
+        let BlockOutput { attention, residual } = match (token, projected) {
             // Neither what is constant is projected again nor a gradient taken through its projection.
             (Some(token), Some(projected)) if is_first => {
                 let token = block.project(&token.unsqueeze(0)).squeeze_dim(0);
@@ -217,12 +225,16 @@ fn prompted(
             _ if is_last => block.forward_read(&x, sequences),
             _ => block.forward(&x, sequences),
         };
-        if token.is_some() {
-            see(&output);
+        if is_last {
+            front = residual;
+        } else {
+            [front, rest] = cut(&residual, 1 + count);
         }
-        x = output.residual;
+        if token.is_some() {
+            see(&attention, &front);
+        }
     }
-    x
+    front
 }
 
 /// [first, token, rest].
@@ -232,15 +244,15 @@ pub(super) fn insert(x: &Tensor, token: &Tensor) -> Tensor {
     Tensor::cat(&[x.narrow(1, 0, 1), token, x.narrow(1, 1, length - 1)], 1)
 }
 
-/// [first, β·token + (1−β)·what stands there, rest]; with β = 1 the tokens are replaced.
-fn mix(x: &Tensor, token: &Tensor, beta: f64) -> Tensor {
-    let (count, length) = (token.size()[0], x.size()[1]);
+/// [first, β·token + (1−β)·what stands there]; with β = 1 the tokens are replaced.
+fn mix(front: &Tensor, token: &Tensor, beta: f64) -> Tensor {
+    let count = token.size()[0];
     let mixed = if beta < 1.0 {
-        x.narrow(1, 1, count) * (1.0 - beta) + token * beta
+        front.narrow(1, 1, count) * (1.0 - beta) + token * beta
     } else {
-        token.unsqueeze(0).expand([x.size()[0], -1, -1], false)
+        token.unsqueeze(0).expand([front.size()[0], -1, -1], false)
     };
-    Tensor::cat(&[x.narrow(1, 0, 1), mixed, x.narrow(1, 1 + count, length - 1 - count)], 1)
+    Tensor::cat(&[front.narrow(1, 0, 1), mixed], 1)
 }
 
 /// Norms of the class token and the K representation tokens, [B, 1+K] for each representation layer.
@@ -251,10 +263,10 @@ struct LayerNorms {
 }
 
 impl LayerNorms {
-    fn add(&mut self, attention: &Tensor, residual: &Tensor, rows: i64) {
+    fn add(&mut self, attention: &Tensor, residual: &Tensor) {
         // Copied, because what a norm remembers for its gradient would otherwise keep the whole sequence in memory.
-        self.residual.push(row_norms(&residual.narrow(1, 0, rows).contiguous()));
-        self.attention.push(row_norms(&attention.detach().narrow(1, 0, rows)));
+        self.residual.push(row_norms(&residual.contiguous()));
+        self.attention.push(row_norms(&attention.detach()));
     }
 }
 
