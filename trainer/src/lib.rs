@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod inspect_data;
 pub mod inspect_model;
 pub mod loss_scale;
+pub mod measure;
 pub mod methods;
 pub mod optimiser;
 pub mod replay;

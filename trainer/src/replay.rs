@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use promptfield_core::dataset::check_template;
-use promptfield_core::hyper::Overrides;
+use promptfield_core::hyper::{Hyperparameters, Overrides};
 use promptfield_core::input::{InvalidInput, from_json};
 use promptfield_core::method::Method;
 use promptfield_core::names::{Precision, Protocol};
@@ -21,12 +21,12 @@ use crate::methods::{self, Classes, NamedTensors, TERMS, TrainingLoss};
 /// What to replay.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ReplayJob {
-    method: Method,
-    classnames: Vec<String>,
+pub(crate) struct ReplayJob {
+    pub(crate) method: Method,
+    pub(crate) classnames: Vec<String>,
     template: String,
     /// The learning rate of every step.
-    lr: f64,
+    pub(crate) lr: f64,
     weight_decay: f64,
     /// What differs from the method's base-to-new preset.
     #[serde(default)]
@@ -34,7 +34,7 @@ struct ReplayJob {
 }
 
 impl ReplayJob {
-    fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = fs_err::read_to_string(path)?;
         let parse = || {
             let job: Self = from_json(&text)?;
@@ -46,6 +46,15 @@ impl ReplayJob {
             Ok(job)
         };
         parse().with_context(|| format!("the job `{}`", path.display()))
+    }
+
+    pub(crate) fn classes(&self) -> Classes<'_> {
+        Classes { names: &self.classnames, template: &self.template }
+    }
+
+    pub(crate) fn hyper(&self) -> anyhow::Result<Hyperparameters> {
+        let preset = preset::resolve(self.method, Protocol::BaseToNew, "", "")?.hyper;
+        Ok(Hyperparameters { weight_decay: self.weight_decay, ..preset.with(self.method, &self.overrides) })
     }
 }
 
@@ -128,10 +137,8 @@ pub fn run(job: &Path, weights: &Path, input: &Path, output: &Path) -> anyhow::R
 }
 
 fn replay(job: &ReplayJob, clip: &Clip, given: &Given) -> anyhow::Result<Vec<(String, Tensor)>> {
-    let hyper = preset::resolve(job.method, Protocol::BaseToNew, "", "")?.hyper.with(job.method, &job.overrides);
-    let hyper = promptfield_core::hyper::Hyperparameters { weight_decay: job.weight_decay, ..hyper };
-    let classes = Classes { names: &job.classnames, template: &job.template };
-    let model = methods::build(job.method, clip, classes, &hyper, &given.parameters)?;
+    let hyper = job.hyper()?;
+    let model = methods::build(job.method, clip, job.classes(), &hyper, &given.parameters)?;
     let mut optimiser = model.optimiser(&hyper);
     let mut results = Vec::new();
     for (index, (images, labels)) in given.batches.iter().enumerate() {

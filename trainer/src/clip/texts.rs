@@ -103,6 +103,11 @@ impl Texts {
         }
     }
 
+    /// P, and of each group its texts and L.
+    pub(crate) fn rows(&self) -> (i64, Vec<(i64, i64)>) {
+        (self.lengths.shared, self.groups.iter().map(|group| (group.texts, group.length)).collect())
+    }
+
     /// How far into its text each row stands.
     pub(super) fn positions(&self) -> Tensor {
         let shared = self.lengths.shared;

@@ -90,7 +90,7 @@ pub struct Classes<'a> {
 
 impl Classes<'_> {
     /// The class prompts as tokens.
-    fn prompts(&self) -> Result<Vec<Tokens>, MethodError> {
+    pub(crate) fn prompts(&self) -> Result<Vec<Tokens>, MethodError> {
         let prompt = |class: &String| {
             let text = self.template.replace("{}", &class.replace('_', " "));
             Tokenizer::shared().encode(&text).map_err(|source| MethodError::Prompt { class: class.clone(), source })
