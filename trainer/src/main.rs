@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, value_parser};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::trainer_job::TrainerJob;
 use promptfield_core::trainer_wire::Progress;
+use promptfield_trainer::clip::FrozenCache;
 use promptfield_trainer::data::DataError;
 use promptfield_trainer::engine::{self, CancelFlag, JobError, Reporter, Session};
 use promptfield_trainer::inspect::{self, InspectCommand};
@@ -77,12 +78,24 @@ struct Machine {
     /// Memory for decoded images that are kept between epochs and jobs, in MiB
     #[arg(long, value_name = "MIB", env = "PROMPTFIELD_IMAGE_CACHE_MIB", default_value_t = 1024)]
     image_cache_mib: u64,
+    /// A folder that this machine's trainers share: what the frozen towers make of images is kept there
+    #[arg(long, value_name = "DIR", env = "PROMPTFIELD_FROZEN_CACHE")]
+    frozen_cache: Option<PathBuf>,
+    /// The most that it may take, in MiB
+    #[arg(long, value_name = "MIB", env = "PROMPTFIELD_FROZEN_CACHE_MIB", default_value_t = 8192)]
+    frozen_cache_mib: u64,
 }
 
 impl Machine {
     fn session(&self) -> anyhow::Result<Session> {
         self.use_threads()?;
-        Ok(Session::new(self.image_cache_mib << 20))
+        Ok(Session::new(self.image_cache_mib << 20).with_cache(self.frozen_cache()?))
+    }
+
+    fn frozen_cache(&self) -> anyhow::Result<Option<FrozenCache>> {
+        let Some(folder) = &self.frozen_cache else { return Ok(None) };
+        let cache = FrozenCache::open(folder, self.frozen_cache_mib << 20);
+        Ok(Some(cache.with_context(|| format!("cannot use `{}` as the frozen cache", folder.display()))?))
     }
 
     fn use_threads(&self) -> anyhow::Result<()> {
@@ -108,7 +121,7 @@ fn main() -> ExitCode {
         Command::Serve { machine } => finish(serve_worker(&machine)),
         Command::Run { job, machine } => run_job(&job, &machine),
         Command::Replay { job, weights, input, output } => finish(replay::run(&job, &weights, &input, &output)),
-        Command::Measure { args, machine } => finish(machine.use_threads().and_then(|()| measure::run(&args))),
+        Command::Measure { args, machine } => finish(measure_steps(&args, &machine)),
         Command::Inspect { what } => finish(inspect::run(what)),
     }
 }
@@ -155,6 +168,11 @@ fn serve_worker(machine: &Machine) -> anyhow::Result<()> {
         engine::run(job, &mut session, reporter, cancel)
     })
     .context("the worker can't be talked to")
+}
+
+fn measure_steps(args: &MeasureArgs, machine: &Machine) -> anyhow::Result<()> {
+    machine.use_threads()?;
+    measure::run(args, machine.frozen_cache()?)
 }
 
 fn run_job(path: &PathBuf, machine: &Machine) -> ExitCode {

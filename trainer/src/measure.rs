@@ -13,7 +13,7 @@ use promptfield_core::names::Precision;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use crate::clip::Clip;
+use crate::clip::{Clip, FrozenCache};
 use crate::draws::Draws;
 use crate::methods;
 use crate::replay::ReplayJob;
@@ -68,11 +68,11 @@ struct Measured {
 }
 
 /// Measures on the CPU and prints one line of JSON.
-pub fn run(args: &MeasureArgs) -> anyhow::Result<()> {
+pub fn run(args: &MeasureArgs, cache: Option<FrozenCache>) -> anyhow::Result<()> {
     let mut gemm = gemm_flops_per_cpu_s()?;
     let job = ReplayJob::read(&args.job)?;
     let began = Instant::now();
-    let clip = Clip::open(&args.weights, Device::Cpu, Precision::Fp32)?;
+    let clip = Clip::open(&args.weights, Device::Cpu, Precision::Fp32)?.with_cache(cache);
     let hyper = job.hyper()?;
     let initial = methods::initial(job.method, &clip, &hyper, 1)?;
     let model = methods::build(job.method, &clip, job.classes(), &hyper, &initial)?;

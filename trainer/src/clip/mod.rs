@@ -5,6 +5,7 @@
 //! before the first one that a method touches are computed once and shared.
 
 mod attention;
+mod frozen;
 mod geometry;
 mod layers;
 mod text;
@@ -14,9 +15,12 @@ mod weights;
 
 use std::path::Path;
 
+use frozen::Frozen;
 use promptfield_core::names::Precision;
+use sha2::Sha256;
 use tch::{Device, Kind, Tensor};
 
+pub use frozen::FrozenCache;
 pub use geometry::{Geometry, TextGeometry, VisionGeometry};
 pub(crate) use layers::{Block, BlockOutput, Sequences};
 pub use text::TextError;
@@ -33,6 +37,9 @@ pub struct Clip {
     geometry: Geometry,
     sha256: String,
     device: Device,
+    kind: Kind,
+    /// Where it is looked up what the image tower makes of images.
+    frozen: Option<Frozen>,
     pub(crate) vision: VisionTower,
     pub(crate) text: TextTower,
 }
@@ -55,7 +62,14 @@ impl Clip {
         let mut loader = layers::Loader { weights: &mut weights, device, kind };
         let vision = VisionTower::load(&mut loader, &geometry.vision);
         let text = TextTower::load(&mut loader, &geometry.text);
-        Self { geometry, sha256, device, vision, text }
+        Self { geometry, sha256, device, kind, frozen: None, vision, text }
+    }
+
+    /// The same CLIP, with what it makes of images kept in a cache.
+    #[must_use]
+    pub fn with_cache(self, cache: Option<FrozenCache>) -> Self {
+        let frozen = cache.map(|cache| Frozen::new(cache, &self.sha256, self.device, self.kind));
+        Self { frozen, ..self }
     }
 
     /// The sizes that the weights tell.
@@ -76,13 +90,54 @@ impl Clip {
     /// Zero-shot features [B, E] of images [B, 3, S, S], not normalised.
     pub fn image_features(&self, images: &Tensor) -> Tensor {
         let _constant = tch::no_grad_guard();
-        self.vision.features(&self.vision.prefix(images, 0), 0)
+        self.look_at(images).features(|| self.vision.features(&self.vision.prefix(images, 0), 0))
+    }
+
+    /// Images [B, 3, S, S], for what doesn't depend on anything trained to be computed or looked up.
+    pub(crate) fn look_at<'a>(&'a self, images: &'a Tensor) -> Images<'a> {
+        Images { clip: self, pixels: images, digest: self.frozen.as_ref().map(|frozen| frozen.digest(images)) }
     }
 
     /// Zero-shot features [C, E] of texts, not normalised.
     pub fn text_features(&self, texts: &[Tokens]) -> Result<Tensor, TextError> {
         let _constant = tch::no_grad_guard();
         Ok(self.text.features(&self.text.prefix(texts, 0)?, 0))
+    }
+}
+
+/// Images, and what the frozen tower makes of them.
+pub(crate) struct Images<'a> {
+    clip: &'a Clip,
+    pixels: &'a Tensor,
+    /// Of the pixels, where there's a cache.
+    digest: Option<Sha256>,
+}
+
+impl Images<'_> {
+    /// The activations after the first `layers` layers.
+    pub(crate) fn prefix(&self, layers: usize) -> ImagePrefix {
+        let _constant = tch::no_grad_guard();
+        let vision = &self.clip.vision;
+        let activations = self.get(&format!("after {layers} layers"), || vision.activations(self.pixels, layers));
+        vision.projected(activations, layers)
+    }
+
+    /// The zero-shot features [B, E], not normalised, which are what `compute` gives.
+    fn features(&self, compute: impl FnOnce() -> Tensor) -> Tensor {
+        self.get("features", compute)
+    }
+
+    /// The zero-shot features [B, E], not normalised, from the activations after `layers` layers.
+    pub(crate) fn features_from(&self, prefix: &ImagePrefix, layers: usize) -> Tensor {
+        let _constant = tch::no_grad_guard();
+        self.features(|| self.clip.vision.features(prefix, layers))
+    }
+
+    fn get(&self, name: &str, compute: impl FnOnce() -> Tensor) -> Tensor {
+        match self.clip.frozen.as_ref().zip(self.digest.as_ref()) {
+            Some((frozen, digest)) => frozen.get(digest, name, self.clip.device, compute),
+            None => compute(),
+        }
     }
 }
 

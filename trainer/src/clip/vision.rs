@@ -49,6 +49,11 @@ impl VisionTower {
     /// The activations after the first `layers` layers for `images` [B, 3, S, S].
     pub(crate) fn prefix(&self, images: &Tensor, layers: usize) -> ImagePrefix {
         let _constant = tch::no_grad_guard();
+        self.projected(self.activations(images, layers), layers)
+    }
+
+    /// [`ImagePrefix::activations`].
+    pub(super) fn activations(&self, images: &Tensor, layers: usize) -> Tensor {
         let patch = self.conv1.size()[2];
         let patches = in_kind(self.conv1.kind(), [images, &self.conv1], |[images, conv1]| {
             images.conv2d(conv1, None::<Tensor>, patch, 0, 1, 1)
@@ -57,7 +62,11 @@ impl VisionTower {
         let class = self.class_embedding.expand([images.size()[0], 1, -1], false);
         let x = self.ln_pre.forward(&(Tensor::cat(&[class, patches], 1) + &self.positional_embedding));
         let sequences = Sequences::Images { read: 1 };
-        let activations = self.blocks[..layers].iter().fold(x, |x, block| block.forward(&x, sequences).residual);
+        self.blocks[..layers].iter().fold(x, |x, block| block.forward(&x, sequences).residual)
+    }
+
+    /// The prefix that has these activations after `layers` layers.
+    pub(super) fn projected(&self, activations: Tensor, layers: usize) -> ImagePrefix {
         let projected = (layers + 1 < self.blocks.len()).then(|| self.blocks[layers].project(&activations));
         ImagePrefix { activations, projected }
     }

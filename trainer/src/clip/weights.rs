@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tch::{Kind, Tensor};
 
 use super::geometry::{Geometry, Shapes};
-use mapped::MappedFile;
+pub(super) use mapped::MappedFile;
 
 /// Why a weights file can't be used.
 #[derive(Debug, thiserror::Error)]

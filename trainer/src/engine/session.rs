@@ -9,7 +9,7 @@ use promptfield_core::dataset::DatasetDefinition;
 use promptfield_core::names::Precision;
 use tch::Device;
 
-use crate::clip::{Clip, WeightsError};
+use crate::clip::{Clip, FrozenCache, WeightsError};
 use crate::image::ImageCache;
 
 /// The frozen towers of one backbone and the decoded images of the last data sets.
@@ -18,6 +18,7 @@ pub struct Session {
     backbone: Option<Backbone>,
     images: ImageCache,
     image_budget: u64,
+    frozen: Option<FrozenCache>,
 }
 
 /// A loaded backbone, which state of which file it came from, and where and in what precision it computes.
@@ -32,7 +33,13 @@ struct Backbone {
 impl Session {
     /// Nothing kept yet; decoded images may take `image_budget` bytes.
     pub fn new(image_budget: u64) -> Self {
-        Self { backbone: None, images: ImageCache::new(image_budget), image_budget }
+        Self { backbone: None, images: ImageCache::new(image_budget), image_budget, frozen: None }
+    }
+
+    /// The same session, with what the frozen towers make of images kept in a cache.
+    #[must_use]
+    pub fn with_cache(self, cache: Option<FrozenCache>) -> Self {
+        Self { frozen: cache, ..self }
     }
 
     /// Drops the backbone: after a failure inside libtorch its memory is better freed.
@@ -54,10 +61,13 @@ impl Session {
         if self.images.bytes() > self.image_budget / 2 {
             self.images.keep_only(&data_root.join(&definition.folder));
         }
-        let backbone = match self.backbone.take().filter(is_this) {
-            Some(backbone) => backbone,
-            None => Backbone { path: path.to_owned(), computed, file, clip: Clip::open(path, computed.0, computed.1)? },
-        };
+        let backbone = self.backbone.take().filter(is_this).map_or_else(
+            || {
+                let clip = Clip::open(path, computed.0, computed.1)?.with_cache(self.frozen.clone());
+                Ok(Backbone { path: path.to_owned(), computed, file, clip })
+            },
+            Ok,
+        )?;
         Ok((&self.backbone.insert(backbone).clip, &self.images))
     }
 }

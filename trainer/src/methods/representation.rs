@@ -294,12 +294,10 @@ impl Model for Representation<'_> {
 
     fn training_loss(&self, images: &Tensor, labels: &Tensor) -> TrainingLoss {
         const WATCHED_WEIGHT: f64 = 0.1;
-        let (hyper, vision, first) = (&self.hyper, &self.clip.vision, self.layers.vision.start);
-        let prefix = vision.prefix(images, first);
-        let frozen = {
-            let _constant = tch::no_grad_guard();
-            normalised(&vision.features(&prefix, first))
-        };
+        let (hyper, first) = (&self.hyper, self.layers.vision.start);
+        let seen = self.clip.look_at(images);
+        let prefix = seen.prefix(first);
+        let frozen = normalised(&seen.features_from(&prefix, first));
         let mut norms = self.variant.norm_terms.then(LayerNorms::default);
         let features = self.image_features(&prefix, &self.tokens("vision", &self.layers.vision), &mut norms);
         let (class, rep, texts) =
@@ -330,7 +328,7 @@ impl Model for Representation<'_> {
         let tokens = self.tokens("vision", &self.layers.vision);
         Box::new(move |images| {
             let _constant = tch::no_grad_guard();
-            let prefix = self.clip.vision.prefix(images, self.layers.vision.start);
+            let prefix = self.clip.look_at(images).prefix(self.layers.vision.start);
             let features = self.image_features(&prefix, &tokens, &mut None);
             self.logits(&normalised(&features.class), &normalised(&features.rep), &texts)
         })

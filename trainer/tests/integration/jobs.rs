@@ -9,6 +9,7 @@ use promptfield_core::method::Method;
 use promptfield_core::outcome::{FailureClass, Manifest};
 use promptfield_core::trainer_job::TrainerJob;
 use promptfield_core::trainer_wire::{Outcome, Progress};
+use promptfield_trainer::clip::FrozenCache;
 use promptfield_trainer::engine::{self, CancelFlag, JobError, Reporter, Session};
 use serde_json::{Value, json};
 
@@ -183,6 +184,47 @@ fn a_resumed_job_gives_the_same_bytes_as_an_uninterrupted_one() {
             let lines: Vec<_> = first.lines.iter().chain(&second.lines).collect();
             assert_eq!(log.lines().collect::<Vec<_>>(), lines);
             assert!(log.contains(&format!("\nresumed after epoch [{}/3]\n", cancel_at / 3)), "{log}");
+        }
+    }
+}
+
+#[test]
+fn with_a_cold_cache_a_warm_one_and_none_a_job_gives_the_same_bytes() {
+    let room = Room::new();
+    let cached = |output: &str, changes: &Value| {
+        let cache = FrozenCache::open(&room.path("cache"), 1 << 30).unwrap();
+        let mut session = Session::new(1 << 20).with_cache(Some(cache));
+        run_in(&mut session, &room.job(output, changes.clone()), &mut Notes::default()).unwrap().result
+    };
+    let entries = || {
+        let folders = fs_err::read_dir(room.path("cache")).unwrap().map(|entry| entry.unwrap().path());
+        let files = folders.filter(|folder| folder.is_dir()).flat_map(|folder| names(&folder));
+        files.filter(|name| name.ends_with(".frozen")).count()
+    };
+    // 9 training batches: features and what comes before the first layer with tokens; 3 test batches, the latter alone.
+    let mut expected = 2 * 9 + 3;
+    for (changes, more) in [
+        (json!({"method": "alignednorm"}), 0),
+        (json!({"method": "mmrlpp"}), 0),
+        (json!({"method": "mmrl"}), 0),
+        // It has no such layers in the image tower: the features of test batches are new.
+        (json!({"method": "coop"}), 3),
+        (json!({"method": "zero_shot"}), 0),
+        (json!({"seed": 2}), 2 * 9),
+        (json!({"precision": "amp_bf16"}), 2 * 9 + 3),
+    ] {
+        let name = |kind: &str| format!("{changes}/{kind}").replace([':', '"'], "-");
+        let without = complete(&room.job(&name("none"), changes.clone())).result;
+        expected += more;
+        for kind in ["cold", "warm"] {
+            assert_eq!(cached(&name(kind), &changes), without, "{changes}");
+            assert_eq!(entries(), expected, "{changes}, {kind}");
+            let [with, without] = [kind, "none"].map(|kind| room.path(&name(kind)));
+            let evaluation = |folder: &Path| fs_err::read(folder.join("evaluation.json")).unwrap();
+            assert_eq!(evaluation(&with), evaluation(&without), "{changes}, {kind}");
+            if changes["method"] != "zero_shot" {
+                assert_eq!(checkpoint(&with), checkpoint(&without), "{changes}, {kind}");
+            }
         }
     }
 }

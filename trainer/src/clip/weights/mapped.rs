@@ -12,14 +12,14 @@ use tch::{Device, Kind, Tensor};
 use super::Stored;
 
 #[derive(Debug)]
-pub(super) struct MappedFile {
+pub(in crate::clip) struct MappedFile {
     /// The file's bytes.
     mapping: Tensor,
 }
 
 impl MappedFile {
     /// Maps a whole file.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(in crate::clip) fn open(path: &Path) -> io::Result<Self> {
         let file = fs_err::File::open(path)?.metadata()?;
         if !file.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
@@ -40,7 +40,7 @@ impl MappedFile {
         Self { mapping: Tensor::from_slice(bytes) }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(in crate::clip) fn bytes(&self) -> &[u8] {
         let (start, length) = (self.mapping.data_ptr().cast::<u8>(), self.mapping.numel());
         if length == 0 {
             return &[];
@@ -51,6 +51,12 @@ impl MappedFile {
         unsafe {
             std::slice::from_raw_parts(start, length)
         }
+    }
+
+    /// A copy of the 32-bit floats that begin at `start`, a multiple of their width.
+    pub(in crate::clip) fn floats(&self, start: usize, shape: &[i64]) -> Tensor {
+        let length = Kind::Float.elt_size_in_bytes() as i64 * shape.iter().product::<i64>();
+        self.mapping.narrow(0, start as i64, length).view_dtype(Kind::Float).view(shape).copy()
     }
 
     /// A tensor that was found in [`MappedFile::bytes`]. It lies in the mapping, unless it stands at a place where its
