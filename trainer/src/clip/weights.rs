@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 
 use promptfield_core::spec::hex;
 use safetensors::tensor::{Dtype, SafeTensors};
-use sha2::{Digest as _, Sha256};
 use tch::{Kind, Tensor};
 
 use super::geometry::{Geometry, Shapes};
@@ -116,11 +115,13 @@ impl Format {
 impl Weights {
     /// Reads a weights file and checks that it holds a whole CLIP.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let file = MappedFile::open(path).map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
-        Self::read(&file).map_err(|problem| WeightsError::Unfit { path: path.to_owned(), problem })
+        let unreadable = |source| WeightsError::Read { path: path.to_owned(), source };
+        let file = MappedFile::open(path).map_err(unreadable)?;
+        let sha256 = hex(&file.sha256().map_err(unreadable)?);
+        Self::read(&file, sha256).map_err(|problem| WeightsError::Unfit { path: path.to_owned(), problem })
     }
 
-    fn read(file: &MappedFile) -> Result<Self, Problem> {
+    fn read(file: &MappedFile, sha256: String) -> Result<Self, Problem> {
         let bytes = file.bytes();
         let is_archive = torch_archive::is_format_of(bytes);
         let stored = if is_archive { torch_archive::read(bytes)? } else { safetensors(bytes)? };
@@ -138,7 +139,7 @@ impl Weights {
         };
         let shapes: Shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
         let geometry = Geometry::read(&shapes)?;
-        Ok(Self { tensors, geometry, format, sha256: hex(&Sha256::digest(bytes)) })
+        Ok(Self { tensors, geometry, format, sha256 })
     }
 
     /// The sizes that the tensors' shapes tell.

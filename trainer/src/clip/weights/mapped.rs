@@ -4,9 +4,12 @@
 //! last tensor in it is gone. Whoever changes the file in place changes the tensors, or ends the process by shortening it: a
 //! weights file is to be replaced by renaming another one over it.
 
-use std::io;
+use std::io::{self, Read as _, Seek as _};
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
+use fs_err::File;
+use sha2::{Digest as _, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use super::Stored;
@@ -15,29 +18,45 @@ use super::Stored;
 pub(in crate::clip) struct MappedFile {
     /// The file's bytes.
     mapping: Tensor,
+    /// The same bytes, to be read without getting into this process's memory.
+    file: File,
 }
 
 impl MappedFile {
     /// Maps a whole file.
     pub(in crate::clip) fn open(path: &Path) -> io::Result<Self> {
-        let file = fs_err::File::open(path)?.metadata()?;
-        if !file.is_file() {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let options = (Kind::Uint8, Device::Cpu);
         // An empty file can't be mapped.
-        if file.len() == 0 {
-            return Ok(Self { mapping: Tensor::zeros(0, options) });
+        if metadata.len() == 0 {
+            return Ok(Self { mapping: Tensor::zeros(0, options), file });
         }
-        let name = path.to_str().ok_or_else(|| io::Error::other("its path is not UTF-8"))?;
-        let mapping = Tensor::f_from_file(name, false, file.len() as i64, options).map_err(io::Error::other)?;
-        Ok(Self { mapping })
+        // libtorch opens files by name; this one stands for the file that is open, whatever has been renamed over it.
+        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let mapping = Tensor::f_from_file(&name, false, metadata.len() as i64, options).map_err(io::Error::other)?;
+        Ok(Self { mapping, file })
+    }
+
+    /// SHA-256 of the file.
+    pub(in crate::clip) fn sha256(&self) -> io::Result<[u8; 32]> {
+        let (mut file, mut digest, mut buffer) = (&self.file, Sha256::new(), vec![0; 1 << 20]);
+        file.rewind()?;
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(digest.finalize().into()),
+                length => digest.update(&buffer[..length]),
+            }
+        }
     }
 
     /// Bytes that are in no file.
     #[cfg(test)]
     pub(super) fn in_memory(bytes: &[u8]) -> Self {
-        Self { mapping: Tensor::from_slice(bytes) }
+        Self { mapping: Tensor::from_slice(bytes), file: File::from_parts(tempfile::tempfile().unwrap(), "memory") }
     }
 
     pub(in crate::clip) fn bytes(&self) -> &[u8] {
@@ -104,6 +123,7 @@ mod tests {
         let inside = [&plain, &last, &odd, &transposed, &contiguous].map(lies_inside);
         assert_eq!(inside, [true, true, false, false, true]);
 
+        assert_eq!(mapped.sha256().unwrap()[..], Sha256::digest(bytes)[..]);
         drop(mapped);
         fs_err::remove_file(file.path()).unwrap();
         assert_eq!(values(&plain), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
