@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use promptfield_core::names::Protocol;
 
+use crate::trainer::{Backbone, Cell, TARGETS};
+
 /// Measures what a job costs.
 #[derive(Debug, clap::Parser)]
 #[command(version, propagate_version = true)]
@@ -17,6 +19,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Measure the coordinator, and its peers beside it
     Coordinator(CoordinatorArgs),
+    /// Measure the trainer, and plain PyTorch beside it
+    Trainer(TrainerArgs),
     /// End every job of a coordinator at once, until stdin ends
     Worker(WorkerArgs),
 }
@@ -67,6 +71,57 @@ pub(crate) enum Peers {
     Quick,
     /// Other job runners too, where they can be had
     All,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TrainerArgs {
+    /// The `promptfield-trainer` program [default: the one beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trainer: Option<PathBuf>,
+    /// Where random weights are kept, and inputs made and removed again
+    #[arg(long, value_name = "DIR", default_value = "target/bench", overrides_with = "folder")]
+    pub(crate) folder: PathBuf,
+    /// The CLIPs to measure with
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES", default_values_t = [Backbone::Miniature, Backbone::VitB16])]
+    pub(crate) backbones: Vec<Backbone>,
+    /// Classes and batch of each measurement, such as `100x4` [default: those of the targets]
+    #[arg(long, value_delimiter = ',', value_name = "CELLS")]
+    cells: Vec<Cell>,
+    /// Leave out what takes long: more than 100 classes, all but three steps
+    #[arg(long)]
+    quick: bool,
+    /// Training steps; the first one doesn't count
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(2..))]
+    steps: u32,
+    /// Images that are classified at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) images: u32,
+    /// CPU threads
+    #[arg(long, value_name = "N", default_value = "2")]
+    pub(crate) threads: NonZero<u16>,
+    /// Leave plain PyTorch out
+    #[arg(long)]
+    pub(crate) no_peer: bool,
+    /// Where the peers' Python packages are, or are put
+    #[arg(long, value_name = "DIR", default_value = ".deps/peers")]
+    pub(crate) packages: PathBuf,
+    /// Where `trainer.json` is written
+    #[arg(long, value_name = "DIR", default_value = "bench/results")]
+    pub(crate) results: PathBuf,
+}
+
+impl TrainerArgs {
+    /// What is measured.
+    pub(crate) fn cells(&self) -> Vec<Cell> {
+        let targets = TARGETS.map(|(cell, _)| cell);
+        let cells = if self.cells.is_empty() { &targets[..] } else { &self.cells };
+        cells.iter().copied().filter(|cell| !self.quick || cell.classes <= 100).collect()
+    }
+
+    /// How many steps.
+    pub(crate) const fn steps(&self) -> u32 {
+        if self.quick && self.steps > 3 { 3 } else { self.steps }
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,4 +1,4 @@
-//! `cargo xtask bench coordinator`: what a job costs here and elsewhere.
+//! `cargo xtask bench`: what a job costs here and elsewhere, and what a training step costs.
 //!
 //! Rule of this crate: everything is measured from outside. The coordinator is a `promptfield serve` process on a database of
 //! its own; the workers are processes that speak its HTTP API and end every job at once; CPU time and memory come from
@@ -16,6 +16,7 @@ mod process;
 mod report;
 mod run;
 mod stats;
+mod trainer;
 mod waiting;
 mod worker;
 
@@ -42,6 +43,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         match command {
             Command::Coordinator(args) => run::run(&args).await,
+            Command::Trainer(args) => trainer::run(&args).await,
             Command::Worker(args) => worker::run(&args).await,
         }
     });

@@ -12,7 +12,7 @@ use crate::args::{CoordinatorArgs, Peers};
 use crate::stats::Spread;
 
 /// Where the scripts are, from the repository's root.
-const FOLDER: &str = "bench/peers";
+pub(crate) const FOLDER: &str = "bench/peers";
 /// A peer that takes longer is given up.
 const LONGEST: Duration = Duration::from_mins(10);
 
@@ -108,7 +108,7 @@ pub(crate) async fn measure(
         let jobs = jobs.min(peer.most);
         let python = if peer.packages {
             if packages.is_none() {
-                packages = Some(install(&args.packages).await);
+                packages = Some(install(&args.packages, "packages.txt").await);
             }
             packages.clone().unwrap_or_else(|| Err("nothing was installed".to_owned()))
         } else {
@@ -135,7 +135,7 @@ async fn repeat(
         let folder = folder()?;
         let mut script = Command::new(python);
         script.arg(Path::new(FOLDER).join(peer.script)).arg(jobs.to_string()).arg(folder.path()).args(peer.more);
-        match output(script).await.and_then(|output| read(&output)) {
+        match output(script, LONGEST).await.and_then(|output| read(&output)) {
             Ok(Printed::Measured { wall_s, cpu_s, version, durable }) => {
                 per_second.push(jobs as f64 / wall_s);
                 cpu_us.push(cpu_s * 1e6 / jobs as f64);
@@ -153,16 +153,16 @@ async fn repeat(
     Ok(Outcome::Measured { version, durable, jobs_per_s, cpu_us_per_job })
 }
 
-/// The Python of the peers' packages, installed if need be; or why there is none.
-async fn install(packages: &Path) -> Result<PathBuf, String> {
+/// The Python of the peers' packages, with those of a list installed if need be; or why there is none.
+pub(crate) async fn install(packages: &Path, list: &str) -> Result<PathBuf, String> {
     let python = packages.join("bin/python");
-    let list = Path::new(FOLDER).join("packages.txt");
+    let list = Path::new(FOLDER).join(list);
     let mut venv = Command::new("python3");
     venv.args(["-m", "venv"]).arg(packages);
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(&list);
     for command in [venv, pip] {
-        let output = output(command).await?;
+        let output = output(command, LONGEST).await?;
         if !output.status.success() {
             return Err(format!("its packages can't be installed: {}", last_line(&output.stderr)));
         }
@@ -170,11 +170,12 @@ async fn install(packages: &Path) -> Result<PathBuf, String> {
     Ok(python)
 }
 
-async fn output(mut command: Command) -> Result<Output, String> {
+/// Runs a program to its end, or for so long.
+pub(crate) async fn output(mut command: Command, longest: Duration) -> Result<Output, String> {
     let name = command.as_std().get_program().display().to_string();
     let running = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(LONGEST, running).await;
-    let output = output.with_context(|| format!("`{name}` took longer than {} minutes", LONGEST.as_secs() / 60));
+    let output = tokio::time::timeout(longest, running).await;
+    let output = output.with_context(|| format!("`{name}` took longer than {} minutes", longest.as_secs() / 60));
     output
         .and_then(|output| output.with_context(|| format!("`{name}` can't be started")))
         .map_err(|error| format!("{error:#}"))
@@ -189,7 +190,7 @@ fn read(output: &Output) -> Result<Printed, String> {
     serde_json::from_str(&line).map_err(|_| format!("it printed no measurement, but `{line}`"))
 }
 
-fn last_line(text: &[u8]) -> String {
+pub(crate) fn last_line(text: &[u8]) -> String {
     String::from_utf8_lossy(text).trim().lines().next_back().unwrap_or_default().to_owned()
 }
 

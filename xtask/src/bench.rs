@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 
+use crate::setup;
 use crate::workspace::{Workspace, exit_code, status};
 
 /// What can be measured.
@@ -11,18 +12,28 @@ use crate::workspace::{Workspace, exit_code, status};
 pub(crate) enum Name {
     /// What the coordinator adds to a job
     Coordinator,
+    /// What a training step takes
+    Trainer,
 }
 
 /// Builds what is measured and what measures, and runs the latter; the exit code is its own.
 pub(crate) fn run(workspace: &Workspace, name: Name, arguments: &[String]) -> Result<ExitCode> {
-    let Name::Coordinator = name;
-    let packages = ["--package", "promptfield", "--package", "promptfield-bench"];
-    let built = status(workspace.cargo().args(["build", "--release"]).args(packages))?;
+    // The trainer's own code and libtorch are optimised in either profile, and nearly all of a step is libtorch's.
+    let (name, program, profile) = match name {
+        Name::Coordinator => ("coordinator", "promptfield", "release"),
+        Name::Trainer => ("trainer", "promptfield-trainer", "dev"),
+    };
+    if name == "trainer" {
+        setup::run(workspace, &setup::Options::default())?;
+    }
+    let packages = ["--package", program, "--package", "promptfield-bench", "--profile", profile];
+    let built = status(workspace.cargo().arg("build").args(packages))?;
     ensure!(built.success(), "the build failed: see the messages above");
     let target = workspace.target_directory()?;
     // A temporary folder of the system may lie in memory, where nothing needs to be synced.
     let folder = target.join("bench");
     fs_err::create_dir_all(&folder)?;
-    let mut program = workspace.command(target.join("release/promptfield-bench"));
-    Ok(exit_code(status(program.arg("coordinator").arg("--folder").arg(folder).args(arguments))?))
+    let output = target.join(if profile == "dev" { "debug" } else { profile });
+    let mut program = workspace.command(output.join("promptfield-bench"));
+    Ok(exit_code(status(program.arg(name).arg("--folder").arg(folder).args(arguments))?))
 }
