@@ -149,7 +149,7 @@ impl Representation<'_> {
         let ends = prompted(
             &tower.blocks,
             &self.layers.text,
-            (&self.prompts.activations, self.prompts.projected.as_ref()),
+            (self.prompts.activations.shallow_clone(), self.prompts.projected.as_ref().map(Tensor::shallow_clone)),
             &self.tokens("text", &self.layers.text),
             self.beta(),
             Sequences::Texts(&self.prompted),
@@ -160,13 +160,13 @@ impl Representation<'_> {
 
     /// The image features, from the activations before the first representation layer; `norms` sees what each representation
     /// layer makes of the class token and the representation tokens.
-    fn image_features(&self, prefix: &ImagePrefix, tokens: &[Tensor], norms: &mut Option<LayerNorms>) -> ImageFeatures {
+    fn image_features(&self, prefix: ImagePrefix, tokens: &[Tensor], norms: &mut Option<LayerNorms>) -> ImageFeatures {
         let tower = &self.clip.vision;
         let (count, proj) = (tokens[0].size()[0], &tower.proj);
         let x = prompted(
             &tower.blocks,
             &self.layers.vision,
-            (&prefix.activations, prefix.projected.as_ref()),
+            (prefix.activations, prefix.projected),
             tokens,
             self.beta(),
             Sequences::Images { read: 1 + count },
@@ -195,7 +195,7 @@ impl Representation<'_> {
 fn prompted(
     blocks: &[Block],
     layers: &Range<usize>,
-    (activations, projected): (&Tensor, Option<&Tensor>),
+    (activations, mut projected): (Tensor, Option<Tensor>),
     tokens: &[Tensor],
     beta: f64,
     sequences: Sequences,
@@ -208,7 +208,9 @@ fn prompted(
         parts.expect("two sizes are given")
     };
     let count = tokens[0].size()[0];
-    let [mut front, mut rest] = cut(activations, 1);
+    let [mut front, mut rest] = cut(&activations, 1);
+    // Of a large batch this is much memory, which is needed elsewhere soon.
+    drop(activations);
     for (layer, block) in blocks.iter().enumerate().skip(layers.start) {
         let token = layers.contains(&layer).then(|| &tokens[layer - layers.start]);
         let (is_first, is_last) = (layer == layers.start, layer + 1 == blocks.len());
@@ -216,11 +218,11 @@ fn prompted(
             front = if is_first { insert(&front, token) } else { mix(&front, token, beta) };
         }
         let x = Tensor::cat(&[&front, &rest], 1);
-        let BlockOutput { attention, residual } = match (token, projected) {
+        let BlockOutput { attention, residual } = match (token, projected.take()) {
             // Neither what is constant is projected again nor a gradient taken through its projection.
             (Some(token), Some(projected)) if is_first => {
                 let token = block.project(&token.unsqueeze(0)).squeeze_dim(0);
-                block.forward_projected(&x, &insert(projected, &token), sequences)
+                block.forward_projected(&x, &insert(&projected, &token), sequences)
             }
             _ if is_last => block.forward_read(&x, sequences),
             _ => block.forward(&x, sequences),
@@ -299,7 +301,7 @@ impl Model for Representation<'_> {
         let prefix = seen.prefix(first);
         let frozen = normalised(&seen.features_from(&prefix, first));
         let mut norms = self.variant.norm_terms.then(LayerNorms::default);
-        let features = self.image_features(&prefix, &self.tokens("vision", &self.layers.vision), &mut norms);
+        let features = self.image_features(prefix, &self.tokens("vision", &self.layers.vision), &mut norms);
         let (class, rep, texts) =
             (normalised(&features.class), normalised(&features.rep), normalised(&self.text_features()));
         let logits = self.logits(&class, &rep, &texts);
@@ -329,7 +331,7 @@ impl Model for Representation<'_> {
         Box::new(move |images| {
             let _constant = tch::no_grad_guard();
             let prefix = self.clip.look_at(images).prefix(self.layers.vision.start);
-            let features = self.image_features(&prefix, &tokens, &mut None);
+            let features = self.image_features(prefix, &tokens, &mut None);
             self.logits(&normalised(&features.class), &normalised(&features.rep), &texts)
         })
     }
