@@ -324,14 +324,7 @@ impl Scheduler {
                     self.alarms.insert((*not_before, Alarm::Ready(id)));
                 }
             }
-            state => {
-                for lease in state.leases() {
-                    self.alarms.insert((lease.deadline, Alarm::Expire(id, lease.id)));
-                    if let Some(holder) = self.workers.get_mut(&lease.worker) {
-                        holder.held.insert(id);
-                    }
-                }
-            }
+            state => hold(&mut self.alarms, &mut self.workers, id, state),
         }
         entry.record.state = next;
         if from != to {
@@ -400,6 +393,21 @@ impl Scheduler {
     /// Whether a job has taken so many workers along that the next one should have nothing else to lose.
     const fn is_suspect(&self, record: &JobRecord) -> bool {
         record.losses >= self.policy.losses_until_alone
+    }
+}
+
+/// Notes when a job's leases end, and who has it.
+fn hold(
+    alarms: &mut BTreeSet<(Timestamp, Alarm)>,
+    workers: &mut BTreeMap<WorkerId, WorkerEntry>,
+    id: JobId,
+    state: &JobState,
+) {
+    for lease in state.leases() {
+        alarms.insert((lease.deadline, Alarm::Expire(id, lease.id)));
+        if let Some(holder) = workers.get_mut(&lease.worker) {
+            holder.held.insert(id);
+        }
     }
 }
 

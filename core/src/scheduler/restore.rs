@@ -3,7 +3,7 @@
 use super::jobs::JobEntry;
 use super::{
     Alarm, Counts, ExperimentEntry, JobRecord, JobState, Lease, Policy, RecipeEntry, Rows, Scheduler, WorkerEntry,
-    identity,
+    hold, identity,
 };
 use crate::id::JobId;
 use crate::time::Timestamp;
@@ -80,12 +80,7 @@ impl Scheduler {
             JobState::Queued { .. } => self.enter_queue(id),
             state => {
                 state.renew(now.plus(self.policy.lease_ms));
-                for lease in state.leases() {
-                    self.alarms.insert((lease.deadline, Alarm::Expire(id, lease.id)));
-                    if let Some(holder) = self.workers.get_mut(&lease.worker) {
-                        holder.held.insert(id);
-                    }
-                }
+                hold(&mut self.alarms, &mut self.workers, id, state);
                 self.note_pace(id);
             }
         }
