@@ -1,8 +1,10 @@
 //! Results on their way: whoever dies meanwhile, each is recorded once, and no job is computed twice.
 
+use promptfield_core::id::JobId;
 use promptfield_core::scheduler::{AttemptEnd, JobStateName};
 
-use crate::support::{Coordinator, Host, Wire, evaluation};
+use crate::support::puppet::{self, Puppet};
+use crate::support::{Coordinator, Host, Wire, evaluation, host};
 
 #[tokio::test]
 async fn a_result_whose_answer_was_lost_is_there_once() {
@@ -30,16 +32,34 @@ async fn a_result_whose_answer_was_lost_is_there_once() {
     assert_eq!(host.undelivered(), [""; 0]);
 }
 
+/// A worker with a result, and nobody there to take it.
+struct Undelivered {
+    coordinator: Coordinator,
+    jobs: [JobId; 2],
+    host: Host,
+    worker: host::Running,
+    trainer: Puppet,
+    running: puppet::Running,
+}
+
+impl Undelivered {
+    async fn result(method: &str) -> Self {
+        let mut coordinator = Coordinator::start().await;
+        let jobs = coordinator.submit(method).await;
+        let host = Host::new("a", &coordinator);
+        let (worker, mut trainer) = host.start_with_trainer().await;
+        let running = trainer.hear_job().await;
+        coordinator.stop().await;
+        trainer.complete(&running).await;
+        host.until_undelivered().await;
+        Self { coordinator, jobs, host, worker, trainer, running }
+    }
+}
+
 #[tokio::test]
 async fn a_killed_worker_delivers_what_it_had_when_it_starts_again() {
-    let mut coordinator = Coordinator::start().await;
-    let [train, test] = coordinator.submit("alignednorm").await;
-    let host = Host::new("a", &coordinator);
-    let (worker, mut trainer) = host.start_with_trainer().await;
-    let training = trainer.hear_job().await;
-    coordinator.stop().await;
-    trainer.complete(&training).await;
-    host.until_undelivered().await;
+    let Undelivered { mut coordinator, jobs: [train, test], host, worker, trainer: _trainer, running: training } =
+        Undelivered::result("alignednorm").await;
     worker.kill().await;
     coordinator.restart().await;
 
@@ -59,14 +79,8 @@ async fn a_killed_worker_delivers_what_it_had_when_it_starts_again() {
 
 #[tokio::test]
 async fn a_worker_that_was_stopped_without_its_coordinator_delivers_later() {
-    let mut coordinator = Coordinator::start().await;
-    let [base, new] = coordinator.submit("zero_shot").await;
-    let host = Host::new("a", &coordinator);
-    let (worker, mut trainer) = host.start_with_trainer().await;
-    let running = trainer.hear_job().await;
-    coordinator.stop().await;
-    trainer.complete(&running).await;
-    host.until_undelivered().await;
+    let Undelivered { mut coordinator, jobs: [base, new], host, worker, trainer: _trainer, .. } =
+        Undelivered::result("zero_shot").await;
     worker.stop().await.unwrap();
 
     // It waits with what it has, as with everything else.
@@ -81,14 +95,8 @@ async fn a_worker_that_was_stopped_without_its_coordinator_delivers_later() {
 
 #[tokio::test]
 async fn a_result_that_comes_too_late_is_dropped_and_its_folder_stays() {
-    let mut coordinator = Coordinator::start().await;
-    let [base, new] = coordinator.submit("zero_shot").await;
-    let host = Host::new("a", &coordinator);
-    let (worker, mut trainer) = host.start_with_trainer().await;
-    let running = trainer.hear_job().await;
-    coordinator.stop().await;
-    trainer.complete(&running).await;
-    host.until_undelivered().await;
+    let Undelivered { mut coordinator, jobs: [base, new], host, worker, trainer: _trainer, running } =
+        Undelivered::result("zero_shot").await;
     worker.kill().await;
     coordinator.restart().await;
     // Its job is given to somebody else.
