@@ -332,6 +332,9 @@ pub struct CompletionReport {
     /// Its numbers by class; absent when its folder has none.
     #[serde(default)]
     pub evaluation: Option<Evaluation>,
+    /// The most memory that its trainer took for it, in MiB; absent where that was not measured.
+    #[serde(default)]
+    pub memory_mib: Option<u32>,
 }
 
 /// An attempt failed.

@@ -320,6 +320,8 @@ fn makes_ready(change: &Change) -> bool {
     match change {
         Change::JobsAdded(jobs) => jobs.iter().any(|job| matches!(job.state, JobState::Queued { .. })),
         Change::JobChanged(change) => matches!(change.state, JobState::Queued { .. }),
+        // Perhaps more of them fit now.
+        Change::NeedChanged { .. } => true,
         _ => false,
     }
 }

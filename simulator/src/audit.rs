@@ -13,6 +13,7 @@ use promptfield_core::scheduler::{
 };
 use promptfield_core::time::Timestamp;
 
+use crate::packing::Packing;
 use crate::wire::{Answer, Ask, NO_LEASE};
 
 /// A promise that was broken.
@@ -124,6 +125,26 @@ pub enum Violation {
     /// The scheduler knows a job that was never written down.
     #[error("the scheduler knows job {0}, which was never written")]
     JobFromNowhere(JobId),
+    /// A worker that held something got a job for which it held too much.
+    #[error(
+        "worker {worker} got job {job} as one of {jobs} at once, of which {measured} MiB are known; too many, or too large"
+    )]
+    TooMuch {
+        /// The worker.
+        worker: WorkerId,
+        /// The job.
+        job: JobId,
+        /// How many jobs it holds with it.
+        jobs: usize,
+        /// The sum of what was measured of jobs like them, in MiB.
+        measured: u64,
+    },
+    /// What is known of a shape's memory became less careful.
+    #[error("less is known of the memory of `{0}` than before")]
+    Unlearned(String),
+    /// A second out-of-memory error of a job was overlooked.
+    #[error("a second out-of-memory error of job {0} was overlooked")]
+    SparedTwice(JobId),
     /// A client was told something that isn't in the database.
     #[error("a client was answered {answer} to {ask}, and the database doesn't have it")]
     SaidNotWritten {
@@ -198,6 +219,7 @@ pub(crate) struct Audit {
     last_sequence: Sequence,
     touched: Vec<ExperimentId>,
     open: usize,
+    packing: Packing,
     /// Jobs granted, and jobs brought to an end.
     decisions: u64,
     /// Attempts beside others.
@@ -243,6 +265,7 @@ impl Audit {
             last_sequence: Sequence(0),
             touched: Vec::new(),
             open: 0,
+            packing: Packing::default(),
             decisions: 0,
             seconds: 0,
         }
@@ -274,13 +297,18 @@ impl Audit {
         self.seconds
     }
 
+    /// Out-of-memory errors that were overlooked.
+    pub(crate) fn spared(&self) -> usize {
+        self.packing.spared()
+    }
+
     pub(crate) const fn last_sequence(&self) -> Sequence {
         self.last_sequence
     }
 
     /// The bytes that the audit itself takes for jobs.
-    pub(crate) const fn bytes(&self) -> usize {
-        self.jobs.capacity() * size_of::<JobNote>()
+    pub(crate) fn bytes(&self) -> usize {
+        self.jobs.capacity() * size_of::<JobNote>() + self.packing.bytes()
     }
 
     pub(crate) fn is_draining(&self, worker: WorkerId) -> bool {
@@ -359,6 +387,7 @@ impl Audit {
     }
 
     fn change(&mut self, change: &Change, at: Timestamp) -> Result<(), Violation> {
+        self.packing.change(change)?;
         match change {
             Change::ExperimentAdded(record) => {
                 follows("experiment", self.experiments.len(), record.id.0)?;
@@ -394,6 +423,8 @@ impl Audit {
                     self.workers.push(record.state);
                 }
             }
+            // These are the packing's.
+            Change::NeedChanged { .. } | Change::JobSpared(_) => {}
             Change::Event(event) => {
                 follows("event", self.last_sequence.0 as usize, event.sequence.0)?;
                 self.last_sequence = event.sequence;

@@ -32,6 +32,8 @@ pub(crate) struct Climate {
     pub(crate) fails: u64,
     pub(crate) bad: u64,
     pub(crate) poisoned: u64,
+    /// Attempts beside others that run out of memory.
+    pub(crate) crowded: u64,
     /// Jobs whose output is found.
     pub(crate) adopted: u64,
 }
@@ -57,6 +59,7 @@ impl Climate {
             fails: 0,
             bad: 0,
             poisoned: 0,
+            crowded: 0,
             adopted: 0,
         }
     }
@@ -67,6 +70,7 @@ impl Climate {
         let (lost, doubled, late, slow) = (rate(120), rate(80), rate(200), rate(60));
         let (unwritten, doubtful, dies_before, dies_after) = (rate(30), rate(15), rate(8), rate(8));
         let (fails, bad, poisoned, adopted) = (rate(150), rate(60), rate(60), rate(100));
+        let crowded = rate(200);
         Self {
             lost,
             doubled,
@@ -85,6 +89,7 @@ impl Climate {
             fails,
             bad,
             poisoned,
+            crowded,
             adopted,
         }
     }
@@ -109,13 +114,15 @@ impl Climate {
             fails: 5,
             bad: 2,
             poisoned: 0,
+            crowded: 1,
             adopted: 10,
         }
     }
 
     /// What remains when the faults stop: what is wrong with the jobs themselves.
     pub(crate) const fn calmed(&self) -> Self {
-        Self { bad: self.bad, poisoned: self.poisoned, adopted: self.adopted, ..Self::fair() }
+        let Self { bad, poisoned, crowded, adopted, .. } = *self;
+        Self { bad, poisoned, crowded, adopted, ..Self::fair() }
     }
 }
 

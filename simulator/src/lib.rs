@@ -10,6 +10,7 @@
 mod audit;
 mod climate;
 mod history;
+mod packing;
 mod plans;
 mod random;
 mod wire;

@@ -29,6 +29,7 @@ pub(crate) enum Ask {
         lease: LeaseId,
         token: FencingToken,
         adopted: bool,
+        memory_mib: Option<u32>,
     },
     Fail {
         lease: LeaseId,

@@ -10,15 +10,17 @@ fn found(flaw: Flaw) -> Violation {
 
 #[test]
 fn twenty_seeds_run_clean_and_much_goes_wrong_in_them() {
-    let (mut restores, mut blows, mut done) = (0, 0, 0);
+    let (mut restores, mut blows, mut done, mut spared) = (0, 0, 0, 0);
     for seed in 0..20 {
         let summary = simulate(seed, None, Talk::Silent).unwrap_or_else(|found| panic!("seed {seed}: {found}"));
         assert_eq!(summary.counts.open(), 0, "seed {seed}");
         restores += summary.restores;
         blows += summary.blows;
+        spared += summary.spared;
         done += summary.counts.done();
     }
     assert!(restores > 50 && blows > 100 && done > 100, "{restores} restarts, {blows} blows, {done} jobs done");
+    assert!(spared > 10, "{spared} out-of-memory errors overlooked");
 }
 
 #[test]
@@ -71,6 +73,12 @@ fn a_token_that_is_ignored_is_found() {
 fn a_job_that_a_restart_forgets_is_found() {
     let violation = found(Flaw::ForgetsAJob);
     assert!(matches!(violation, Violation::JobLost { known: None, .. }), "{violation}");
+}
+
+#[test]
+fn what_a_restart_forgets_of_memory_is_found() {
+    let violation = found(Flaw::ForgetsWhatItLearned);
+    assert!(matches!(violation, Violation::Diverged | Violation::TooMuch { .. }), "{violation}");
 }
 
 #[test]

@@ -132,7 +132,8 @@ impl<'a> Job<'a> {
                 Reply::Metrics { id, step, values } if id == ours => self.outbox.metrics(step, values),
                 Reply::Log { id, line } if id == ours => self.outbox.log(line),
                 Reply::Completed { id, outcome } if id == ours => {
-                    let report = CompletionReport { token: self.grant.token, outcome: *outcome, evaluation: None };
+                    let (token, outcome) = (self.grant.token, *outcome);
+                    let report = CompletionReport { token, outcome, evaluation: None, memory_mib: None };
                     return Ok(End::Completed(Box::new(report)));
                 }
                 Reply::Failed { id, failure } if id == ours => return Ok(End::Failed(failure)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::shape::Need;
 use super::state::{Counts, JobState, JobStateName};
 use crate::evaluation::Evaluation;
 use crate::experiment::Experiment;
@@ -51,6 +52,8 @@ pub enum Command {
         outcome: Box<Outcome>,
         /// Its numbers by class.
         evaluation: Option<Box<Evaluation>>,
+        /// The most memory that it took, in MiB, where that was measured.
+        memory_mib: Option<u32>,
     },
     /// An attempt failed.
     Fail {
@@ -114,7 +117,7 @@ pub struct WorkerDescription {
     /// What experiments may ask for: `a100`, `site=north`.
     #[serde(default)]
     pub labels: Vec<String>,
-    /// The memory that its slots share, in MiB; absent where jobs are not to be counted against it.
+    /// The memory that its slots share, in MiB; absent where what jobs take is not to be counted against it.
     #[serde(default)]
     pub memory_mib: Option<u64>,
 }
@@ -260,6 +263,15 @@ pub enum Change {
         /// The numbers by class; absent when the folder has none.
         evaluation: Option<Box<Evaluation>>,
     },
+    /// Something was learned of the memory that the jobs of a shape take.
+    NeedChanged {
+        /// The shape, in words.
+        shape: Arc<str>,
+        /// What is known now.
+        need: Need,
+    },
+    /// An out-of-memory error of a job was overlooked; once for each job.
+    JobSpared(JobId),
     /// A worker registered, or its state changed.
     Worker(WorkerRecord),
     /// Something for the event log.

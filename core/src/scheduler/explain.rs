@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lease::{Load, Obstacle};
+use super::load::{Load, Obstacle, Shortage};
+use super::shape::{Need, Shape};
 use super::{JobState, JobStateName, Lease, Rejection, Scheduler, WorkerEntry, WorkerState};
 use crate::id::JobId;
 use crate::time::Timestamp;
@@ -91,11 +92,12 @@ impl Scheduler {
                 "it has taken {losses} workers along and gets the next one for itself, but none of the {fit} that could run it is idle"
             );
         }
-        let needed = spot.group.memory_mib;
-        if !able.iter().any(|(worker, load, _)| load.leaves_room(needed, worker)) {
-            return format!(
-                "it needs about {needed} MiB, and none of the {fit} workers that could run it has so much free"
-            );
+        if let Some(shape) = self.shapes.get(spot.group.shape) {
+            let short: Vec<Shortage> =
+                able.iter().map_while(|(worker, load, _)| load.shortage(shape, worker)).collect();
+            if short.len() == fit {
+                return explain_shortage(shape, short.contains(&Shortage::Memory), fit);
+            }
         }
         let slots: usize = able.iter().map(|(worker, ..)| worker.record.description.slots).sum();
         let (more_urgent, in_lane) = self.queue.before(spot, id);
@@ -104,5 +106,26 @@ impl Scheduler {
              {fit} workers",
             more_urgent + in_lane
         )
+    }
+}
+
+/// Why a job fits on none of the `fit` workers that could run it: for some of them because of its memory, or for none.
+fn explain_shortage(shape: &Shape, of_memory: bool, fit: usize) -> String {
+    let (needed, Need { memory_mib, together }) = (shape.memory_mib(), shape.need());
+    if of_memory {
+        let measured = memory_mib.map(|most| format!(", since one of its shape took {most}")).unwrap_or_default();
+        return format!(
+            "it needs about {needed} MiB{measured}, and none of the {fit} workers that could run it has so much free"
+        );
+    }
+    match together {
+        Some(most) => format!(
+            "a worker runs {most} jobs of its shape at once at most, other jobs among them, since one ran out of memory, and \
+             none of the {fit} workers that could run it has so few"
+        ),
+        None => format!(
+            "each of the {fit} workers that could run it has a job of a shape that ran out of memory beside others, and runs as \
+             many at once as that allows"
+        ),
     }
 }

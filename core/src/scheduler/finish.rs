@@ -15,6 +15,7 @@ impl Scheduler {
         held: Held,
         outcome: Outcome,
         evaluation: Option<Box<Evaluation>>,
+        memory_mib: Option<u32>,
         now: Timestamp,
     ) -> Result<Reply, Rejection> {
         let job = self.valid(held)?;
@@ -40,6 +41,10 @@ impl Scheduler {
         if let Some(since) = since.filter(|_| !adopted) {
             self.note_duration(job, since, now);
         }
+        // What was found took no memory.
+        if let Some(memory_mib) = memory_mib.filter(|_| !adopted) {
+            self.learn_memory(job, memory_mib);
+        }
         self.unblock_dependents(job, now);
         self.note_fresh(job);
         Ok(Reply::Done)
@@ -48,8 +53,13 @@ impl Scheduler {
     /// Ends an attempt without a result.
     pub(super) fn fail(&mut self, held: Held, failure: Failure, now: Timestamp) -> Result<Reply, Rejection> {
         let job = self.valid(held)?;
-        if self.lease_of(job, |lease| lease.id == held.lease).is_none() {
+        let Some(worker) = self.lease_of(job, |lease| lease.id == held.lease).map(|lease| lease.worker) else {
             return Err(self.stale(held, job));
+        };
+        let jobs = self.workers.get(&worker).map_or(0, |worker| worker.held.len());
+        let crowded = failure.class == FailureClass::OutOfMemory && jobs > 1;
+        if crowded {
+            self.learn_crowd(job, jobs);
         }
         self.end_attempt(held.lease, AttemptEnd::Failed, Some(failure.clone()), now);
         if failure.class.retryable() && self.goes_on_without(job, held.lease, now) {
@@ -57,7 +67,12 @@ impl Scheduler {
         }
         self.end_others(job, held.lease, now);
         self.forget_attempt(job);
-        self.attempt_failed(job, failure, now);
+        // Perhaps the others were to blame: the next attempt will have fewer beside it.
+        if crowded && self.spare(job) {
+            self.set_state(job, JobState::Queued { not_before: now }, Some(failure.reason), now);
+        } else {
+            self.attempt_failed(job, failure, now);
+        }
         Ok(Reply::Done)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::load::Load;
 use super::{
     Alarm, Attempt, AttemptEnd, Change, EventKind, ExperimentEntry, Grant, Held, JobState, LaneKey, Lease, NameId,
     Names, Queue, Rejection, Reply, Scheduler, WorkerDescription, WorkerEntry, WorkerKind, WorkerRecord, WorkerState,
@@ -52,31 +53,9 @@ impl Scheduler {
             let of_user = self.users.get(&owner.record.submitted_by).copied().unwrap_or_default();
             free.then_some((of_user, owner.counts.held(), lane.owner))
         };
-        let fits = |memory_mib| load.leaves_room(memory_mib, entry);
+        let fits = |shape| self.fits(shape, load, entry);
         let lane = self.queue.best_lane(share, fits)?;
         self.queue.next(&lane, fits, &entry.fresh, &entry.warm)
-    }
-
-    /// Why a worker may take no job of a lane now, whatever memory it needs.
-    pub(super) fn obstacle(&self, lane: &LaneKey, worker: &WorkerEntry, load: &Load) -> Option<Obstacle> {
-        let labels = self.experiments.get(&lane.owner).map_or(&[][..], |owner| &owner.record.experiment.labels);
-        let carried = &worker.record.description.labels;
-        if !worker.backbones.contains(&lane.backbone) || labels.iter().any(|label| !carried.contains(label)) {
-            Some(Obstacle::Unfit)
-        } else if load.suspects > 0 || (lane.alone && load.jobs > 0) {
-            Some(Obstacle::Alone)
-        } else {
-            None
-        }
-    }
-
-    /// What a worker has in its hands.
-    pub(super) fn load(&self, worker: WorkerId) -> Load {
-        let mut load = Load::default();
-        for job in self.workers.get(&worker).into_iter().flat_map(|entry| &entry.held) {
-            load.add(self, *job);
-        }
-        load
     }
 
     fn grant(&mut self, job: JobId, worker: WorkerId, now: Timestamp) -> Option<Grant> {
@@ -400,40 +379,6 @@ impl WorkerEntry {
         self.warm.drain(..).for_each(|place| queue.cooled(place));
         self.fresh.clear();
     }
-}
-
-/// What a worker has in its hands.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Load {
-    pub(super) jobs: usize,
-    memory_mib: u64,
-    suspects: usize,
-}
-
-impl Load {
-    fn add(&mut self, scheduler: &Scheduler, job: JobId) {
-        let Some(record) = scheduler.job(job) else { return };
-        let memory = scheduler.recipe(record.recipe).map_or(0, |recipe| recipe.memory_of(record.spec.stage));
-        self.jobs += 1;
-        self.memory_mib += u64::from(memory);
-        self.suspects += usize::from(scheduler.is_suspect(record));
-    }
-
-    /// Whether a job that needs so much fits beside what its worker holds. An idle worker takes any job: an estimate may be wrong,
-    /// and waiting doesn't make the worker larger.
-    pub(super) fn leaves_room(&self, memory_mib: u32, worker: &WorkerEntry) -> bool {
-        let needed = self.memory_mib + u64::from(memory_mib);
-        self.jobs == 0 || worker.record.description.memory_mib.is_none_or(|memory| needed <= memory)
-    }
-}
-
-/// What keeps a worker from the jobs of a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Obstacle {
-    /// It hasn't the weights, or doesn't carry a label.
-    Unfit,
-    /// One of the jobs, these or one that it holds, has taken workers along, and runs alone.
-    Alone,
 }
 
 impl ExperimentEntry {

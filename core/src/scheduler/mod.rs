@@ -13,8 +13,10 @@
 //! | `queue` | the order of those that wait |
 //! | `submit` | experiments come in |
 //! | `lease` | workers take, renew and give back jobs; time passes |
+//! | `load` | what a worker can take beside what it holds |
 //! | `pace` | which jobs are slow, and get a second attempt beside the first |
 //! | `finish` | results and failures |
+//! | `shape` | how much memory jobs take, estimated and learned |
 //! | `control` | people cancel and retry |
 //! | `restore` | the state from the database's rows, and what must always hold |
 //! | `rows` | the rows that changes leave behind, as a database has them |
@@ -30,10 +32,12 @@ mod explain;
 mod finish;
 mod jobs;
 mod lease;
+mod load;
 mod pace;
 mod queue;
 mod restore;
 mod rows;
+mod shape;
 mod state;
 mod submit;
 #[cfg(test)]
@@ -46,13 +50,14 @@ pub use command::{
 pub use explain::Explanation;
 pub use pace::Speculation;
 pub use rows::{Misfit, Rows};
+pub use shape::{Need, shape};
 pub use state::{Counts, JobState, JobStateName, Lease};
 
 use jobs::Jobs;
 use pace::Paces;
 use queue::{GroupKey, LaneKey, NameId, Names, Queue, Spot};
+use shape::{ShapeId, Shapes};
 
-use crate::estimate;
 use crate::id::{ExperimentId, JobId, LeaseId, RecipeId, Sequence, WorkerId};
 use crate::names::Stage;
 use crate::spec::{Recipe, SpecHash};
@@ -111,6 +116,10 @@ pub struct Scheduler {
     alarms: BTreeSet<(Timestamp, Alarm)>,
     /// Backbones, and places: backbones with data sets.
     names: Names,
+    /// How much memory jobs take.
+    shapes: Shapes,
+    /// Jobs of which an out-of-memory error was overlooked.
+    spared: BTreeSet<JobId>,
     /// Which jobs are slow.
     paces: Paces,
     next_sequence: u64,
@@ -145,7 +154,7 @@ struct RecipeEntry {
     /// Its backbone with its data set.
     place: NameId,
     /// By stage: to train, and otherwise.
-    memory_mib: [u32; 2],
+    shapes: [ShapeId; 2],
 }
 
 /// A worker with what it is at.
@@ -183,6 +192,8 @@ impl Scheduler {
             queue: Queue::default(),
             alarms: BTreeSet::new(),
             names: Names::default(),
+            shapes: Shapes::default(),
+            spared: BTreeSet::new(),
             paces: Paces::default(),
             next_sequence: 1,
             changes: Vec::new(),
@@ -196,7 +207,9 @@ impl Scheduler {
             Command::Register(description) => Ok(self.register(description, now)),
             Command::Lease { worker, slots } => self.lease(worker, slots, now),
             Command::Progress { held, progress } => self.progress(held, progress, now),
-            Command::Complete { held, outcome, evaluation } => self.complete(held, *outcome, evaluation, now),
+            Command::Complete { held, outcome, evaluation, memory_mib } => {
+                self.complete(held, *outcome, evaluation, memory_mib, now)
+            }
             Command::Fail { held, failure } => self.fail(held, failure, now),
             Command::Release { held } => self.release(held, now),
             Command::Drain { worker } => self.drain(worker, now),
@@ -363,8 +376,8 @@ impl Scheduler {
             alone: self.is_suspect(record),
         };
         let unblocks = Reverse(entry.dependents.len() as u32);
-        let memory_mib = recipe.memory_of(record.spec.stage);
-        Some(Spot { lane, group: GroupKey { unblocks, place: recipe.place, memory_mib } })
+        let shape = recipe.shape_of(record.spec.stage);
+        Some(Spot { lane, group: GroupKey { unblocks, place: recipe.place, shape } })
     }
 
     /// Takes a job out of the queue. Whatever its place there depends on may then change until [`Scheduler::enter_queue`].
@@ -412,15 +425,15 @@ fn hold(
 }
 
 impl RecipeEntry {
-    fn new(recipe: Arc<Recipe>, names: &mut Names) -> Self {
+    fn new(recipe: Arc<Recipe>, names: &mut Names, shapes: &mut Shapes) -> Self {
         let backbone = names.number(&recipe.backbone);
         let place = names.number(&format!("{} {}", recipe.backbone, recipe.dataset));
-        let memory_mib = [Stage::Train, Stage::Test].map(|stage| estimate::memory_mib(&recipe, stage));
-        Self { recipe, backbone, place, memory_mib }
+        let shapes = [Stage::Train, Stage::Test].map(|stage| shapes.number(&recipe, stage));
+        Self { recipe, backbone, place, shapes }
     }
 
-    const fn memory_of(&self, stage: Stage) -> u32 {
-        let [to_train, otherwise] = self.memory_mib;
+    const fn shape_of(&self, stage: Stage) -> ShapeId {
+        let [to_train, otherwise] = self.shapes;
         if matches!(stage, Stage::Train) { to_train } else { otherwise }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::lease::Load;
+use super::load::Load;
 use super::{Alarm, JobRecord, Lease, Scheduler};
 use crate::id::{JobId, LeaseId, RecipeId, WorkerId};
 use crate::input::InvalidInput;
@@ -142,7 +142,7 @@ impl Scheduler {
         let entry = self.workers.get(&worker)?;
         self.paces.slow.iter().copied().find(|job| {
             let fits = self.spot(*job).is_some_and(|spot| {
-                self.obstacle(&spot.lane, entry, load).is_none() && load.leaves_room(spot.group.memory_mib, entry)
+                self.obstacle(&spot.lane, entry, load).is_none() && self.fits(spot.group.shape, load, entry)
             });
             let theirs =
                 self.job(*job).and_then(|record| record.state.lease()).is_some_and(|lease| lease.worker != worker);

@@ -1,7 +1,7 @@
 //! Who is next.
 //!
 //! Jobs that can run stand in lanes: of one priority, one owner and one backbone. Within a lane stand groups, of jobs that unblock
-//! the same number of others, read the same data set and need the same memory. A worker gets its next job in four steps: the
+//! the same number of others, read the same data set and have one shape, by which is known what memory they take. A worker gets its next job in four steps: the
 //! highest priority of which it can take anything; of its lanes, that of the user and then the experiment that have the fewest
 //! jobs running; in the lane, the jobs that unblock most; and of their groups one that the worker is warm for, or else the one
 //! that the fewest workers are.
@@ -9,6 +9,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use super::shape::ShapeId;
 use crate::id::{ExperimentId, JobId};
 
 /// A name's number.
@@ -55,7 +56,8 @@ pub(super) struct GroupKey {
     pub(super) unblocks: Reverse<u32>,
     /// Backbone and data set.
     pub(super) place: NameId,
-    pub(super) memory_mib: u32,
+    /// Not the memory that they take: that is learned while they wait.
+    pub(super) shape: ShapeId,
 }
 
 /// Where a waiting job stands.
@@ -101,19 +103,19 @@ impl Queue {
         self.lanes.values().flat_map(Groups::values).map(BTreeSet::len).sum()
     }
 
-    /// The best lane of those for which `share` gives something and which have a job that `fits`, by the memory it needs: the
+    /// The best lane of those for which `share` gives something and which have a job that `fits`, by its shape: the
     /// highest priority, then the smallest share, then the job that unblocks most.
     pub(super) fn best_lane<S: Ord>(
         &self,
         share: impl Fn(&LaneKey) -> Option<S>,
-        fits: impl Fn(u32) -> bool,
+        fits: impl Fn(ShapeId) -> bool,
     ) -> Option<LaneKey> {
         let mut best: Option<((S, Reverse<u32>), LaneKey)> = None;
         for (lane, groups) in &self.lanes {
             if best.as_ref().is_some_and(|(_, best)| best.priority != lane.priority) {
                 break;
             }
-            let rank = share(lane).zip(groups.keys().find(|group| fits(group.memory_mib)).map(|group| group.unblocks));
+            let rank = share(lane).zip(groups.keys().find(|group| fits(group.shape)).map(|group| group.unblocks));
             if let Some(rank) = rank
                 && best.as_ref().is_none_or(|(least, _)| rank < *least)
             {
@@ -128,17 +130,19 @@ impl Queue {
     pub(super) fn next(
         &self,
         lane: &LaneKey,
-        fits: impl Fn(u32) -> bool,
+        fits: impl Fn(ShapeId) -> bool,
         fresh: &VecDeque<JobId>,
         warm: &VecDeque<NameId>,
     ) -> Option<JobId> {
-        let groups = self.lanes.get(lane)?.iter().filter(|(group, _)| fits(group.memory_mib));
+        let groups = self.lanes.get(lane)?.iter().filter(|(group, _)| fits(group.shape));
         let most = groups.clone().next()?.0.unblocks;
         let top = || groups.clone().take_while(|(group, _)| group.unblocks == most);
         if let Some(job) = fresh.iter().find(|job| top().any(|(_, jobs)| jobs.contains(job))) {
             return Some(*job);
         }
-        let warmest = warm.iter().find_map(|place| top().find(|(group, _)| group.place == *place));
+        // Of one place, the job that came first: shapes have other numbers after a restart.
+        let at = |place: NameId| top().filter(move |(group, _)| group.place == place);
+        let warmest = warm.iter().find_map(|place| at(*place).min_by_key(|(_, jobs)| jobs.first().copied()));
         let coldest = || {
             let crowd = |place: NameId| self.warm.get(&place).copied().unwrap_or_default();
             top().min_by_key(|(group, jobs)| (crowd(group.place), jobs.first().copied()))

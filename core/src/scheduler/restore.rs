@@ -20,9 +20,14 @@ impl Scheduler {
             let entry = ExperimentEntry { record, links: Vec::new(), counts: Counts::default() };
             scheduler.experiments.insert(entry.record.id, entry);
         }
+        for (words, need) in rows.needs {
+            scheduler.shapes.recall(&words, need);
+        }
+        scheduler.spared = rows.spared;
         for (id, recipe) in rows.recipes {
             scheduler.by_recipe.insert(identity(&recipe), id);
-            scheduler.recipes.push(RecipeEntry::new(recipe, &mut scheduler.names));
+            let entry = RecipeEntry::new(recipe, &mut scheduler.names, &mut scheduler.shapes);
+            scheduler.recipes.push(entry);
         }
         for record in rows.workers {
             let entry = WorkerEntry::new(record, &mut scheduler.names, now);
@@ -104,7 +109,7 @@ impl Scheduler {
         };
         let job = |entry: &JobEntry| {
             let record = JobRecord { state: timeless(&entry.record.state), ..entry.record.clone() };
-            // Not where: names have other numbers after a restart, and decide nothing by them.
+            // Not where: names and shapes have other numbers after a restart, and decide nothing by them.
             let in_line = self.spot(record.id).is_some_and(|spot| self.queue.contains(spot, record.id));
             (entry.record.state.name(), record, in_line, entry.dependents.clone(), entry.experiments.clone())
         };
@@ -113,7 +118,8 @@ impl Scheduler {
         let jobs: Vec<_> = self.jobs.iter().map(job).collect();
         let experiments: Vec<_> = self.experiments.values().map(experiment).collect();
         let workers: Vec<_> = self.workers.values().map(worker).collect();
-        (jobs, experiments, workers, self.next_lease(), self.next_sequence)
+        let learned = (self.shapes.learned(), self.spared.clone());
+        (jobs, experiments, workers, learned, self.next_lease(), self.next_sequence)
     }
 
     /// What must hold after every command, as a list of what doesn't. Empty in a sound state.

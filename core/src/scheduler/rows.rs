@@ -1,8 +1,9 @@
 //! The rows that changes leave behind.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Attempt, Change, ExperimentRecord, Held, JobRecord, Link, WorkerRecord};
+use super::{Attempt, Change, ExperimentRecord, Held, JobRecord, Link, Need, WorkerRecord};
 use crate::id::{ExperimentId, JobId, LeaseId, RecipeId, Sequence};
 use crate::spec::Recipe;
 
@@ -19,6 +20,10 @@ pub struct Rows {
     pub links: Vec<Link>,
     /// The workers, by identifier.
     pub workers: Vec<WorkerRecord>,
+    /// What was learned of the memory that jobs take, by their shapes' words ([`super::shape()`]).
+    pub needs: BTreeMap<Arc<str>, Need>,
+    /// The jobs of which an out-of-memory error was overlooked.
+    pub spared: BTreeSet<JobId>,
     /// The greatest lease that was granted.
     pub last_lease: LeaseId,
     /// The greatest sequence number of the event log.
@@ -86,6 +91,13 @@ impl Rows {
                 self.last_lease = *lease;
             }
             Change::AttemptEnded { .. } | Change::ResultRecorded { .. } => {}
+            Change::NeedChanged { shape, need } => {
+                self.needs.insert(Arc::clone(shape), *need);
+            }
+            Change::JobSpared(job) => {
+                self.job(*job)?;
+                self.spared.insert(*job);
+            }
             Change::Worker(record) => match self.workers.binary_search_by_key(&record.id, |row| row.id) {
                 Ok(place) => self.workers[place] = record.clone(),
                 Err(place) => self.workers.insert(place, record.clone()),

@@ -94,7 +94,7 @@ impl Scheduler {
         let next = RecipeId(self.recipes.len() as u64 + 1);
         let id = *self.by_recipe.entry(identity(recipe)).or_insert(next);
         if id == next {
-            self.recipes.push(RecipeEntry::new(Arc::clone(recipe), &mut self.names));
+            self.recipes.push(RecipeEntry::new(Arc::clone(recipe), &mut self.names, &mut self.shapes));
             self.changes.push(Change::RecipeAdded(id, Arc::clone(recipe)));
         }
         id

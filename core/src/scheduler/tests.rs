@@ -9,8 +9,12 @@ use crate::dataset::Catalogue;
 use crate::experiment::{Experiment, Known};
 use crate::id::FencingToken;
 use crate::matrix;
+use crate::names::Stage;
 use crate::outcome::{Failure, FailureClass, TestResult};
 use crate::trainer_wire::{Outcome, Progress};
+
+mod memory;
+mod second_attempts;
 
 const RESULT: TestResult =
     TestResult { total: 10, correct: 9, accuracy: 90.0, error: 10.0, macro_f1: 90.0, calibration_error: None };
@@ -134,7 +138,7 @@ fn held(grant: &Grant) -> Held {
 
 fn completes(grant: &Grant) -> Command {
     let outcome = Outcome { result: RESULT, adopted: false, manifest: None };
-    Command::Complete { held: held(grant), outcome: Box::new(outcome), evaluation: None }
+    Command::Complete { held: held(grant), outcome: Box::new(outcome), evaluation: None, memory_mib: None }
 }
 
 fn fails(grant: &Grant, class: FailureClass) -> Command {
@@ -407,19 +411,6 @@ fn labels_are_asked_for_and_missed_by_name() {
 }
 
 #[test]
-fn a_worker_holds_no_more_than_fits_its_memory() {
-    let mut world = World::new();
-    world.submit(experiment("x", &seeds("x", "alignednorm", 1..=4, "")));
-    let small = world.register_as(WorkerDescription { memory_mib: Some(10_000), slots: 4, ..worker("small") });
-    assert_eq!(world.lease(small, 4).len(), 2, "two of 4,554 MiB each");
-    let because = world.scheduler.explain(JobId(7), world.now).unwrap().because;
-    let expected = "it needs about 4554 MiB, and none of the 1 workers that could run it has so much free";
-    assert_eq!(because, expected);
-    let tiny = world.register_as(WorkerDescription { memory_mib: Some(100), slots: 4, ..worker("tiny") });
-    assert_eq!(world.lease(tiny, 4).len(), 1, "an estimate may be wrong: an idle worker tries");
-}
-
-#[test]
 fn jobs_go_where_their_data_set_and_their_checkpoint_are_warm() {
     let mut world = World::new();
     let text = "methods = [\"alignednorm\"]\ndatasets = [\"dtd\", \"eurosat\", \"ucf101\"]\nseeds = [1, 2, 3]";
@@ -436,7 +427,7 @@ fn jobs_go_where_their_data_set_and_their_checkpoint_are_warm() {
         assert_eq!((at(one).0, at(other).0), (first.0.0.clone(), first.1.0.clone()), "and stay at theirs");
     }
     let third: Vec<_> = (0..3).map(|_| at(one)).collect();
-    assert!(third.iter().all(|job| job.0 == third[0].0 && job.2 == crate::names::Stage::Train), "{third:?}");
+    assert!(third.iter().all(|job| job.0 == third[0].0 && job.2 == Stage::Train), "{third:?}");
     let tests: Vec<_> = (0..2).map(|_| at(one)).collect();
     assert!(tests.iter().all(|job| job.0 != first.1.0), "a checkpoint is tested where it was made: {tests:?}");
 }
@@ -467,132 +458,6 @@ fn a_job_that_took_workers_along_runs_alone_and_ends_at_the_limit() {
     assert_eq!(because, "failed 5 times, the last time because: the worker was started again");
 }
 
-/// Two of three seeds are trained and tested after 20 s. The third goes on for longer than twice that, on a worker that is alive.
-struct Slow {
-    world: World,
-    grant: Grant,
-    idle: WorkerId,
-}
-
-impl Slow {
-    fn new() -> Self {
-        let mut world = World::speculative();
-        world.submit(experiment("x", &seeds("x", "alignednorm", 1..=3, "")));
-        let (ailing, idle) = (world.register("ailing"), world.register("idle"));
-        let grant = world.lease(ailing, 1).remove(0);
-        let quick = world.lease(idle, 2);
-        world.pass(20_000);
-        let mut slow = Self { world, grant, idle };
-        for grant in quick {
-            slow.world.apply(completes(&grant)).unwrap();
-        }
-        for grant in slow.world.lease(idle, 2) {
-            slow.world.apply(completes(&grant)).unwrap();
-        }
-        for _ in 0..2 {
-            slow.beat();
-            assert_eq!(slow.world.lease(idle, 2), Vec::new(), "nothing waits, and nothing is slow yet");
-            slow.world.pass(10_000);
-        }
-        slow.beat();
-        slow
-    }
-
-    fn beat(&mut self) {
-        self.world.apply(Command::Progress { held: held(&self.grant), progress: Some(Progress::default()) }).unwrap();
-    }
-
-    /// The second attempt, which an idle worker gets.
-    fn beside(&mut self) -> Grant {
-        let grants = self.world.lease(self.idle, 2);
-        assert_eq!(grants.iter().map(|grant| grant.job).collect::<Vec<_>>(), [self.grant.job]);
-        assert_eq!(self.world.lease(self.idle, 2), Vec::new(), "two attempts are enough");
-        grants[0].clone()
-    }
-
-    fn is_refused(&mut self, command: Command, because: &str) {
-        match self.world.apply(command) {
-            Err(Rejection::Stale { reason, .. }) => assert_eq!(reason, because),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-#[test]
-fn a_slow_job_is_begun_anew_beside_and_the_first_to_end_brings_the_result() {
-    for slow_one_wins in [false, true] {
-        let mut slow = Slow::new();
-        let beside = slow.beside();
-        assert_eq!(slow.world.state(beside.job), JobStateName::Running);
-        let because = slow.world.scheduler.explain(beside.job, slow.world.now).unwrap().because;
-        assert_eq!(because, "worker 2 has it, at step 0 of 0; worker 1 has it, at step 0 of 0, and is slow");
-        slow.beat();
-        assert_eq!(slow.world.restored().essence(), slow.world.scheduler.essence());
-        let (first, second) = if slow_one_wins { (slow.grant.clone(), beside) } else { (beside, slow.grant.clone()) };
-        slow.world.apply(completes(&first)).unwrap();
-        slow.world.apply(completes(&first)).unwrap();
-        slow.is_refused(completes(&second), &format!("job {} was leased again, as {}", first.job, first.lease));
-        assert_eq!(slow.world.database.results.get(&first.job), Some(&1));
-        assert!(slow.world.scheduler.workers.values().all(|worker| worker.held.is_empty()));
-    }
-}
-
-#[test]
-fn when_one_of_two_attempts_ends_without_a_result_the_other_goes_on() {
-    type End = fn(&mut Slow, &Grant);
-    let ends: [(&str, End); 4] = [
-        ("fails", |slow, grant| drop(slow.world.apply(fails(grant, FailureClass::TrainerDied)).unwrap())),
-        ("is released", |slow, grant| drop(slow.world.apply(Command::Release { held: held(grant) }).unwrap())),
-        ("is started again", |slow, grant| {
-            let worker = slow.world.scheduler.lease_of(grant.job, |lease| lease.id == grant.lease).unwrap().worker;
-            let name = slow.world.scheduler.workers[&worker].record.description.name.clone();
-            slow.world.register(&name);
-        }),
-        ("leaves", |slow, grant| {
-            let worker = slow.world.scheduler.lease_of(grant.job, |lease| lease.id == grant.lease).unwrap().worker;
-            drop(slow.world.apply(Command::Leave { worker }).unwrap());
-        }),
-    ];
-    for (what, end) in ends {
-        for slow_one_ends in [false, true] {
-            let mut slow = Slow::new();
-            let beside = slow.beside();
-            let (gone, left) = if slow_one_ends { (slow.grant.clone(), beside) } else { (beside, slow.grant.clone()) };
-            end(&mut slow, &gone);
-            assert_eq!(slow.world.state(left.job), JobStateName::Running, "{what}");
-            assert_eq!(slow.world.scheduler.job(left.job).unwrap().failures, 0, "{what}");
-            assert_eq!(slow.world.restored().essence(), slow.world.scheduler.essence(), "{what}");
-            assert!(slow.world.apply(completes(&gone)).is_err(), "{what}");
-            slow.world.apply(completes(&left)).unwrap();
-        }
-    }
-}
-
-#[test]
-fn a_silent_attempt_of_two_ends_alone_and_what_cannot_be_mended_ends_both() {
-    let mut slow = Slow::new();
-    let beside = slow.beside();
-    for _ in 0..4 {
-        slow.world.pass(10_000);
-        slow.beat();
-    }
-    slow.is_refused(completes(&beside), &format!("job {} was leased again, as {}", beside.job, slow.grant.lease));
-    slow.world.apply(completes(&slow.grant.clone())).unwrap();
-
-    let mut slow = Slow::new();
-    let beside = slow.beside();
-    slow.world.apply(fails(&beside, FailureClass::BadData)).unwrap();
-    assert_eq!(slow.world.state(beside.job), JobStateName::Failed);
-    slow.is_refused(completes(&slow.grant.clone()), &format!("job {} is failed", beside.job));
-
-    let mut slow = Slow::new();
-    let beside = slow.beside();
-    slow.world.apply(Command::CancelJob(beside.job)).unwrap();
-    for grant in [beside, slow.grant.clone()] {
-        slow.is_refused(completes(&grant), &format!("job {} is cancelled", grant.job));
-    }
-}
-
 #[test]
 fn a_job_waits_in_little_memory() {
     assert!(size_of::<jobs::JobEntry>() <= 208, "{}", size_of::<jobs::JobEntry>());
@@ -606,7 +471,7 @@ enum Action {
     Register(usize),
     Lease(usize, usize),
     Progress(usize),
-    Complete(usize, bool),
+    Complete(usize, bool, u32),
     Fail(usize, usize),
     Release(usize),
     Drain(usize),
@@ -625,7 +490,8 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (0..3_usize).prop_map(Action::Register),
         8 => (0..8_usize, 0..4_usize).prop_map(|(worker, slots)| Action::Lease(worker, slots)),
         4 => (0..64_usize).prop_map(Action::Progress),
-        6 => (0..64_usize, any::<bool>()).prop_map(|(grant, adopted)| Action::Complete(grant, adopted)),
+        6 => (0..64_usize, any::<bool>(), 0..3_u32)
+            .prop_map(|(grant, adopted, memory)| Action::Complete(grant, adopted, memory)),
         3 => (0..64_usize, 0..8_usize).prop_map(|(grant, class)| Action::Fail(grant, class)),
         2 => (0..64_usize).prop_map(Action::Release),
         1 => (0..8_usize).prop_map(Action::Drain),
@@ -651,12 +517,16 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
             );
             experiment("random", &rest)
         }
-        Action::Register(which) => Command::Register(self::worker(&format!("w{which}"))),
+        Action::Register(which) => {
+            let memory_mib = (which > 0).then_some(5_000);
+            Command::Register(WorkerDescription { memory_mib, ..self::worker(&format!("w{which}")) })
+        }
         Action::Lease(i, slots) => Command::Lease { worker: worker(i), slots },
         Action::Progress(i) => Command::Progress { held: of(i), progress: (i % 2 == 0).then(Progress::default) },
-        Action::Complete(i, adopted) => {
+        Action::Complete(i, adopted, memory) => {
             let outcome = Outcome { result: RESULT, adopted, manifest: None };
-            Command::Complete { held: of(i), outcome: Box::new(outcome), evaluation: None }
+            let memory_mib = (memory > 0).then_some(3_000 * memory);
+            Command::Complete { held: of(i), outcome: Box::new(outcome), evaluation: None, memory_mib }
         }
         Action::Fail(i, class) => {
             let class = FailureClass::ALL[class % FailureClass::ALL.len()];
@@ -674,7 +544,7 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
             let Held { lease, token } = of(i);
             let held = Held { lease, token: FencingToken(token.0 + 1) };
             let outcome = Outcome { result: RESULT, adopted: false, manifest: None };
-            Command::Complete { held, outcome: Box::new(outcome), evaluation: None }
+            Command::Complete { held, outcome: Box::new(outcome), evaluation: None, memory_mib: None }
         }
     }
 }

@@ -29,6 +29,9 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// Steps and line numbers end here; later ones are a mistake.
 const MOST: u64 = 1 << 53;
 
+/// No job takes more memory: 16 TiB.
+const MOST_MIB: u32 = 1 << 24;
+
 /// Grants jobs; waits for them as long as the worker likes, within limits.
 #[utoipa::path(
     post,
@@ -297,10 +300,14 @@ fn command(lease: LeaseId, report: Report, hash: Option<SpecHash>) -> Result<Rep
             Ok((command, (!telemetry.is_empty()).then_some(telemetry)))
         }
         Report::Complete(report) => {
-            let CompletionReport { token, outcome, evaluation } = *report;
+            let CompletionReport { token, outcome, evaluation, memory_mib } = *report;
             check(&outcome.result).map_err(|error| ApiError::Invalid(error.under("outcome.result")))?;
             if let Some(evaluation) = &evaluation {
                 evaluation.check(&outcome.result).map_err(|error| ApiError::Invalid(error.under("evaluation")))?;
+            }
+            if let Some(memory_mib) = memory_mib.filter(|memory_mib| !(1..=MOST_MIB).contains(memory_mib)) {
+                let expected = format!("a whole number from 1 to {MOST_MIB}");
+                return Err(ApiError::Invalid(InvalidInput::new("memory_mib", memory_mib, expected)));
             }
             if let Some(manifest) = &outcome.manifest
                 && let Some(hash) = hash
@@ -311,7 +318,7 @@ fn command(lease: LeaseId, report: Report, hash: Option<SpecHash>) -> Result<Rep
                 return Err(ApiError::Invalid(input));
             }
             let (held, outcome, evaluation) = (Held { lease, token }, Box::new(outcome), evaluation.map(Box::new));
-            Ok((Command::Complete { held, outcome, evaluation }, None))
+            Ok((Command::Complete { held, outcome, evaluation, memory_mib }, None))
         }
         Report::Fail(FailureReport { token, failure }) => {
             Ok((Command::Fail { held: Held { lease, token }, failure }, None))

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use promptfield_core::id::{ExperimentId, JobId, LeaseId, RecipeId, WorkerId};
 use promptfield_core::scheduler::{
-    Change, Event, ExperimentRecord, JobChange, JobRecord, JobState, Link, WorkerRecord,
+    Change, Event, ExperimentRecord, JobChange, JobRecord, JobState, Link, Need, WorkerRecord,
 };
 use promptfield_core::spec::Recipe;
 use sqlx::sqlite::SqliteConnection;
 
 use super::attempts::{End, Start};
 use super::results::NewResult;
-use super::{StoreError, attempts, events, experiments, jobs, results, workers};
+use super::{StoreError, attempts, events, experiments, jobs, needs, results, workers};
 
 #[derive(Default)]
 pub(super) struct Batch<'a> {
@@ -29,6 +29,8 @@ pub(super) struct Batch<'a> {
     ends: BTreeMap<LeaseId, End<'a>>,
     starts: Vec<Start>,
     results: Vec<NewResult<'a>>,
+    needs: BTreeMap<&'a str, Need>,
+    spared: Vec<JobId>,
     events: Vec<&'a Event>,
 }
 
@@ -57,6 +59,10 @@ impl<'a> Batch<'a> {
                     let (manifest, evaluation) = (manifest.as_deref(), evaluation.as_deref());
                     batch.results.push(NewResult { job: *job, lease: *lease, result, manifest, evaluation });
                 }
+                Change::NeedChanged { shape, need } => {
+                    batch.needs.insert(shape, *need);
+                }
+                Change::JobSpared(job) => batch.spared.push(*job),
                 Change::Worker(record) => {
                     batch.workers.insert(record.id, record);
                 }
@@ -87,6 +93,8 @@ impl<'a> Batch<'a> {
         }
         jobs::set_states(connection, &changed, &failed).await?;
         results::insert(connection, &self.results).await?;
+        needs::upsert(connection, &self.needs.into_iter().collect::<Vec<_>>()).await?;
+        needs::spare(connection, &self.spared).await?;
         events::insert(connection, &self.events).await
     }
 }

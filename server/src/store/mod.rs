@@ -26,6 +26,7 @@ mod events;
 mod experiments;
 mod jobs;
 mod keys;
+mod needs;
 mod readiness;
 mod removal;
 mod results;
@@ -201,6 +202,8 @@ impl Store {
             recipes,
             links: experiments::load_links(&mut snapshot).await?,
             workers: workers::load(&mut snapshot).await?,
+            needs: needs::load(&mut snapshot).await?,
+            spared: needs::load_spared(&mut snapshot).await?,
             last_lease: attempts::last(&mut snapshot).await?,
             last_sequence: events::last_sequence(&mut snapshot).await?,
         })

@@ -8,8 +8,8 @@ use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence,
 use promptfield_core::matrix;
 use promptfield_core::outcome::{Failure, FailureClass, TestResult};
 use promptfield_core::scheduler::{
-    AttemptEnd, Command, Event, Grant, Held, JobChange, JobState, JobStateName, Policy, Reply, Scheduler, Speculation,
-    WorkerDescription, WorkerRecord, WorkerState,
+    AttemptEnd, Command, Event, Grant, Held, JobChange, JobState, JobStateName, Need, Policy, Reply, Scheduler,
+    Speculation, WorkerDescription, WorkerRecord, WorkerState,
 };
 use promptfield_core::trainer_wire::{Outcome, Progress};
 use proptest::prelude::*;
@@ -126,7 +126,8 @@ impl World {
             5 | 6 => {
                 let (outcome, evaluation) =
                     (outcome(i.is_multiple_of(3)), i.is_multiple_of(2).then(|| Box::new(evaluation())));
-                Command::Complete { held: self.held(i), outcome, evaluation }
+                let memory_mib = (!i.is_multiple_of(5)).then_some(1_000 + i as u32);
+                Command::Complete { held: self.held(i), outcome, evaluation, memory_mib }
             }
             7 => {
                 let class = FailureClass::ALL[i % FailureClass::ALL.len()];
@@ -197,6 +198,7 @@ proptest! {
             let mut restored = Scheduler::restore(Policy::default(), rows, world.now);
             prop_assert_eq!(restored.violations(), Vec::<String>::new());
             prop_assert_eq!(seen(&restored), seen(&world.scheduler));
+            prop_assert_eq!(restored.essence(), world.scheduler.essence());
             prop_assert_eq!(world.reader().await.events_after(Sequence(0), 100_000).await.unwrap(), world.events);
             // Both go on in the same way.
             for command in [register("next"), Command::Lease { worker: WorkerId(1), slots: 100 }] {
@@ -218,7 +220,9 @@ async fn both_attempts_of_a_slow_job_are_brought_back() {
     world.apply(Command::Lease { worker: WorkerId(1), slots: 100 }).await;
     let slow = world.grants.split_off(1);
     world.now = world.now.plus(20_000);
-    world.apply(Command::Complete { held: world.held(0), outcome: outcome(false), evaluation: None }).await;
+    world
+        .apply(Command::Complete { held: world.held(0), outcome: outcome(false), evaluation: None, memory_mib: None })
+        .await;
     for Grant { lease, token, .. } in slow {
         let held = Held { lease, token };
         world.apply(Command::Progress { held, progress: Some(Progress::default()) }).await;
@@ -235,6 +239,26 @@ async fn both_attempts_of_a_slow_job_are_brought_back() {
     };
     let expected = [(WorkerId(2), START.plus(35_000)), (WorkerId(1), START)];
     assert_eq!((begun(&world.scheduler), begun(&restored)), (vec![expected.to_vec()], vec![expected.to_vec()]));
+}
+
+#[tokio::test]
+async fn what_was_learned_of_memory_is_brought_back() {
+    let mut world = World::new().await;
+    for command in [submit("[1, 2]"), register("b"), Command::Lease { worker: WorkerId(1), slots: 4 }] {
+        world.apply(command).await;
+    }
+    assert_eq!(world.grants.len(), 4);
+    let failure = Failure { class: FailureClass::OutOfMemory, reason: "too large".into() };
+    world.apply(Command::Fail { held: world.held(0), failure }).await;
+    for (i, memory_mib) in [(1, 700), (2, 900)] {
+        let (held, outcome) = (world.held(i), outcome(false));
+        world.apply(Command::Complete { held, outcome, evaluation: None, memory_mib: Some(memory_mib) }).await;
+    }
+    let rows = world.store.load().await.unwrap();
+    assert_eq!(rows.needs.values().copied().collect::<Vec<_>>(), [Need { memory_mib: Some(900), together: Some(3) }]);
+    assert_eq!(rows.spared, [world.grants[0].job].into());
+    let restored = Scheduler::restore(Policy::default(), rows, world.now);
+    assert_eq!(restored.essence(), world.scheduler.essence());
 }
 
 #[tokio::test]

@@ -109,6 +109,8 @@ async fn a_result_must_make_sense() {
     let path = on(grant.lease, "complete");
     for (pointer, value, field) in [
         ("/outcome/result/total", json!(0), "outcome.result.total"),
+        ("/memory_mib", json!(0), "memory_mib"),
+        ("/memory_mib", json!((1 << 24) + 1), "memory_mib"),
         ("/outcome/result/correct", json!(201), "outcome.result.correct"),
         ("/outcome/result/correct", json!(-1), "outcome.result.correct"),
         ("/outcome/result/macro_f1", json!(101.0), "outcome.result.macro_f1"),

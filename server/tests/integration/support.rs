@@ -415,7 +415,7 @@ pub(crate) fn completion(grant: &LeaseGrant) -> CompletionReport {
         files: BTreeMap::from([(CHECKPOINT.to_owned(), checkpoint)]),
     };
     let outcome = Outcome { result, adopted: false, manifest: Some(manifest) };
-    CompletionReport { token: grant.token, outcome, evaluation: Some(evaluation()) }
+    CompletionReport { token: grant.token, outcome, evaluation: Some(evaluation()), memory_mib: None }
 }
 
 /// The numbers by class of what [`completion`] brings.

@@ -9,9 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::names::Stage;
 use promptfield_core::outcome::{Failure, TestResult};
-use promptfield_core::scheduler::{
-    Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Rows, Scheduler, WorkerState,
-};
+use promptfield_core::scheduler::{Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Rows, Scheduler};
 use promptfield_core::time::Timestamp;
 use promptfield_core::trainer_wire::{Outcome, Progress};
 
@@ -46,8 +44,6 @@ pub(super) struct Coordinator {
     /// Workers that wait for a job, the longest first.
     parked: VecDeque<Poll>,
     undelivered: Vec<Held>,
-    /// Workers that get no more jobs, and perhaps some that were never told so.
-    draining: BTreeSet<WorkerId>,
     committing: Option<Batch>,
     /// When it looks at the time next.
     wake: Option<i64>,
@@ -104,7 +100,6 @@ impl Coordinator {
             inbox: VecDeque::new(),
             parked: VecDeque::new(),
             undelivered: Vec::new(),
-            draining: BTreeSet::new(),
             committing: None,
             wake: None,
         }
@@ -127,6 +122,9 @@ impl Coordinator {
             for link in &mut rows.links {
                 link.count -= u64::from(link.jobs().next_back() == Some(forgotten.id));
             }
+        }
+        if self.flaw == Some(Flaw::ForgetsWhatItLearned) {
+            rows.needs.clear();
         }
         Some(Scheduler::restore(self.policy, rows, now))
     }
@@ -247,11 +245,6 @@ impl World {
         }
         for change in &changes {
             batch.ready |= makes_ready(change);
-            if let Change::Worker(record) = change
-                && record.state == WorkerState::Draining
-            {
-                self.coordinator.draining.insert(record.id);
-            }
         }
         batch.changes += changes.len();
         let answer = answer_of(&reply);
@@ -326,7 +319,7 @@ impl World {
             batch.answers.push((request, answer));
             return;
         }
-        if asks && !self.coordinator.draining.contains(&worker) {
+        if asks && scheduler.speaks_for_its_kind(worker) {
             in_vain.insert(kind);
         }
         if poll.until > self.now {
@@ -475,13 +468,12 @@ impl World {
 
     fn coordinator_dies(&mut self) {
         self.history.note(self.now, Line::CoordinatorDies);
-        let Coordinator { life, up, scheduler, inbox, parked, undelivered, draining, wake, .. } = &mut self.coordinator;
+        let Coordinator { life, up, scheduler, inbox, parked, undelivered, wake, .. } = &mut self.coordinator;
         *life += 1;
         *up = false;
         *scheduler = None;
         *wake = None;
         undelivered.clear();
-        draining.clear();
         let waiting =
             std::mem::take(inbox).into_iter().chain(std::mem::take(parked).into_iter().map(|poll| poll.request));
         let waiting = waiting.collect();
@@ -513,8 +505,6 @@ impl World {
     /// A state was rebuilt from the rows: it must be what was written.
     fn rebuilt(&mut self, scheduler: &Scheduler) -> Result<(), Violation> {
         self.restores += 1;
-        let draining = scheduler.workers().filter(|(worker, ..)| worker.state == WorkerState::Draining);
-        self.coordinator.draining = draining.map(|(worker, ..)| worker.id).collect();
         self.audit.compare_all(scheduler)?;
         match self.settings.size {
             Size::Small => self.audit.inspect(scheduler, self.coordinator.rows.as_ref(), self.time()),
@@ -537,9 +527,9 @@ impl World {
                 let progress = (step > 0).then_some(Progress { epoch: 0, epochs: 1, step, steps: 1_000 });
                 Command::Progress { held, progress }
             }
-            Ask::Complete { adopted, .. } => {
+            Ask::Complete { adopted, memory_mib, .. } => {
                 let outcome = Outcome { result: RESULT, adopted, manifest: None };
-                Command::Complete { held, outcome: Box::new(outcome), evaluation: None }
+                Command::Complete { held, outcome: Box::new(outcome), evaluation: None, memory_mib }
             }
             Ask::Fail { class, .. } => {
                 Command::Fail { held, failure: Failure { class, reason: "it was to fail".to_owned() } }
@@ -559,6 +549,8 @@ fn makes_ready(change: &Change) -> bool {
     match change {
         Change::JobsAdded(jobs) => jobs.iter().any(|job| matches!(job.state, JobState::Queued { .. })),
         Change::JobChanged(change) => matches!(change.state, JobState::Queued { .. }),
+        // Perhaps more of them fit now.
+        Change::NeedChanged { .. } => true,
         _ => false,
     }
 }

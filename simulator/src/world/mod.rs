@@ -54,6 +54,8 @@ pub enum Flaw {
     IgnoresTokens,
     /// When it rebuilds its state, the last job's row is left out.
     ForgetsAJob,
+    /// When it rebuilds its state, what was learned of jobs' memory is left out.
+    ForgetsWhatItLearned,
     /// It records a completion again when it is reported again.
     RecordsTwice,
     /// It keeps its state when a commit fails.
@@ -104,6 +106,8 @@ pub struct Summary {
     pub blows: u64,
     /// Attempts that began beside slow ones.
     pub seconds: u64,
+    /// Out-of-memory errors that were overlooked, since others ran beside.
+    pub spared: usize,
 }
 
 /// A violation, and how it came about.
@@ -339,6 +343,7 @@ impl World {
             restores: self.restores,
             blows: self.blows,
             seconds: self.audit.seconds(),
+            spared: self.audit.spared(),
         })
     }
 
@@ -353,7 +358,7 @@ impl World {
     }
 
     /// Bytes of the jobs' notes that only the checks need.
-    pub const fn bytes_of_checks(&self) -> usize {
+    pub fn bytes_of_checks(&self) -> usize {
         self.audit.bytes()
     }
 

@@ -19,6 +19,9 @@ const TRAINING: std::ops::RangeInclusive<i64> = 10_000..=120_000;
 const TEST: std::ops::RangeInclusive<i64> = 1_000..=15_000;
 /// How much shorter jobs are in a large world, so that most of its commands are about jobs and not heartbeats.
 const BREVITY: i64 = 4;
+/// The memory that jobs take.
+const TRAINING_MIB: std::ops::RangeInclusive<i64> = 1_000..=4_000;
+const TEST_MIB: std::ops::RangeInclusive<i64> = 500..=1_000;
 /// A worker's speed and the pace of its clock, in per cent of the usual.
 const SPEED: std::ops::RangeInclusive<i64> = 50..=200;
 const PACE: std::ops::RangeInclusive<i64> = 60..=200;
@@ -32,6 +35,8 @@ pub(super) struct Worker {
     backbones: [bool; BACKBONES.len()],
     /// Jobs that a slot asks for at once; it gives back all but one.
     appetite: usize,
+    /// What it says that its slots share.
+    memory_mib: Option<u64>,
     speed: i64,
     pace: i64,
     pub(super) slots: Vec<Slot>,
@@ -73,6 +78,7 @@ impl Worker {
         let slots = if small { random.between(1..=3) as usize } else { 2 };
         Self {
             backbones: [all || !second || random.chance(500), all || second],
+            memory_mib: (small && random.chance(500)).then(|| random.between(2_000..=10_000).cast_unsigned()),
             appetite: if small && random.chance(200) { 2 } else { 1 },
             speed: random.between(SPEED),
             pace: if small { random.between(PACE) } else { 100 },
@@ -109,7 +115,7 @@ impl World {
             backbones: backbones.map(|(name, _)| (*name).to_owned()).collect(),
             version: promptfield_core::VERSION.to_owned(),
             labels: Vec::new(),
-            memory_mib: None,
+            memory_mib: worker.memory_mib,
         }
     }
 
@@ -335,11 +341,16 @@ impl World {
         let ask = if nature / 1000 % 1000 < self.climate.bad {
             let class = FailureClass::ALL[(nature / 1_000_000) as usize % FailureClass::ALL.len()];
             Ask::Fail { lease, token, class }
+        } else if self.is_crowded(worker) && self.random.chance(self.climate.crowded) {
+            Ask::Fail { lease, token, class: FailureClass::OutOfMemory }
         } else if self.random.chance(self.climate.fails) {
             let class = FailureClass::ALL[self.random.place(FailureClass::ALL.len())];
             Ask::Fail { lease, token, class }
         } else {
-            Ask::Complete { lease, token, adopted: nature / 1_000_000_000 % 1000 < self.climate.adopted }
+            let adopted = nature / 1_000_000_000 % 1000 < self.climate.adopted;
+            let took = self.random.between(if work.trains { TRAINING_MIB } else { TEST_MIB });
+            let memory_mib = self.random.chance(800).then_some(took as u32);
+            Ask::Complete { lease, token, adopted, memory_mib }
         };
         let process = &mut self.workers[worker];
         // Its heartbeats end here: an answer to one of them finds nobody.
@@ -347,6 +358,12 @@ impl World {
         process.slots[slot].phase = Phase::Reporting;
         let caller = process.slot(worker, slot);
         self.call(caller, ask);
+    }
+
+    /// Whether a worker runs several jobs.
+    fn is_crowded(&self, worker: usize) -> bool {
+        let runs = |slot: &&Slot| matches!(slot.phase, Phase::Running { .. });
+        self.workers[worker].slots.iter().filter(runs).count() > 1
     }
 
     pub(super) fn next_blow(&mut self) {

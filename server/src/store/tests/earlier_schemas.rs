@@ -225,7 +225,9 @@ async fn goes_on(schemas: &[(i64, String)], current: &[(String, String, Option<S
     let mut world = World { folder, store, scheduler, now: NOW, grants: Vec::new(), events: Vec::new() };
     let held = Held { lease: LeaseId(2), token: FencingToken(6) };
     let evaluation = Some(Box::new(evaluation()));
-    world.apply(Command::Complete { held, outcome: outcome(false), evaluation: evaluation.clone() }).await;
+    world
+        .apply(Command::Complete { held, outcome: outcome(false), evaluation: evaluation.clone(), memory_mib: None })
+        .await;
     world.apply(submit("[1]")).await;
     world.apply(register("a")).await;
     let leasing = world.scheduler.workers().map(|(worker, ..)| worker.id).last().unwrap();
