@@ -8,6 +8,7 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use promptfield_core::api::{CompletionReport, FailureReport, LeaseGrant, ReleaseReport};
@@ -21,6 +22,7 @@ use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::client::Rejected;
+use crate::memory::Meter;
 use crate::report::{Outbox, SHORTEST_INTERVAL};
 use crate::trainer::{Flaw, Trainer, out_of_turn};
 use crate::{Agent, Options, evaluation, places};
@@ -38,6 +40,8 @@ pub(crate) struct Job<'a> {
     worker: WorkerId,
     grant: LeaseGrant,
     outbox: Outbox,
+    /// Measures, once a trainer has the job.
+    meter: OnceLock<Meter<'a>>,
     /// Set when the lease is no longer ours, with the coordinator's reason.
     revoked: SetOnce<String>,
 }
@@ -62,7 +66,8 @@ enum Standing {
 
 impl<'a> Job<'a> {
     pub(crate) fn new(agent: &'a Agent, device: &'a str, worker: WorkerId, grant: LeaseGrant) -> Self {
-        Self { agent, device, worker, grant, outbox: Outbox::default(), revoked: SetOnce::new() }
+        let (outbox, meter, revoked) = (Outbox::default(), OnceLock::new(), SetOnce::new());
+        Self { agent, device, worker, grant, outbox, meter, revoked }
     }
 
     /// Does the job. Gives the trainer back if it's alive.
@@ -103,7 +108,9 @@ impl<'a> Job<'a> {
                     tracing::warn!("lease {}: {death}", self.grant.lease);
                     return (End::Stopped, None);
                 }
-                let failure = Failure { class: FailureClass::TrainerDied, reason: death.to_string() };
+                let memory_ran_out = death.was_killed() && self.meter.get().is_some_and(Meter::has_memory_run_out);
+                let class = if memory_ran_out { FailureClass::OutOfMemory } else { FailureClass::TrainerDied };
+                let failure = Failure { class, reason: death.to_string() };
                 (End::Failed(failure), None)
             }
         }
@@ -112,6 +119,9 @@ impl<'a> Job<'a> {
     /// Has the trainer compute the job, and listens until it has ended.
     async fn compute(&self, trainer: &mut Trainer, job: TrainerJob) -> Result<End, Flaw> {
         let ours = self.grant.lease.0;
+        if let Some(process) = trainer.process() {
+            self.meter.get_or_init(|| Meter::start(&self.agent.gauge, process, self.device));
+        }
         trainer.send(&Request::Run { id: ours, job: Box::new(job) }).await?;
         let mut stop_wanted = pin!(self.stop_wanted());
         let mut stopping = false;
@@ -132,8 +142,9 @@ impl<'a> Job<'a> {
                 Reply::Metrics { id, step, values } if id == ours => self.outbox.metrics(step, values),
                 Reply::Log { id, line } if id == ours => self.outbox.log(line),
                 Reply::Completed { id, outcome } if id == ours => {
+                    let memory_mib = self.meter.get().and_then(Meter::most_mib);
                     let (token, outcome) = (self.grant.token, *outcome);
-                    let report = CompletionReport { token, outcome, evaluation: None, memory_mib: None };
+                    let report = CompletionReport { token, outcome, evaluation: None, memory_mib };
                     return Ok(End::Completed(Box::new(report)));
                 }
                 Reply::Failed { id, failure } if id == ours => return Ok(End::Failed(failure)),
@@ -238,6 +249,9 @@ impl<'a> Job<'a> {
     /// Sends one report, and hears where the lease stands.
     async fn report(&self) -> Standing {
         let Self { agent: Agent { client, .. }, outbox, grant, .. } = self;
+        if let Some(meter) = self.meter.get() {
+            meter.look();
+        }
         let report = outbox.report(grant.token);
         let standing = match client.until_answered(|| client.progress(grant.lease, &report)).await {
             Ok(renewed) => Standing::Ours { ttl_ms: renewed.ttl_ms },

@@ -12,6 +12,7 @@
 //! | `client` | what is said to the coordinator and asked of it, and patience with it |
 //! | `mailbox` | reports of all slots, gathered into requests |
 //! | `registration` | the worker's identifier, which can change |
+//! | `memory` | how much memory jobs take, and how much there is |
 //! | `slot` | a slot's life: lease, run, replace a dead trainer |
 //! | `job` | a job's life: places, trainer, lease, delivery |
 //! | `places` | from a job's names to this machine's paths |
@@ -34,6 +35,7 @@ mod connection;
 mod evaluation;
 mod job;
 mod mailbox;
+mod memory;
 mod options;
 mod places;
 mod registration;
@@ -48,6 +50,7 @@ pub use options::{Machine, Options, OptionsError};
 pub use trainer::TrainerDeath;
 
 use client::Client;
+use memory::Gauge;
 use registration::Registration;
 use spool::Spool;
 use trainer::Trainer;
@@ -91,6 +94,7 @@ struct Agent {
     client: Client,
     registration: Registration,
     spool: Spool,
+    gauge: Gauge,
     /// Cancelled from outside, or when a slot can't go on.
     shutdown: CancellationToken,
     /// When the worker started: all slots' reports keep to one beat, so that they travel together.
@@ -116,7 +120,8 @@ impl Worker {
             () = shutdown.cancelled() => return Ok(()),
         };
         let devices = options.chosen_devices(found.first().map_or(&[], Vec::as_slice))?;
-        let description = describe(&options, &devices);
+        let gauge = Gauge::new(&devices);
+        let description = describe(&options, &devices, &gauge);
         let spool = Spool::of(&options);
         let registering = async {
             spool.deliver(&client, &options.machine).await;
@@ -132,7 +137,7 @@ impl Worker {
         };
         let registration = registration.map_err(|source| WorkerError::Refused { source })?;
         let shutdown = shutdown.child_token();
-        let agent = Agent { options, client, registration, spool, shutdown, start: Instant::now() };
+        let agent = Agent { options, client, registration, spool, gauge, shutdown, start: Instant::now() };
         let slots = trainers.into_iter().zip(devices.iter().cycle()).enumerate();
         let ends = join_all(slots.map(async |(slot, (trainer, device))| {
             let end = slot::run(&agent, slot, device, trainer).await;
@@ -146,7 +151,7 @@ impl Worker {
     }
 }
 
-fn describe(options: &Options, devices: &[String]) -> WorkerDescription {
+fn describe(options: &Options, devices: &[String], gauge: &Gauge) -> WorkerDescription {
     WorkerDescription {
         name: options.name.clone(),
         host: options.host.clone(),
@@ -155,7 +160,7 @@ fn describe(options: &Options, devices: &[String]) -> WorkerDescription {
         backbones: options.machine.weights.keys().cloned().collect(),
         version: VERSION.to_owned(),
         labels: options.labels.clone(),
-        memory_mib: options.memory_mib,
+        memory_mib: options.memory_mib.or_else(|| gauge.total_mib(devices)),
     }
 }
 

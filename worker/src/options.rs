@@ -32,7 +32,7 @@ pub struct Options {
     pub threads_per_slot: Option<usize>,
     /// What experiments may ask for by name: `a100`.
     pub labels: Vec<String>,
-    /// The memory that the slots share, in MiB, for the coordinator to count jobs' estimates against; `None`: it doesn't.
+    /// The memory that the slots share, in MiB, for the coordinator to count what jobs take against; `None`: the devices' own.
     pub memory_mib: Option<u64>,
 }
 

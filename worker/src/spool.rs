@@ -185,6 +185,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_report_that_an_earlier_version_left_is_understood() {
+        let text = r#"{"lease":7,"report":{"token":3,"outcome":{"adopted":false,"manifest":null,"result":{"total":10,
+            "correct":9,"accuracy":90.0,"error":10.0,"macro_f1":90.0}}}}"#;
+        let Undelivered { lease, report } = understood(Path::new("7.json"), text.as_bytes()).unwrap();
+        assert_eq!((lease.0, report.memory_mib, report.evaluation), (7, None, None));
+    }
+
+    #[test]
     fn every_name_has_a_folder_of_its_own() {
         assert_eq!(as_file_name("gpu-7_b"), "gpu-7_b");
         assert_eq!(as_file_name("a.b/../c é"), "a%2eb%2f%2e%2e%2fc%20%c3%a9");

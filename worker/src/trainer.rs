@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,6 +90,15 @@ pub struct TrainerDeath {
     last_words: Vec<String>,
 }
 
+impl TrainerDeath {
+    /// Whether somebody else than the worker killed it: it ended by itself as far as the worker knows, and by a signal that
+    /// nothing withstands.
+    pub(crate) fn was_killed(&self) -> bool {
+        const KILLED: i32 = 9;
+        matches!(self.flaw, Flaw::Ended) && self.status.and_then(|status| status.signal()) == Some(KILLED)
+    }
+}
+
 fn quoted(last_words: &[String]) -> String {
     if last_words.is_empty() { String::new() } else { format!("; its last words: {}", last_words.join(" | ")) }
 }
@@ -139,6 +149,11 @@ impl Trainer {
             Err(_) => Flaw::NotReady,
         };
         Err(trainer.bury(flaw).await)
+    }
+
+    /// The process's number, while it's there.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// Sends a request. After an error the trainer is only good for [`Self::bury`]. Not to be broken off half-way.

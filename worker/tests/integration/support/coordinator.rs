@@ -145,6 +145,11 @@ impl Coordinator {
         .await
     }
 
+    pub(crate) async fn worker(&self, id: WorkerId) -> WorkerSummary {
+        let workers: Page<WorkerSummary> = self.get("/workers").await;
+        workers.items.into_iter().find(|worker| worker.id == id).unwrap()
+    }
+
     /// Looks again with every event, until there is something to see.
     async fn eventually<T>(&self, look: impl AsyncFn() -> Option<T>) -> T {
         // Subscribed before the first look, so that nothing happens unseen in between.

@@ -56,7 +56,8 @@ impl Host {
             trainer: path("trainer"),
             threads_per_slot: Some(1),
             labels: Vec::new(),
-            memory_mib: None,
+            // However small the machine is that the tests run on.
+            memory_mib: Some(1 << 20),
         };
         Self { trainers: UnixListener::bind(path("trainer.socket")).unwrap(), folder, options }
     }
@@ -95,6 +96,15 @@ impl Host {
         let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    /// The one report that was not delivered.
+    pub(crate) fn undelivered_report(&self) -> serde_json::Value {
+        let names = self.undelivered();
+        assert_eq!(names.len(), 1, "{names:?}");
+        let mut kept: serde_json::Value =
+            serde_json::from_slice(&fs_err::read(self.spool().join(&names[0])).unwrap()).unwrap();
+        kept["report"].take()
     }
 
     /// Waits until the worker has kept a result.
