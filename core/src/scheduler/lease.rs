@@ -55,7 +55,8 @@ impl Scheduler {
         };
         let fits = |shape| self.fits(shape, load, entry);
         let lane = self.queue.best_lane(share, fits)?;
-        self.queue.next(&lane, fits, &entry.fresh, &entry.warm)
+        let warmest = entry.fresh.iter().copied().chain(self.kin_at(worker));
+        self.queue.next(&lane, fits, warmest, &entry.warm)
     }
 
     fn grant(&mut self, job: JobId, worker: WorkerId, now: Timestamp) -> Option<Grant> {
@@ -85,6 +86,8 @@ impl Scheduler {
         if let Some(entry) = self.workers.get_mut(&worker) {
             entry.move_to(place, &mut self.queue);
         }
+        self.note_kin(job, worker);
+        let record = &self.jobs.get(job)?.record;
         let needs = record.needs.and_then(|needs| Some((needs, self.job(needs)?.spec.clone())));
         Some(Grant {
             lease,

@@ -12,6 +12,7 @@
 //! | `jobs` | all jobs, in little memory |
 //! | `queue` | the order of those that wait |
 //! | `submit` | experiments come in |
+//! | `kin` | which jobs look at the same images, and go where these were seen |
 //! | `lease` | workers take, renew and give back jobs; time passes |
 //! | `load` | what a worker can take beside what it holds |
 //! | `pace` | which jobs are slow, and get a second attempt beside the first |
@@ -31,6 +32,7 @@ mod control;
 mod explain;
 mod finish;
 mod jobs;
+mod kin;
 mod lease;
 mod load;
 mod pace;
@@ -122,6 +124,10 @@ pub struct Scheduler {
     spared: BTreeSet<JobId>,
     /// Which jobs are slow.
     paces: Paces,
+    /// The recipes of each place, the oldest first.
+    by_place: HashMap<NameId, Vec<RecipeId>>,
+    /// By host: jobs that see the images which its workers have just seen, the latest first.
+    kin: HashMap<String, VecDeque<JobId>>,
     next_sequence: u64,
     /// What the command at hand has changed so far.
     changes: Vec<Change>,
@@ -195,6 +201,8 @@ impl Scheduler {
             shapes: Shapes::default(),
             spared: BTreeSet::new(),
             paces: Paces::default(),
+            by_place: HashMap::new(),
+            kin: HashMap::new(),
             next_sequence: 1,
             changes: Vec::new(),
         }

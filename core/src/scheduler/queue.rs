@@ -125,29 +125,29 @@ impl Queue {
         best.map(|(_, lane)| lane)
     }
 
-    /// A lane's next job that `fits`, for a worker that has just made the checkpoints which `fresh` test, and has lately been at
-    /// `warm` places.
+    /// A lane's next job that `fits`: one of the `warmest` if it's there, or else one of the `warm` places where a worker has
+    /// lately been.
     pub(super) fn next(
         &self,
         lane: &LaneKey,
         fits: impl Fn(ShapeId) -> bool,
-        fresh: &VecDeque<JobId>,
+        mut warmest: impl Iterator<Item = JobId>,
         warm: &VecDeque<NameId>,
     ) -> Option<JobId> {
         let groups = self.lanes.get(lane)?.iter().filter(|(group, _)| fits(group.shape));
         let most = groups.clone().next()?.0.unblocks;
         let top = || groups.clone().take_while(|(group, _)| group.unblocks == most);
-        if let Some(job) = fresh.iter().find(|job| top().any(|(_, jobs)| jobs.contains(job))) {
-            return Some(*job);
+        if let Some(job) = warmest.find(|job| top().any(|(_, jobs)| jobs.contains(job))) {
+            return Some(job);
         }
         // Of one place, the job that came first: shapes have other numbers after a restart.
         let at = |place: NameId| top().filter(move |(group, _)| group.place == place);
-        let warmest = warm.iter().find_map(|place| at(*place).min_by_key(|(_, jobs)| jobs.first().copied()));
+        let lately = warm.iter().find_map(|place| at(*place).min_by_key(|(_, jobs)| jobs.first().copied()));
         let coldest = || {
             let crowd = |place: NameId| self.warm.get(&place).copied().unwrap_or_default();
             top().min_by_key(|(group, jobs)| (crowd(group.place), jobs.first().copied()))
         };
-        warmest.or_else(coldest)?.1.first().copied()
+        lately.or_else(coldest)?.1.first().copied()
     }
 
     /// A worker became warm for a place.

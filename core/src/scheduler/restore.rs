@@ -27,7 +27,7 @@ impl Scheduler {
         for (id, recipe) in rows.recipes {
             scheduler.by_recipe.insert(identity(&recipe), id);
             let entry = RecipeEntry::new(recipe, &mut scheduler.names, &mut scheduler.shapes);
-            scheduler.recipes.push(entry);
+            scheduler.push_recipe(entry);
         }
         for record in rows.workers {
             let entry = WorkerEntry::new(record, &mut scheduler.names, now);

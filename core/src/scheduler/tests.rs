@@ -433,6 +433,46 @@ fn jobs_go_where_their_data_set_and_their_checkpoint_are_warm() {
 }
 
 #[test]
+fn a_host_goes_on_with_the_images_that_it_has_just_seen() {
+    let mut world = World::new();
+    let text =
+        "methods = [\"alignednorm\", \"mmrl\", \"zero_shot\"]\ndatasets = [\"dtd\", \"eurosat\"]\nseeds = [1, 2]";
+    world.submit(experiment("x", text));
+    let (one, beside) = (world.register("one"), world.register("beside"));
+    let far = world.register_as(WorkerDescription { host: "far".into(), ..worker("far") });
+    let mut seen = |worker| {
+        let spec = world.lease(worker, 1).remove(0).spec;
+        (spec.recipe.method.key().to_owned(), spec.recipe.dataset.clone(), spec.seed)
+    };
+    let job = |method: &str, dataset: &str, seed| (method.to_owned(), dataset.to_owned(), seed);
+    assert_eq!(seen(one), job("alignednorm", "dtd", 1));
+    assert_eq!(seen(far), job("alignednorm", "eurosat", 1), "another machine takes other images");
+    assert_eq!(
+        seen(beside),
+        job("mmrl", "dtd", 1),
+        "the same machine takes the same, rather than a place where nobody is"
+    );
+    assert_eq!(seen(far), job("mmrl", "eurosat", 1));
+    assert_eq!(seen(one), job("alignednorm", "dtd", 2));
+    assert_eq!(seen(one), job("mmrl", "dtd", 2));
+}
+
+#[test]
+fn other_batches_are_other_images() {
+    let mut world = World::new();
+    let text = "methods = [\"mmrl\", \"mmrlpp\"]\ndatasets = [\"dtd\"]\nseeds = [1]\n[sweep]\ntrain_batch = [4, 2]";
+    world.submit(experiment("x", text));
+    let one = world.register("one");
+    let mut seen = || {
+        let recipe = world.lease(one, 1).remove(0).spec.recipe;
+        (recipe.method.key().to_owned(), recipe.hyper.train_batch)
+    };
+    let (first, second) = (seen(), seen());
+    assert_eq!((first.1, second.1), (4, 4), "{first:?} {second:?}");
+    assert_ne!(first.0, second.0);
+}
+
+#[test]
 fn a_job_that_took_workers_along_runs_alone_and_ends_at_the_limit() {
     let mut world = World::new();
     world.submit(experiment("x", ONE_SEED));
