@@ -8,23 +8,27 @@ mod attention;
 mod frozen;
 mod geometry;
 mod layers;
+mod prompts;
 mod text;
 mod texts;
 mod vision;
 mod weights;
 
 use std::path::Path;
+use std::rc::Rc;
 
 use frozen::Frozen;
 use promptfield_core::names::Precision;
+use prompts::KeptPrompts;
 use sha2::Sha256;
 use tch::{Device, Kind, Tensor};
 
 pub use frozen::FrozenCache;
 pub use geometry::{Geometry, TextGeometry, VisionGeometry};
 pub(crate) use layers::{Block, BlockOutput, Sequences};
+pub(crate) use prompts::Prompts;
 pub use text::TextError;
-pub(crate) use text::{TextPrefix, TextTower};
+pub(crate) use text::TextTower;
 pub(crate) use texts::Texts;
 pub(crate) use vision::{ImagePrefix, VisionTower};
 pub use weights::{Format, Problem, Weights, WeightsError};
@@ -40,6 +44,7 @@ pub struct Clip {
     kind: Kind,
     /// Where it is looked up what the image tower makes of images.
     frozen: Option<Frozen>,
+    prompts: KeptPrompts,
     pub(crate) vision: VisionTower,
     pub(crate) text: TextTower,
 }
@@ -62,7 +67,7 @@ impl Clip {
         let mut loader = layers::Loader { weights: &mut weights, device, kind };
         let vision = VisionTower::load(&mut loader, &geometry.vision);
         let text = TextTower::load(&mut loader, &geometry.text);
-        Self { geometry, sha256, device, kind, frozen: None, vision, text }
+        Self { geometry, sha256, device, kind, frozen: None, prompts: KeptPrompts::default(), vision, text }
     }
 
     /// The same CLIP, with what it makes of images kept in a cache.
@@ -100,8 +105,13 @@ impl Clip {
 
     /// Zero-shot features [C, E] of texts, not normalised.
     pub fn text_features(&self, texts: &[Tokens]) -> Result<Tensor, TextError> {
-        let _constant = tch::no_grad_guard();
-        Ok(self.text.features(&self.text.prefix(texts, 0)?, 0))
+        Ok(self.prompts(texts, 0)?.features.shallow_clone())
+    }
+
+    /// What the frozen text tower makes of class prompts, up to the layer after the first `layers` and in all. The prompts of the
+    /// last jobs are kept.
+    pub(crate) fn prompts(&self, texts: &[Tokens], layers: usize) -> Result<Rc<Prompts>, TextError> {
+        self.prompts.get(&self.text, texts, layers)
     }
 }
 

@@ -23,7 +23,7 @@ use super::lists::{Entry, Lists, Role, parse_entry, parse_list, read_json};
 use super::{DataError, Place};
 
 /// Where the selections lie, below the data set's folder.
-const FOLDER: &str = "split_fewshot";
+pub(super) const FOLDER: &str = "split_fewshot";
 
 /// Val is drawn with at most this many images per class.
 const MAX_VAL_SHOTS: usize = 4;

@@ -11,6 +11,7 @@ pub mod cpython_random;
 mod definitions;
 mod error;
 mod few_shot;
+mod kept;
 mod lists;
 mod readers;
 mod subset;
@@ -26,6 +27,7 @@ use sha2::{Digest as _, Sha256};
 pub use definitions::{all_definitions, find_definition};
 pub use error::DataError;
 pub use few_shot::pickles;
+pub use kept::KeptSplits;
 pub use lists::Role;
 use lists::{Entry, Lists};
 
@@ -76,6 +78,12 @@ impl Split {
             test: pairs(&self.test),
         };
         serde_json::to_string(&canonical).expect("strings and numbers are always valid JSON")
+    }
+
+    /// About how much memory it takes.
+    fn bytes(&self) -> usize {
+        let items = self.train.iter().chain(&self.val).chain(&self.test);
+        items.map(|item| size_of::<Item>() + item.relative.len() + item.path.as_os_str().len()).sum()
     }
 
     /// The data-split hash of manifests: the SHA-256 of [`Split::to_json`] in lower-case hexadecimal. It changes with any

@@ -10,7 +10,7 @@ use promptfield_core::spec::JobSpec;
 use promptfield_core::trainer_job::TrainerJob;
 use promptfield_core::trainer_wire::{Outcome, Progress};
 use promptfield_core::{VERSION, time::Timestamp};
-use tch::{Cuda, Device, Tensor};
+use tch::{Cuda, Device, Kind, Tensor};
 
 use super::checkpoint::{self, CheckpointError, Provenance};
 use super::error::JobError;
@@ -42,10 +42,16 @@ impl Inputs<'_> {
         if self.cancel.is_cancelled() { Err(JobError::Cancelled) } else { Ok(()) }
     }
 
-    /// Pixels `[B·3·S·S]` as images `[B, 3, S, S]` on the device.
-    pub(super) fn to_device(&self, pixels: &[f32]) -> Tensor {
+    /// Pixels `[B·3·S·S]` as images `[B, 3, S, S]`, where the device can fetch them from while it computes.
+    pub(super) fn tensor(&self, pixels: &[f32]) -> Tensor {
         let size = self.image_size as i64;
-        Tensor::from_slice(pixels).view([-1, 3, size, size]).to_device(self.device)
+        let images = Tensor::from_slice(pixels).view([-1, 3, size, size]);
+        if self.device.is_cuda() { images.pin_memory(self.device) } else { images }
+    }
+
+    /// What [`Inputs::tensor`] gave, on the device. It's on its way there when this returns.
+    pub(super) fn on_device(&self, images: &Tensor) -> Tensor {
+        images.to_device_(self.device, Kind::Float, true, false)
     }
 }
 
@@ -114,7 +120,7 @@ pub(super) fn run(
         trained = Some(Trained::read(path)?);
     }
 
-    let split = data::load(&definition, &job.data_root, spec.shots, spec.seed, spec.classes())?;
+    let split = session.splits.load(&definition, &job.data_root, spec.shots, spec.seed, spec.classes())?;
     let (clip, images) = session.prepare(&job.weights, (device, spec.precision), &job.data_root, &definition)?;
     if let Some(trained) = &trained
         && let Some(difference) = trained.provenance.difference(&spec, clip.sha256())

@@ -11,7 +11,7 @@ const AHEAD: usize = 2;
 /// The first error of either ends it; a panic of `make` goes on in the caller's thread.
 pub(super) fn each_prefetched<T: Send, E: Send>(
     count: usize,
-    make: impl Fn(usize) -> Result<T, E> + Send,
+    mut make: impl FnMut(usize) -> Result<T, E> + Send,
     mut take: impl FnMut(usize, T, Duration) -> Result<(), E>,
 ) -> Result<(), E> {
     std::thread::scope(|scope| {

@@ -10,12 +10,14 @@ use promptfield_core::names::Precision;
 use tch::Device;
 
 use crate::clip::{Clip, FrozenCache, WeightsError};
+use crate::data::KeptSplits;
 use crate::image::ImageCache;
 
-/// The frozen towers of one backbone and the decoded images of the last data sets.
+/// The frozen towers of one backbone, and the splits and the decoded images of the last data sets.
 #[derive(Debug)]
 pub struct Session {
     backbone: Option<Backbone>,
+    pub(super) splits: KeptSplits,
     images: ImageCache,
     image_budget: u64,
     frozen: Option<FrozenCache>,
@@ -33,7 +35,13 @@ struct Backbone {
 impl Session {
     /// Nothing kept yet; decoded images may take `image_budget` bytes.
     pub fn new(image_budget: u64) -> Self {
-        Self { backbone: None, images: ImageCache::new(image_budget), image_budget, frozen: None }
+        Self {
+            backbone: None,
+            splits: KeptSplits::default(),
+            images: ImageCache::new(image_budget),
+            image_budget,
+            frozen: None,
+        }
     }
 
     /// The same session, with what the frozen towers make of images kept in a cache.

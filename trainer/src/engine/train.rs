@@ -94,50 +94,22 @@ pub(super) fn train(
         }
         None => 0,
     };
-    for epoch in first..hyper.epochs {
-        train_epoch(inputs, model, optimiser.as_mut(), epoch, report)?;
-        let done = epoch + 1;
-        save(inputs, model, optimiser.as_ref(), done, folder)?;
-        if evaluates_after(hyper, done) {
-            let Rates { accuracy, macro_f1 } = evaluate_rates(inputs, model, report)?;
-            let text = format!("epoch [{done}/{}] test accuracy {accuracy:.1}% macro_f1 {macro_f1:.1}%", hyper.epochs);
-            report.log(&text)?;
-        }
-    }
-    Ok(())
-}
-
-fn train_epoch(
-    inputs: &Inputs,
-    model: &dyn Model,
-    optimiser: &mut dyn Optimiser,
-    epoch: u32,
-    report: &mut Report,
-) -> Result<(), JobError> {
-    let (spec, hyper) = (inputs.spec, &inputs.spec.hyper);
-    let train = &inputs.split.train;
-    let order = epoch_order(spec.seed, &spec.dataset, epoch, train.len());
-    let batches = batches(train.len(), hyper.train_batch);
-    let size = train.len().min(hyper.train_batch as usize);
-    let lr = learning_rate(hyper, epoch);
-    let mut meters = EpochMeters::default();
-    let mut began = Instant::now();
+    let mut load = Loading::new(inputs, first);
+    let (batches, mut meters, mut began) = (load.batches, EpochMeters::default(), Instant::now());
+    // The next epoch's first batches are prepared while this one's state is written.
     each_prefetched(
-        batches as usize,
-        |batch| {
-            let items = order[batch * size..][..size].iter().map(|&index| &train[index]);
-            let (paths, labels): (Vec<_>, Vec<_>) = items.map(|item| (item.path.as_path(), item.label as i64)).unzip();
-            let draws = AugmentationDraws::new(spec.seed, &spec.dataset, epoch, batch as u32);
-            Ok((load_batch_train(inputs.images, &paths, inputs.image_size, &draws)?, labels))
-        },
-        |batch, (pixels, labels), waited| {
+        (hyper.epochs - first) as usize * batches as usize,
+        |_| load.next(),
+        |step, (images, labels), waited| {
             inputs.go_on()?;
+            let (epoch, batch) = (first + step as u32 / batches, step as u32 % batches);
+            let step = u64::from(epoch) * u64::from(batches) + u64::from(batch);
+            let at = Position { epoch: epoch + 1, epochs: hyper.epochs, batch: batch + 1, batches };
+            let lr = learning_rate(hyper, epoch);
             let labels = Tensor::from_slice(&labels).to_device(inputs.device);
-            let loss = model.training_loss(&inputs.to_device(&pixels), &labels);
+            let loss = model.training_loss(&inputs.on_device(&images), &labels);
             optimiser.step(&loss.total, lr);
             let mut values = values(model, &loss, &labels)?;
-            let step = u64::from(epoch) * u64::from(batches) + batch as u64;
-            let at = Position { epoch: epoch + 1, epochs: hyper.epochs, batch: batch as u32 + 1, batches };
             let diverged = |what| JobError::Diverged { what, step, epoch: at.epoch, batch: at.batch };
             if !values["loss"].is_finite() {
                 return Err(diverged(format!("the loss is {}", values["loss"])));
@@ -152,7 +124,6 @@ fn train_epoch(
             meters.time.add(began.elapsed().as_secs_f64());
             meters.loss.add(values["loss"]);
             meters.accuracy.add(values["acc"]);
-            began = Instant::now();
             values.insert("lr".to_owned(), lr);
             report.metrics(step, &values);
             if at.batch == batches || at.batch.is_multiple_of(LOG_EVERY) {
@@ -160,9 +131,71 @@ fn train_epoch(
                 report.log(&line)?;
             }
             report.step(at.batch == batches);
+            if at.batch == batches {
+                end_epoch(inputs, model, optimiser.as_ref(), at.epoch, folder, report)?;
+                meters = EpochMeters::default();
+            }
+            began = Instant::now();
             Ok(())
         },
     )
+}
+
+/// Prepares the batches of a training, one after the other.
+struct Loading<'a> {
+    inputs: &'a Inputs<'a>,
+    /// Of an epoch.
+    batches: u32,
+    /// The next one's.
+    epoch: u32,
+    batch: u32,
+    /// In which order this epoch sees the images.
+    order: Vec<usize>,
+}
+
+impl<'a> Loading<'a> {
+    /// From the first batch of an epoch on.
+    fn new(inputs: &'a Inputs, epoch: u32) -> Self {
+        let batches = batches(inputs.split.train.len(), inputs.spec.hyper.train_batch);
+        Self { inputs, batches, epoch, batch: 0, order: Vec::new() }
+    }
+
+    /// The next batch: images [B, 3, S, S], not on the device yet, and labels.
+    fn next(&mut self) -> Result<(Tensor, Vec<i64>), JobError> {
+        let (spec, train) = (self.inputs.spec, &self.inputs.split.train);
+        if self.batch == 0 {
+            self.order = epoch_order(spec.seed, &spec.dataset, self.epoch, train.len());
+        }
+        let size = train.len().min(spec.hyper.train_batch as usize);
+        let items = self.order[self.batch as usize * size..][..size].iter().map(|&index| &train[index]);
+        let (paths, labels): (Vec<_>, Vec<_>) = items.map(|item| (item.path.as_path(), item.label as i64)).unzip();
+        let draws = AugmentationDraws::new(spec.seed, &spec.dataset, self.epoch, self.batch);
+        let pixels = load_batch_train(self.inputs.images, &paths, self.inputs.image_size, &draws)?;
+        self.batch += 1;
+        if self.batch == self.batches {
+            (self.epoch, self.batch) = (self.epoch + 1, 0);
+        }
+        Ok((self.inputs.tensor(&pixels), labels))
+    }
+}
+
+/// Saves the state after `done` epochs, and evaluates if it's time to.
+fn end_epoch(
+    inputs: &Inputs,
+    model: &dyn Model,
+    optimiser: &dyn Optimiser,
+    done: u32,
+    folder: &WorkFolder,
+    report: &mut Report,
+) -> Result<(), JobError> {
+    let hyper = &inputs.spec.hyper;
+    save(inputs, model, optimiser, done, folder)?;
+    if evaluates_after(hyper, done) {
+        let Rates { accuracy, macro_f1 } = evaluate_rates(inputs, model, report)?;
+        let text = format!("epoch [{done}/{}] test accuracy {accuracy:.1}% macro_f1 {macro_f1:.1}%", hyper.epochs);
+        report.log(&text)?;
+    }
+    Ok(())
 }
 
 /// The first parameter that isn't made of finite numbers.

@@ -6,6 +6,7 @@
 //! rows of the texts, which share their first positions.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use promptfield_core::hyper::Hyperparameters;
 use tch::Tensor;
@@ -15,7 +16,7 @@ use super::{
     Built, Classifier, Evaluated, Inference, Logits, MethodError, Model, Parameters, Parts, TrainingLoss, normalised,
     row_norms,
 };
-use crate::clip::{Block, BlockOutput, Clip, Geometry, ImagePrefix, Sequences, TextPrefix, Texts};
+use crate::clip::{Block, BlockOutput, Clip, Geometry, ImagePrefix, Prompts, Sequences, Texts};
 
 /// What the methods differ in.
 #[derive(Clone, Copy)]
@@ -101,8 +102,8 @@ struct Representation<'a> {
     variant: Variant,
     layers: RepresentationLayers,
     parameters: Parameters,
-    /// The prompts before the first representation layer.
-    prompts: TextPrefix,
+    /// The prompts before the first representation layer, and what the frozen tower makes of them.
+    prompts: Rc<Prompts>,
     /// How the prompts are laid out once the tokens are in.
     prompted: Texts,
     /// The frozen tower's features of the prompts, normalised [C, E].
@@ -114,9 +115,9 @@ pub(super) fn build<'a>(clip: &'a Clip, parts: Parts<'_>, variant: Variant) -> B
     let Parts { classes, hyper, parameters } = parts;
     let hyper = hyper.clone();
     let layers = RepresentationLayers::new(clip.geometry(), &hyper)?;
-    let prompts = clip.text.prefix(&classes.prompts()?, layers.text.start)?;
-    let prompted = prompts.texts.with_more(i64::from(hyper.n_rep_tokens));
-    let frozen_texts = normalised(&clip.text.features(&prompts, layers.text.start));
+    let prompts = clip.prompts(&classes.prompts()?, layers.text.start)?;
+    let prompted = prompts.prefix.texts.with_more(i64::from(hyper.n_rep_tokens));
+    let frozen_texts = normalised(&prompts.features);
     Ok(Box::new(Representation { clip, hyper, variant, layers, parameters, prompts, prompted, frozen_texts }))
 }
 
@@ -145,11 +146,11 @@ impl Representation<'_> {
 
     /// t [C, E].
     fn text_features(&self) -> Tensor {
-        let tower = &self.clip.text;
+        let (tower, prefix) = (&self.clip.text, &self.prompts.prefix);
         let ends = prompted(
             &tower.blocks,
             &self.layers.text,
-            (self.prompts.activations.shallow_clone(), self.prompts.projected.as_ref().map(Tensor::shallow_clone)),
+            (prefix.activations.shallow_clone(), prefix.projected.as_ref().map(Tensor::shallow_clone)),
             &self.tokens("text", &self.layers.text),
             self.beta(),
             Sequences::Texts(&self.prompted),
