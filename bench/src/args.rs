@@ -19,6 +19,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Measure the coordinator, and its peers beside it
     Coordinator(CoordinatorArgs),
+    /// Measure the demo matrix beside a shell loop, and simulate the full one
+    Matrix(MatrixArgs),
     /// Measure the trainer, and plain PyTorch beside it
     Trainer(TrainerArgs),
     /// End every job of a coordinator at once, until stdin ends
@@ -122,6 +124,43 @@ impl TrainerArgs {
     pub(crate) const fn steps(&self) -> u32 {
         if self.quick && self.steps > 3 { 3 } else { self.steps }
     }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct MatrixArgs {
+    /// The `promptfield` program, which has its trainer beside it [default: the one beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) promptfield: Option<PathBuf>,
+    /// Where outputs and databases are made and removed again
+    #[arg(long, value_name = "DIR", default_value = "target/bench", overrides_with = "folder")]
+    pub(crate) folder: PathBuf,
+    /// The experiment that is run, on the bundled data and weights
+    #[arg(long, value_name = "FILE", default_value = "configs/experiments/demo.toml")]
+    pub(crate) experiment: PathBuf,
+    /// Workers of one slot that run it: as many as the bundled settings say
+    #[arg(long, value_name = "N", default_value_t = number(2))]
+    pub(crate) workers: NonZero<u64>,
+    /// How often it's run, each time in all three ways
+    #[arg(long, value_name = "TIMES", default_value_t = number(3))]
+    pub(crate) repeat: NonZero<u64>,
+    /// Run no experiment
+    #[arg(long)]
+    pub(crate) no_demo: bool,
+    /// Don't simulate the full matrix
+    #[arg(long)]
+    pub(crate) no_full: bool,
+    /// GPUs of the full matrix
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS", default_values_t = [number(1), number(4), number(8), number(32)])]
+    pub(crate) gpus: Vec<NonZero<u64>>,
+    /// Reckon with the trainers' CPU time divided by their threads instead of wall-clock: for what was measured on a busy machine
+    #[arg(long)]
+    pub(crate) cpu_time: bool,
+    /// What the frozen cache of a host may take, in GiB
+    #[arg(long, value_name = "GIB", default_value_t = number(8))]
+    pub(crate) cache: NonZero<u64>,
+    /// Where `matrix.json` is written, and `trainer.json` read
+    #[arg(long, value_name = "DIR", default_value = "bench/results")]
+    pub(crate) results: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use promptfield_core::api::{ExperimentSummary, Page, SubmitResponse};
+use promptfield_core::api::{ExperimentSummary, JobDetail, JobSummary, Page, SubmitResponse};
 use promptfield_core::id::ExperimentId;
 use promptfield_core::names::Protocol;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -98,6 +98,21 @@ impl Coordinator {
     pub(crate) async fn queued(&self) -> Result<u64> {
         let page: Page<ExperimentSummary> = self.client.get("/experiments?limit=1000").await?;
         Ok(page.items.iter().map(|experiment| experiment.counts.queued as u64).sum())
+    }
+
+    /// The jobs of all experiments, with all that is known of them.
+    pub(crate) async fn jobs(&self) -> Result<Vec<JobDetail>> {
+        let experiments: Page<ExperimentSummary> = self.client.get("/experiments?limit=1000").await?;
+        let mut jobs = Vec::new();
+        for experiment in experiments.items {
+            let page: Page<JobSummary> =
+                self.client.get(&format!("/experiments/{}/jobs?limit=1000", experiment.id)).await?;
+            ensure!(page.next.is_none(), "experiment {} has more than 1000 jobs", experiment.id);
+            for job in page.items {
+                jobs.push(self.client.get(&format!("/jobs/{}", job.id)).await?);
+            }
+        }
+        Ok(jobs)
     }
 
     pub(crate) fn cpu(&self) -> Result<Cpu> {

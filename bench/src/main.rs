@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what a job costs here and elsewhere, and what a training step costs.
+//! `cargo xtask bench`: what a job costs here and elsewhere, what a training step costs, and what whole matrices take.
 //!
 //! Rule of this crate: everything is measured from outside. The coordinator is a `promptfield serve` process on a database of
 //! its own; the workers are processes that speak its HTTP API and end every job at once; CPU time and memory come from
@@ -11,6 +11,7 @@ mod coordinator;
 mod fleet;
 mod machine;
 mod markdown;
+mod matrix;
 mod peers;
 mod process;
 mod report;
@@ -43,6 +44,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         match command {
             Command::Coordinator(args) => run::run(&args).await,
+            Command::Matrix(args) => matrix::run(&args).await,
             Command::Trainer(args) => trainer::run(&args).await,
             Command::Worker(args) => worker::run(&args).await,
         }

@@ -210,13 +210,13 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = 
 }
 
 /// Only one number if the three are the same.
-fn decimals(spread: Spread, places: usize) -> String {
+pub(crate) fn decimals(spread: Spread, places: usize) -> String {
     let [min, median, max] = [spread.min, spread.median, spread.max].map(|value| format!("{value:.places$}"));
     if min == max { median } else { format!("{min}/{median}/{max}") }
 }
 
 /// `12,345`
-fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
@@ -224,7 +224,7 @@ fn count(number: u64) -> String {
 }
 
 /// How often one number goes into another.
-fn ratio(of: Option<f64>, by: Option<f64>) -> String {
+pub(crate) fn ratio(of: Option<f64>, by: Option<f64>) -> String {
     match of.zip(by) {
         Some((of, by)) if by > 0.0 => {
             let ratio = of / by;

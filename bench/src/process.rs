@@ -20,6 +20,13 @@ impl Cpu {
         parse_stat(&stat, rustix::param::clock_ticks_per_second()).with_context(|| format!("{path} has another form"))
     }
 
+    /// What the children of this process have used that have ended until now, and theirs.
+    pub(crate) fn of_children() -> Result<Self> {
+        let path = "/proc/self/stat";
+        let ticks = rustix::param::clock_ticks_per_second();
+        parse_times(&fs_err::read_to_string(path)?, CHILDREN, ticks).with_context(|| format!("{path} has another form"))
+    }
+
     /// User and system time together.
     pub(crate) const fn total_us(self) -> u64 {
         self.user_us + self.system_us
@@ -69,10 +76,18 @@ pub(crate) fn resident(pid: u32) -> Result<u64> {
     parse_status(&fs_err::read_to_string(&path)?).with_context(|| format!("{path} has no line `VmRSS: … kB`"))
 }
 
-/// Reads `/proc/PID/stat`: `PID (NAME) STATE …`, where the name may hold anything.
+/// The place of a process's own times in `/proc/PID/stat`, counted from its state, and that of its children's.
+const OWN: usize = 11;
+const CHILDREN: usize = 13;
+
 fn parse_stat(stat: &str, ticks_per_second: u64) -> Option<Cpu> {
+    parse_times(stat, OWN, ticks_per_second)
+}
+
+/// Reads two times of `/proc/PID/stat`: `PID (NAME) STATE …`, where the name may hold anything.
+fn parse_times(stat: &str, place: usize, ticks_per_second: u64) -> Option<Cpu> {
     let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11).map(|field| field.parse::<u64>().ok());
+    let mut fields = fields.split_whitespace().skip(place).map(|field| field.parse::<u64>().ok());
     let mut microseconds = || Some(fields.next()?? * 1_000_000 / ticks_per_second);
     Some(Cpu { user_us: microseconds()?, system_us: microseconds()? })
 }
@@ -97,6 +112,7 @@ mod tests {
         let cpu = Cpu { user_us: 2_500_000, system_us: 500_000 };
         assert_eq!(parse_stat(stat, 100), Some(cpu));
         assert_eq!(cpu.total_us(), 3_000_000);
+        assert_eq!(parse_times(stat, CHILDREN, 100), Some(Cpu { user_us: 90_000, system_us: 90_000 }));
         assert_eq!(parse_stat("7 (a) S 1 7", 100), None);
         assert_eq!(thread_name(stat).as_deref(), Some("a) b (c)"));
         assert_eq!(thread_name("7 (tokio-worker-12) S").as_deref(), Some("tokio-worker"));

@@ -12,22 +12,26 @@ use crate::workspace::{Workspace, exit_code, status};
 pub(crate) enum Name {
     /// What the coordinator adds to a job
     Coordinator,
+    /// What whole matrices take
+    Matrix,
     /// What a training step takes
     Trainer,
 }
 
 /// Builds what is measured and what measures, and runs the latter; the exit code is its own.
 pub(crate) fn run(workspace: &Workspace, name: Name, arguments: &[String]) -> Result<ExitCode> {
-    // The trainer's own code and libtorch are optimised in either profile, and nearly all of a step is libtorch's.
-    let (name, program, profile) = match name {
-        Name::Coordinator => ("coordinator", "promptfield", "release"),
-        Name::Trainer => ("trainer", "promptfield-trainer", "dev"),
+    // The trainer's own code and libtorch are optimised in either profile, and nearly all of a step is libtorch's. The demo matrix
+    // is built as `cargo xtask demo` builds it.
+    let (name, programs, profile) = match name {
+        Name::Coordinator => ("coordinator", &["promptfield"][..], "release"),
+        Name::Matrix => ("matrix", &["promptfield", "promptfield-trainer"][..], "dev"),
+        Name::Trainer => ("trainer", &["promptfield-trainer"][..], "dev"),
     };
-    if name == "trainer" {
+    if programs.contains(&"promptfield-trainer") {
         setup::run(workspace, &setup::Options::default())?;
     }
-    let packages = ["--package", program, "--package", "promptfield-bench", "--profile", profile];
-    let built = status(workspace.cargo().arg("build").args(packages))?;
+    let packages = programs.iter().chain(&["promptfield-bench"]).flat_map(|program| ["--package", program]);
+    let built = status(workspace.cargo().arg("build").args(packages).args(["--profile", profile]))?;
     ensure!(built.success(), "the build failed: see the messages above");
     let target = workspace.target_directory()?;
     // A temporary folder of the system may lie in memory, where nothing needs to be synced.

@@ -43,7 +43,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measure what a job costs, here and elsewhere; `--help` after the name tells more
+    /// Measure what jobs, training steps and matrices cost, here and elsewhere; `--help` after the name tells more
     #[command(disable_help_flag = true)]
     Bench {
         /// What is measured

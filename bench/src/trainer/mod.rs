@@ -6,6 +6,7 @@
 mod case;
 mod markdown;
 mod measure;
+mod pace;
 mod weights;
 mod work;
 
@@ -17,11 +18,15 @@ use crate::machine::Machine;
 use crate::peers;
 pub(crate) use case::{Backbone, Cell, TARGETS};
 use measure::{Ours, Plain, Times};
+pub(crate) use pace::{CellPaces, Pace};
+
+/// The report's name in the folder of results.
+pub(crate) const FILE: &str = "trainer.json";
 
 /// Everything that one run measured, as `trainer.json` holds it.
 #[derive(Debug, Serialize, Deserialize)]
-struct Report {
-    machine: Machine,
+pub(crate) struct Report {
+    pub(crate) machine: Machine,
     threads: u16,
     cells: Vec<CellReport>,
 }
@@ -75,7 +80,7 @@ pub(crate) async fn run(args: &TrainerArgs) -> Result<()> {
     let report = Report { machine, threads: args.threads.get(), cells };
     fs_err::create_dir_all(&args.results)?;
     let json = serde_json::to_string_pretty(&report).context("can't put the report into JSON")?;
-    fs_err::write(args.results.join("trainer.json"), json + "\n")?;
+    fs_err::write(args.results.join(FILE), json + "\n")?;
     print!("{}", markdown::tables(&report));
     Ok(())
 }

@@ -1,0 +1,242 @@
+//! The demo matrix: `promptfield run` beside a shell loop that starts a process for each job.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use promptfield_core::api::Results;
+use promptfield_core::dataset::{Catalogue, DatasetDefinition};
+use promptfield_core::experiment::{Experiment, Known};
+use promptfield_core::layout;
+use promptfield_core::matrix::{self, PlannedJob};
+use promptfield_core::names::Stage;
+use promptfield_core::outcome::Manifest;
+use promptfield_core::trainer_job::{Places, TrainerJob};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::gaps::{Done, gaps};
+use crate::args::MatrixArgs;
+use crate::coordinator::Coordinator;
+use crate::peers::{last_line, output};
+use crate::process::Cpu;
+use crate::stats::Spread;
+
+/// A run that takes longer is given up.
+const LONGEST: Duration = Duration::from_hours(2);
+/// The bundled data, and the weights of the bundled backbone.
+const DATA: &str = "demo";
+const DATASETS: &str = "demo/datasets";
+const BACKBONE: &str = "clip-mini";
+const WEIGHTS: &str = "demo/clip-mini.safetensors";
+/// Runs the jobs one after another, each in a process of its own, as a script does it.
+const LOOP: &str =
+    r#"trainer=$1; threads=$2; shift 2; for job; do "$trainer" run "$job" --threads "$threads" || exit; done"#;
+
+/// The ways of running an experiment, each time with an empty output folder.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Demo {
+    pub(super) experiment: String,
+    pub(super) jobs: usize,
+    pub(super) workers: u64,
+    /// `promptfield run`.
+    pub(super) ours: Vec<Run>,
+    /// The shell loop, with all cores for each process.
+    pub(super) fresh: Vec<Run>,
+    /// The shell loop, with one thread for each process: several may stand in each other's way.
+    pub(super) fresh_one_thread: Vec<Run>,
+    /// How many jobs of the loops classified as many images correctly as `promptfield run`'s.
+    pub(super) equal: usize,
+    /// The largest difference of an accuracy, in percentage points.
+    pub(super) largest_difference: f64,
+}
+
+/// An experiment, run once.
+#[derive(Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "seconds, in the report too")]
+pub(super) struct Run {
+    pub(super) wall_s: f64,
+    /// CPU time of all processes.
+    pub(super) cpu_s: f64,
+    /// From a job's end to the first step of the next one.
+    pub(super) gaps_s: Vec<f64>,
+}
+
+impl Demo {
+    /// How many times longer a loop takes than `promptfield run`, by the medians.
+    pub(super) fn faster_by(&self, than: &[Run]) -> f64 {
+        let [ours, other] = [&self.ours, than].map(|runs| spread(runs, |run| run.wall_s).median);
+        other / ours
+    }
+}
+
+/// A number of each repetition.
+pub(super) fn spread(runs: &[Run], of: impl Fn(&Run) -> f64) -> Spread {
+    Spread::of(runs.iter().map(of)).unwrap_or_default()
+}
+
+/// The gaps of all repetitions.
+pub(super) fn all_gaps(runs: &[Run]) -> Option<Spread> {
+    Spread::of(runs.iter().flat_map(|run| run.gaps_s.iter().copied()))
+}
+
+/// Runs the experiment as often as was asked for, in all ways by turns.
+pub(super) async fn measure(args: &MatrixArgs) -> Result<Demo> {
+    let here = std::env::current_exe().context("can't tell where this program lies")?;
+    let program = fs_err::canonicalize(args.promptfield.clone().unwrap_or(here.with_file_name("promptfield")))?;
+    let experiment = fs_err::canonicalize(&args.experiment)?;
+    let matrix = Matrix { args, trainer: program.with_file_name("promptfield-trainer"), program, experiment };
+    let jobs = matrix.jobs()?;
+    let cores = std::thread::available_parallelism().context("can't count the cores")?.get();
+    let (mut ours, mut fresh, mut fresh_one_thread) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut equal, mut largest_difference) = (0, 0.0_f64);
+    for repetition in 1..=args.repeat.get() {
+        eprintln!("repetition {repetition}: `promptfield run`, {} jobs", jobs.len());
+        let (run, by_ours) = matrix.ours(&jobs).await?;
+        ours.push(run);
+        for (threads, runs) in [(cores, &mut fresh), (1, &mut fresh_one_thread)] {
+            eprintln!("repetition {repetition}: a process for each job, threads: {threads}");
+            let (run, by_fresh) = matrix.fresh(&jobs, threads).await?;
+            runs.push(run);
+            for (a, b) in by_ours.iter().zip(&by_fresh).map(|(a, b)| (a.result, b.result)) {
+                equal += usize::from((a.correct, a.total) == (b.correct, b.total));
+                largest_difference = largest_difference.max((a.accuracy - b.accuracy).abs());
+            }
+        }
+    }
+    Ok(Demo {
+        experiment: args.experiment.display().to_string(),
+        jobs: jobs.len(),
+        workers: args.workers.get(),
+        ours,
+        fresh,
+        fresh_one_thread,
+        equal,
+        largest_difference,
+    })
+}
+
+struct Matrix<'a> {
+    args: &'a MatrixArgs,
+    program: PathBuf,
+    trainer: PathBuf,
+    experiment: PathBuf,
+}
+
+impl Matrix<'_> {
+    /// The experiment's jobs, in the order in which scripts run them: data set by data set, method by method and seed by seed,
+    /// each test after its training.
+    fn jobs(&self) -> Result<Vec<PlannedJob>> {
+        let mut known = Known { datasets: Catalogue::built_in(), backbones: vec![BACKBONE.to_owned()] };
+        for entry in fs_err::read_dir(DATASETS)? {
+            known.datasets.add(DatasetDefinition::parse(&fs_err::read_to_string(entry?.path())?)?)?;
+        }
+        let experiment = Experiment::from_toml(&fs_err::read_to_string(&self.experiment)?, &known)?;
+        Ok(matrix::expand(&experiment, &known.datasets)?)
+    }
+
+    /// By `promptfield run`, on an empty database.
+    async fn ours(&self, jobs: &[PlannedJob]) -> Result<(Run, Vec<Manifest>)> {
+        let folder = self.folder()?;
+        let settings = folder.path().join("promptfield.toml");
+        fs_err::write(&settings, settings_text()?)?;
+        let mut command = Command::new(&self.program);
+        command.arg("--settings").arg(&settings).args(["--json", "run"]).arg(&self.experiment);
+        command.args(["--listen", "127.0.0.1:0", "--workers", &self.args.workers.to_string()]);
+        let (wall_s, cpu_s, stdout) = timed(command, folder.path()).await?;
+        let results: Results =
+            serde_json::from_slice(&stdout).context("`promptfield run` printed something else than results")?;
+        let completed = results.experiment.counts.completed;
+        ensure!(completed == jobs.len(), "{completed} of {} jobs were completed", jobs.len());
+        let manifests = manifests(folder.path(), jobs)?;
+        // Which worker had which job is in the database.
+        let coordinator = Coordinator::start(&self.program, folder.path()).await?;
+        let details = coordinator.jobs().await?;
+        coordinator.kill().await?;
+        let mut done = Vec::new();
+        for manifest in &manifests {
+            let job = details.iter().find(|job| job.hash == manifest.spec_hash);
+            let attempt = job.and_then(|job| job.attempts.last()).context("the database lacks a job's attempt")?;
+            done.push(Done { slot: attempt.worker.0, manifest });
+        }
+        Ok((Run { wall_s, cpu_s, gaps_s: gaps(done) }, manifests))
+    }
+
+    /// By a shell loop, with so many threads for each process.
+    async fn fresh(&self, jobs: &[PlannedJob], threads: usize) -> Result<(Run, Vec<Manifest>)> {
+        let folder = self.folder()?;
+        let mut command = Command::new("sh");
+        command.args(["-c", LOOP, "sh"]).arg(&self.trainer).arg(threads.to_string());
+        for (place, job) in jobs.iter().enumerate() {
+            let path = folder.path().join(format!("job-{place}.json"));
+            fs_err::write(&path, json!(trainer_job(job, jobs, folder.path())?).to_string())?;
+            command.arg(path);
+        }
+        let (wall_s, cpu_s, _) = timed(command, folder.path()).await?;
+        let manifests = manifests(folder.path(), jobs)?;
+        let gaps_s = gaps(manifests.iter().map(|manifest| Done { slot: 0, manifest }).collect());
+        Ok((Run { wall_s, cpu_s, gaps_s }, manifests))
+    }
+
+    /// An empty folder; it's removed when it's dropped.
+    fn folder(&self) -> Result<TempDir> {
+        let folder = tempfile::Builder::new().prefix("promptfield-bench-").tempdir_in(&self.args.folder);
+        folder.context("can't make a folder for outputs")
+    }
+}
+
+/// Runs a program to its end: the wall-clock, the CPU time of all that it started, and what it printed.
+async fn timed(mut command: Command, folder: &Path) -> Result<(f64, f64, Vec<u8>)> {
+    // What this shell sets for Promptfield would hold for one of the two, or change what is measured.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PROMPTFIELD_")) {
+        command.env_remove(name);
+    }
+    command.current_dir(folder);
+    let (before, started) = (Cpu::of_children()?, Instant::now());
+    let output = output(command, LONGEST).await.map_err(anyhow::Error::msg)?;
+    let (wall_s, cpu) = (started.elapsed().as_secs_f64(), Cpu::of_children()? - before);
+    ensure!(output.status.success(), "a run ended with {}: {}", output.status, last_line(&output.stderr));
+    Ok((wall_s, cpu.total_us() as f64 / 1e6, output.stdout))
+}
+
+/// The settings of the repository, but for the state and the outputs, which lie beside this file.
+fn settings_text() -> Result<String> {
+    // A JSON string is one of TOML too.
+    let [data, datasets, weights] =
+        [DATA, DATASETS, WEIGHTS].map(|path| fs_err::canonicalize(path).map(|path| json!(path)));
+    Ok(format!("[paths]\ndata = {}\ndatasets = {}\n[backbones]\n{BACKBONE} = {}\n", data?, datasets?, weights?))
+}
+
+/// Where a job's output lies.
+fn output_folder(folder: &Path, job: &PlannedJob) -> PathBuf {
+    folder.join("output").join(layout::folder(&job.spec.to_spec()))
+}
+
+/// What a script tells the trainer.
+fn trainer_job(job: &PlannedJob, jobs: &[PlannedJob], folder: &Path) -> Result<TrainerJob> {
+    let spec = job.spec.to_spec();
+    let trained = jobs.iter().find(|training| Some(training.hash) == spec.trained_by);
+    ensure!(trained.is_some() || spec.stage == Stage::Train || !spec.method.learns(), "a test has no training");
+    let places = Places {
+        weights: fs_err::canonicalize(WEIGHTS)?,
+        data_root: fs_err::canonicalize(DATA)?,
+        output: output_folder(folder, job),
+        checkpoint: trained.map(|training| output_folder(folder, training)),
+        datasets: Some(fs_err::canonicalize(DATASETS)?),
+        device: "cpu".to_owned(),
+    };
+    Ok(TrainerJob::new(&spec, places))
+}
+
+/// What each job's output folder says of it.
+fn manifests(folder: &Path, jobs: &[PlannedJob]) -> Result<Vec<Manifest>> {
+    let read = |job: &PlannedJob| {
+        let path = output_folder(folder, job).join(layout::MANIFEST_FILE);
+        let manifest: Manifest = serde_json::from_slice(&fs_err::read(&path)?).context("a manifest can't be read")?;
+        ensure!(manifest.spec_hash == job.hash, "{} is another job's", path.display());
+        Ok(manifest)
+    };
+    jobs.iter().map(read).collect()
+}
