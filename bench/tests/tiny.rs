@@ -150,7 +150,11 @@ fn a_tiny_matrix_runs_in_all_ways_and_the_full_one_is_simulated() {
         for gpus in [1, 8] {
             let [scripts, none, some, whole] =
                 ["scripts", "no_cache", "cache", "whole_cache"].map(|who| wall(on, gpus, who));
-            assert!(whole < some && some <= none && none < scripts, "{on}, {gpus}: {whole} {some} {none} {scripts}");
+            // A small cache saves next to nothing, and what it does save can make the last jobs begin in a worse order.
+            assert!(
+                whole < some && some <= none * 1.05 && none < scripts,
+                "{on}, {gpus}: {whole} {some} {none} {scripts}"
+            );
         }
         assert!(wall(on, 8, "scripts") * 8.0 >= wall(on, 1, "scripts") * 0.999);
     }
