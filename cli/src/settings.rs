@@ -11,6 +11,7 @@ use promptfield_core::experiment::{Known, LABEL, is_label};
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
 use promptfield_core::scheduler::Speculation;
 use promptfield_server::{Keep, Limits, Retention, Tls, TokenRule};
+use promptfield_worker::Caches;
 use serde::Deserialize;
 
 /// The file's name.
@@ -92,6 +93,9 @@ struct WorkerSection {
     labels: Vec<String>,
     memory_mib: Option<u64>,
     trainer: Option<PathBuf>,
+    image_cache_mib: Option<u64>,
+    frozen_cache: Option<PathBuf>,
+    frozen_cache_mib: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -198,6 +202,8 @@ pub(crate) struct Settings {
     pub(crate) labels: Vec<String>,
     /// The memory that its slots share, in MiB.
     pub(crate) memory_mib: Option<u64>,
+    /// What its trainers keep.
+    pub(crate) caches: Caches,
     /// The trainer's binary.
     pub(crate) trainer: PathBuf,
     /// Worker processes that `run` starts.
@@ -275,6 +281,11 @@ impl Settings {
             devices: worker.devices,
             labels: worker.labels,
             memory_mib: worker.memory_mib,
+            caches: Caches {
+                images_mib: worker.image_cache_mib,
+                frozen: worker.frozen_cache.map(|path| base.join(path)),
+                frozen_mib: worker.frozen_cache_mib,
+            },
             trainer,
             local_workers: local.workers.unwrap_or(1),
         })

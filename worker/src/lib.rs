@@ -46,7 +46,7 @@ mod trainer;
 
 pub use client::Rejected;
 pub use connection::{Connection, ConnectionError};
-pub use options::{Machine, Options, OptionsError};
+pub use options::{Caches, Machine, Options, OptionsError};
 pub use trainer::TrainerDeath;
 
 use client::Client;
@@ -166,7 +166,7 @@ fn describe(options: &Options, devices: &[String], gauge: &Gauge) -> WorkerDescr
 
 /// A trainer for a slot, and the devices that it found.
 async fn start_trainer(options: &Options, slot: usize) -> Result<(Trainer, Vec<String>), TrainerDeath> {
-    Trainer::start(&options.trainer, options.threads(), slot).await
+    Trainer::start(&options.trainer, options.threads(), &options.caches, slot).await
 }
 
 impl Agent {

@@ -1,6 +1,7 @@
 //! A worker's settings, checked before anything starts, so that a person hears of a wrong path now and not from a job.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,32 @@ pub struct Options {
     pub labels: Vec<String>,
     /// The memory that the slots share, in MiB, for the coordinator to count what jobs take against; `None`: the devices' own.
     pub memory_mib: Option<u64>,
+    /// What the trainers keep.
+    pub caches: Caches,
+}
+
+/// What the trainers keep between jobs, as far as their environment doesn't say it already.
+#[derive(Clone, Debug, Default)]
+pub struct Caches {
+    /// Memory of each trainer for decoded images, in MiB.
+    pub images_mib: Option<u64>,
+    /// A folder on a local disk for what frozen towers make of images, shared by all trainers of the machine.
+    pub frozen: Option<PathBuf>,
+    /// The most that this folder takes, in MiB.
+    pub frozen_mib: Option<u64>,
+}
+
+impl Caches {
+    /// What a trainer is told by its environment.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&'static str, OsString)> {
+        let mib = |mib: Option<u64>| mib.map(|mib| mib.to_string().into());
+        let said = [
+            ("PROMPTFIELD_IMAGE_CACHE_MIB", mib(self.images_mib)),
+            ("PROMPTFIELD_FROZEN_CACHE", self.frozen.clone().map(PathBuf::into_os_string)),
+            ("PROMPTFIELD_FROZEN_CACHE_MIB", mib(self.frozen_mib)),
+        ];
+        said.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    }
 }
 
 /// Where the things that jobs name lie on this machine.
@@ -223,6 +250,7 @@ mod tests {
             threads_per_slot: None,
             labels: Vec::new(),
             memory_mib: None,
+            caches: Caches::default(),
         }
     }
 

@@ -23,6 +23,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::options::Caches;
+
 /// A trainer that hasn't loaded its libraries and found its devices by then never will.
 const READY_LIMIT: Duration = Duration::from_mins(2);
 /// How long a trainer whose stdin is closed may take to end.
@@ -108,6 +110,7 @@ impl Trainer {
     pub(crate) async fn start(
         program: &Path,
         threads: usize,
+        caches: &Caches,
         slot: usize,
     ) -> Result<(Self, Vec<String>), TrainerDeath> {
         let not_started = |source| TrainerDeath {
@@ -119,6 +122,7 @@ impl Trainer {
             .arg("serve")
             .arg("--threads")
             .arg(threads.to_string())
+            .envs(caches.variables())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

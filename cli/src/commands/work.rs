@@ -32,6 +32,7 @@ pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8
         threads_per_slot: args.threads.or(settings.threads).or(Some(local::threads_for(slots))),
         labels: settings.labels.clone(),
         memory_mib: settings.memory_mib,
+        caches: settings.caches.clone(),
     };
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use promptfield_worker::{Connection, Machine, Options, Worker, WorkerError};
+use promptfield_worker::{Caches, Connection, Machine, Options, Worker, WorkerError};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
@@ -58,6 +58,7 @@ impl Host {
             labels: Vec::new(),
             // However small the machine is that the tests run on.
             memory_mib: Some(1 << 20),
+            caches: Caches::default(),
         };
         Self { trainers: UnixListener::bind(path("trainer.socket")).unwrap(), folder, options }
     }
