@@ -212,7 +212,13 @@ impl Frozen {
         let library =
             maps.lines().filter_map(|line| line.split_once('/')).find(|(_, path)| path.ends_with("/libtorch_cpu.so"));
         let library = library.and_then(|(_, path)| of_file(&Path::new("/").join(path)));
-        let switches = ["ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA"];
+        let switches = [
+            "PROMPTFIELD_CPU_BF16",
+            "ATEN_CPU_CAPABILITY",
+            "MKL_CBWR",
+            "MKL_ENABLE_INSTRUCTIONS",
+            "ONEDNN_MAX_CPU_ISA",
+        ];
         let switches = switches.map(std::env::var_os);
         let processor = processor(device);
         let threads = tch::get_num_threads();

@@ -16,6 +16,7 @@ mod weights;
 
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use frozen::Frozen;
 use promptfield_core::names::Precision;
@@ -53,12 +54,7 @@ impl Clip {
     /// Loads a weights file, to be computed on a device in a precision: the one of the patch convolution, of the blocks'
     /// linear layers and of attention. Everything else is computed in 32-bit floats.
     pub fn open(path: &Path, device: Device, precision: Precision) -> Result<Self, WeightsError> {
-        let kind = match precision {
-            Precision::Fp32 => Kind::Float,
-            Precision::AmpBf16 => Kind::BFloat16,
-            Precision::AmpFp16 => Kind::Half,
-        };
-        Ok(Self::new(Weights::open(path)?, device, kind))
+        Ok(Self::new(Weights::open(path)?, device, kind_of(precision)))
     }
 
     fn new(mut weights: Weights, device: Device, kind: Kind) -> Self {
@@ -113,6 +109,39 @@ impl Clip {
     pub(crate) fn prompts(&self, texts: &[Tokens], layers: usize) -> Result<Rc<Prompts>, TextError> {
         self.prompts.get(&self.text, texts, layers)
     }
+}
+
+/// What products are computed in.
+const fn kind_of(precision: Precision) -> Kind {
+    match precision {
+        Precision::Fp32 => Kind::Float,
+        Precision::AmpBf16 => Kind::BFloat16,
+        Precision::AmpFp16 => Kind::Half,
+    }
+}
+
+/// What is to be said of a precision on a CPU.
+pub(crate) fn precision_note(on_cpu: bool, precision: Precision) -> &'static str {
+    match kind_of(precision) {
+        Kind::Float => "",
+        kind if !on_cpu || multiplies_natively(kind) => " (native)",
+        _ => " (rounded, multiplied in single precision)",
+    }
+}
+
+/// Whether this CPU is left to multiply in a kind of half precision. By itself that is bfloat16 where there is a matrix unit for it
+/// (AMX): plain vector instructions were measured to take twice as long as single precision. `PROMPTFIELD_CPU_BF16` of the
+/// environment, `native` or `emulated`, decides otherwise.
+pub(crate) fn multiplies_natively(kind: Kind) -> bool {
+    static NATIVE: LazyLock<bool> = LazyLock::new(|| match std::env::var("PROMPTFIELD_CPU_BF16").as_deref() {
+        Ok("native") => true,
+        Ok("emulated") => false,
+        _ => {
+            let processors = fs_err::read_to_string("/proc/cpuinfo").unwrap_or_default();
+            processors.lines().any(|line| line.starts_with("flags") && line.split(' ').any(|flag| flag == "amx_bf16"))
+        }
+    });
+    kind == Kind::BFloat16 && *NATIVE
 }
 
 /// Images, and what the frozen tower makes of them.

@@ -220,7 +220,13 @@ fn introduction(origin: &Origin, job: &TrainerJob, split: &Split) -> Vec<String>
             split.train.len(),
             split.test.len()
         ),
-        format!("device {}, {} CPU threads, precision {}", job.device, tch::get_num_threads(), spec.precision),
+        format!(
+            "device {}, {} CPU threads, precision {}{}",
+            job.device,
+            tch::get_num_threads(),
+            spec.precision,
+            crate::clip::precision_note(job.device == "cpu", spec.precision)
+        ),
     ]
 }
 
