@@ -133,9 +133,10 @@ fn main() -> ExitCode {
 
 /// How the C libraries beneath are to behave. They read it before `main`, so they can't be told later.
 const LIBRARIES: [(&str, &str); 2] = [
-    // OpenMP sleeps instead of spinning. Spinning threads take the cores from whoever they wait for: on a machine with anything
-    // else to do, training was measured to take 20 times as long.
-    ("OMP_WAIT_POLICY", "passive"),
+    // OpenMP's threads spin for a few microseconds before they sleep. Those that never spin are woken for each of a small model's
+    // operations: two took two and a half times as long. Those that spin on take the cores from whoever they wait for: with
+    // anything else to do on the machine, training was measured to take 50 times as long.
+    ("GOMP_SPINCOUNT", "2000"),
     // The allocator gives memory back when nothing has used it for a minute, not at once: it would get it back page by page, and an
     // activation of 80 MB take four times as long.
     ("MIMALLOC_PURGE_DELAY", "60000"),
@@ -144,7 +145,7 @@ const LIBRARIES: [(&str, &str); 2] = [
 /// Starts this program once more, in this process, with what [`LIBRARIES`] says, as far as the environment says nothing of it.
 fn set_up_libraries() {
     let is_set = |name: &str| std::env::var_os(name).is_some();
-    let is_told = |name: &str| is_set(name) || name == "OMP_WAIT_POLICY" && is_set("GOMP_SPINCOUNT");
+    let is_told = |name: &str| is_set(name) || name == "GOMP_SPINCOUNT" && is_set("OMP_WAIT_POLICY");
     let missing: Vec<_> = LIBRARIES.into_iter().filter(|(name, _)| !is_told(name)).collect();
     if let (false, Ok(program)) = (missing.is_empty(), std::env::current_exe()) {
         // Comes back only if it failed; then training is slow at worst.

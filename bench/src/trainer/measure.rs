@@ -103,8 +103,8 @@ pub(super) async fn plain(python: &Path, program: &Path, case: &Case<'_>) -> Res
     let mut command = Command::new(python);
     command.arg(Path::new(FOLDER).join("plain_trainer.py")).arg(path).arg(case.weights);
     command.arg(case.folder.join("input.safetensors")).arg(case.args.threads.to_string());
-    // As the trainer has it: threads that spin while they wait take the cores from others.
-    command.env("OMP_WAIT_POLICY", "passive");
+    // As the trainer has it: threads that spin for long while they wait take the cores from others.
+    command.env("GOMP_SPINCOUNT", "2000").env_remove("OMP_WAIT_POLICY");
     run(command).await
 }
 
