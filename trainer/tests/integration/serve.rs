@@ -56,6 +56,27 @@ fn run_tells_bad_input_from_failure_and_names_the_field() {
     assert_eq!(missing.status.code(), Some(2));
 }
 
+#[test]
+fn bfloat16_is_multiplied_as_the_environment_says_and_comes_to_the_same() {
+    let root = tempfile::tempdir().unwrap();
+    let data = tiny(root.path());
+    let path = root.path().join("bf16.json");
+    let losses = |how: &str, said: &str| -> Vec<f64> {
+        let job = job_json(&data, &root.path().join(how), json!({"precision": "amp_bf16"}));
+        fs_err::write(&path, job.to_string()).unwrap();
+        let ended = trainer().env("PROMPTFIELD_CPU_BF16", how).arg("run").arg(&path).output().unwrap();
+        let log = String::from_utf8(ended.stdout).unwrap();
+        assert!(ended.status.success() && log.contains(said), "{log}{}", String::from_utf8_lossy(&ended.stderr));
+        let loss = |line: &str| line.split(" loss ").nth(1)?.split(' ').next()?.parse().ok();
+        log.lines().filter_map(loss).collect()
+    };
+    let native = losses("native", "precision amp_bf16 (native)");
+    let emulated = losses("emulated", "precision amp_bf16 (rounded, multiplied in single precision)");
+    assert!(!native.is_empty() && native.len() == emulated.len(), "{native:?}, {emulated:?}");
+    // Both round alike, but libtorch's own attention rounds between its steps.
+    assert!(native.iter().zip(&emulated).all(|(a, b)| (a - b).abs() < 0.05 * b.abs()), "{native:?}, {emulated:?}");
+}
+
 /// A trainer that serves, and the worker's ends of its pipes.
 struct Serving {
     child: Child,
