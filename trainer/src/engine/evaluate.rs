@@ -69,11 +69,11 @@ fn classify(
         batches.len(),
         |index| {
             let paths: Vec<_> = batches[index].iter().map(|item| item.path.as_path()).collect();
-            Ok::<_, JobError>(inputs.tensor(&load_batch_test(inputs.images, &paths, inputs.image_size)?))
+            load_batch_test(inputs.images, &paths, inputs.image_size).map_err(JobError::from)
         },
-        |index, images, _| {
+        |index, pixels, _| {
             inputs.go_on()?;
-            take(&classifier(&inputs.on_device(&images)).by(inference), batches[index])?;
+            take(&classifier(&inputs.to_device(&pixels)).by(inference), batches[index])?;
             report.step(false);
             Ok(())
         },

@@ -42,15 +42,13 @@ impl Inputs<'_> {
         if self.cancel.is_cancelled() { Err(JobError::Cancelled) } else { Ok(()) }
     }
 
-    /// Pixels `[B·3·S·S]` as images `[B, 3, S, S]`, where the device can fetch them from while it computes.
-    pub(super) fn tensor(&self, pixels: &[f32]) -> Tensor {
+    /// Pixels `[B·3·S·S]` as images `[B, 3, S, S]` on the device, or on their way there. Not to be called from the threads that prepare
+    /// batches: libtorch would have a second set of threads for them, and those of both sets would only get short turns.
+    pub(super) fn to_device(&self, pixels: &[f32]) -> Tensor {
         let size = self.image_size as i64;
         let images = Tensor::from_slice(pixels).view([-1, 3, size, size]);
-        if self.device.is_cuda() { images.pin_memory(self.device) } else { images }
-    }
-
-    /// What [`Inputs::tensor`] gave, on the device. It's on its way there when this returns.
-    pub(super) fn on_device(&self, images: &Tensor) -> Tensor {
+        // From pinned memory a GPU fetches them while it computes.
+        let images = if self.device.is_cuda() { images.pin_memory(self.device) } else { images };
         images.to_device_(self.device, Kind::Float, true, false)
     }
 }

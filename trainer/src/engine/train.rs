@@ -100,14 +100,14 @@ pub(super) fn train(
     each_prefetched(
         (hyper.epochs - first) as usize * batches as usize,
         |_| load.next(),
-        |step, (images, labels), waited| {
+        |step, (pixels, labels), waited| {
             inputs.go_on()?;
             let (epoch, batch) = (first + step as u32 / batches, step as u32 % batches);
             let step = u64::from(epoch) * u64::from(batches) + u64::from(batch);
             let at = Position { epoch: epoch + 1, epochs: hyper.epochs, batch: batch + 1, batches };
             let lr = learning_rate(hyper, epoch);
             let labels = Tensor::from_slice(&labels).to_device(inputs.device);
-            let loss = model.training_loss(&inputs.on_device(&images), &labels);
+            let loss = model.training_loss(&inputs.to_device(&pixels), &labels);
             optimiser.step(&loss.total, lr);
             let mut values = values(model, &loss, &labels)?;
             let diverged = |what| JobError::Diverged { what, step, epoch: at.epoch, batch: at.batch };
@@ -160,8 +160,8 @@ impl<'a> Loading<'a> {
         Self { inputs, batches, epoch, batch: 0, order: Vec::new() }
     }
 
-    /// The next batch: images [B, 3, S, S], not on the device yet, and labels.
-    fn next(&mut self) -> Result<(Tensor, Vec<i64>), JobError> {
+    /// The next batch: pixels `[B·3·S·S]` and labels.
+    fn next(&mut self) -> Result<(Vec<f32>, Vec<i64>), JobError> {
         let (spec, train) = (self.inputs.spec, &self.inputs.split.train);
         if self.batch == 0 {
             self.order = epoch_order(spec.seed, &spec.dataset, self.epoch, train.len());
@@ -175,7 +175,7 @@ impl<'a> Loading<'a> {
         if self.batch == self.batches {
             (self.epoch, self.batch) = (self.epoch + 1, 0);
         }
-        Ok((self.inputs.tensor(&pixels), labels))
+        Ok((pixels, labels))
     }
 }
 
