@@ -13,6 +13,7 @@ pub mod loss_scale;
 pub mod measure;
 pub mod methods;
 pub mod optimiser;
+mod recent;
 pub mod replay;
 pub mod serve;
 pub mod tokenizer;

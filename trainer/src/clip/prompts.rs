@@ -1,12 +1,12 @@
 //! What the frozen text tower makes of the class prompts of a trainer's last jobs.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use tch::Tensor;
 
 use super::text::{TextError, TextPrefix, TextTower};
+use crate::recent::Recent;
 use crate::tokenizer::Tokens;
 
 /// Class prompts, as far as nothing trained is in them; a constant.
@@ -18,37 +18,33 @@ pub(crate) struct Prompts {
     pub(crate) features: Tensor,
 }
 
-/// The prompts that were encoded last, the latest first, by their tokens and the prefix's layers.
-#[derive(Debug, Default)]
-pub(super) struct KeptPrompts(RefCell<VecDeque<(Key, Rc<Prompts>)>>);
+/// The prompts that were encoded last, by their tokens and the prefix's layers.
+#[derive(Debug)]
+pub(super) struct KeptPrompts(RefCell<Recent<Key, Rc<Prompts>>>);
 
 type Key = (Vec<Tokens>, usize);
 
-/// What all of them may take, in bytes: the base and the new classes of the largest data sets fit. The latest are kept in any case.
+/// What all of them may take, in bytes: the base and the new classes of the largest data sets fit.
 const BUDGET: usize = 128 << 20;
+
+impl Default for KeptPrompts {
+    fn default() -> Self {
+        Self(RefCell::new(Recent::new(BUDGET)))
+    }
+}
 
 impl KeptPrompts {
     /// The prompts after `layers` layers of the tower, and their features.
     pub(super) fn get(&self, tower: &TextTower, texts: &[Tokens], layers: usize) -> Result<Rc<Prompts>, TextError> {
         let mut kept = self.0.borrow_mut();
-        let place = kept.iter().position(|((tokens, after), _)| *after == layers && tokens == texts);
-        if let Some(found) = place.and_then(|place| kept.remove(place)) {
-            let prompts = Rc::clone(&found.1);
-            kept.push_front(found);
+        if let Some(prompts) = kept.get(|(tokens, after)| *after == layers && tokens == texts) {
             return Ok(prompts);
         }
         let _constant = tch::no_grad_guard();
         let prefix = tower.prefix(texts, layers)?;
         let features = tower.features(&prefix, layers);
         let prompts = Rc::new(Prompts { prefix, features });
-        kept.push_front(((texts.to_vec(), layers), Rc::clone(&prompts)));
-        let mut bytes = 0;
-        let fits = |(_, prompts): &(Key, Rc<Prompts>)| {
-            bytes += prompts.bytes();
-            bytes <= BUDGET
-        };
-        let count = kept.iter().map(fits).take_while(|fits| *fits).count();
-        kept.truncate(count.max(1));
+        kept.put((texts.to_vec(), layers), Rc::clone(&prompts), prompts.bytes());
         Ok(prompts)
     }
 }

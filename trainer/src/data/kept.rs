@@ -1,6 +1,5 @@
 //! The splits of a trainer's last jobs, so that its next one doesn't read and draw the same lists again.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,23 +9,17 @@ use promptfield_core::names::ClassSubset;
 
 use super::few_shot::FOLDER;
 use super::{DataError, Split, load};
+use crate::recent::Recent;
 
-/// What all kept splits may take, by [`Split::bytes`]. The latest is kept in any case.
+/// What all kept splits may take, by [`Split::bytes`].
 const BUDGET: usize = 64 << 20;
 
-/// Splits that were loaded, the latest first. One is loaded again when the data set's list files have changed since; images are
-/// taken to stay where they were found.
-#[derive(Debug, Default)]
-pub struct KeptSplits(VecDeque<Kept>);
-
+/// Splits that were loaded last. One is loaded again when the data set's list files have changed since; images are taken to stay
+/// where they were found.
 #[derive(Debug)]
-struct Kept {
-    key: Key,
-    stamp: Stamp,
-    split: Arc<Split>,
-}
+pub struct KeptSplits(Recent<Key, Arc<Split>>);
 
-/// What a split is a function of, besides files.
+/// What a split is a function of.
 #[derive(Debug, PartialEq)]
 struct Key {
     definition: DatasetDefinition,
@@ -34,6 +27,13 @@ struct Key {
     shots: u32,
     seed: u64,
     subset: ClassSubset,
+    stamp: Stamp,
+}
+
+impl Default for KeptSplits {
+    fn default() -> Self {
+        Self(Recent::new(BUDGET))
+    }
 }
 
 /// What stands in the data set's folder and in the folder of its selections, and when the image folder's own entries changed.
@@ -49,25 +49,17 @@ impl KeptSplits {
         seed: u64,
         subset: ClassSubset,
     ) -> Result<Arc<Split>, DataError> {
-        let key = Key { definition: definition.clone(), data_root: data_root.to_owned(), shots, seed, subset };
-        if let Some(place) = self.0.iter().position(|kept| kept.key == key)
-            && let Some(kept) = self.0.remove(place)
-            && kept.stamp == stamp(definition, data_root)
-        {
-            let split = Arc::clone(&kept.split);
-            self.0.push_front(kept);
+        let key = || {
+            let (definition, stamp) = (definition.clone(), stamp(definition, data_root));
+            Key { definition, data_root: data_root.to_owned(), shots, seed, subset, stamp }
+        };
+        let wanted = key();
+        if let Some(split) = self.0.get(|kept| *kept == wanted) {
             return Ok(split);
         }
         let split = Arc::new(load(definition, data_root, shots, seed, subset)?);
-        // Only now: loading may have written down the selection.
-        self.0.push_front(Kept { key, stamp: stamp(definition, data_root), split: Arc::clone(&split) });
-        let mut bytes = 0;
-        let fits = |kept: &Kept| {
-            bytes += kept.split.bytes();
-            bytes <= BUDGET
-        };
-        let count = self.0.iter().map(fits).take_while(|fits| *fits).count();
-        self.0.truncate(count.max(1));
+        // The key as it is now: loading may have written down the selection.
+        self.0.put(key(), Arc::clone(&split), split.bytes());
         Ok(split)
     }
 }
