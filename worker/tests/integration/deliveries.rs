@@ -56,6 +56,18 @@ impl Undelivered {
     }
 }
 
+/// The report as it's kept on the worker's disk, while the coordinator is away.
+#[tokio::test]
+async fn a_completion_says_how_much_memory_the_trainer_took() {
+    let Undelivered { mut coordinator, jobs: [train, _], host, worker, trainer: _trainer, running: _ } =
+        Undelivered::result("alignednorm").await;
+    let memory_mib = host.undelivered_report()["memory_mib"].as_u64();
+    assert!(memory_mib.is_some_and(|memory_mib| (1..1_000).contains(&memory_mib)), "{memory_mib:?} MiB of a puppet");
+    coordinator.restart().await;
+    coordinator.until(train, JobStateName::Completed).await;
+    worker.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_killed_worker_delivers_what_it_had_when_it_starts_again() {
     let Undelivered { mut coordinator, jobs: [train, test], host, worker, trainer: _trainer, running: training } =

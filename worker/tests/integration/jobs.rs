@@ -48,24 +48,6 @@ async fn jobs_run_to_their_results() {
     assert!((1..=100).contains(&steps.len()) && steps.is_sorted(), "{steps:?}");
 }
 
-/// The report as it's kept on the worker's disk, while the coordinator is away.
-#[tokio::test]
-async fn a_completion_says_how_much_memory_the_trainer_took() {
-    let mut coordinator = Coordinator::start().await;
-    let [train, _] = coordinator.submit("alignednorm").await;
-    let host = Host::new("a", &coordinator);
-    let (worker, mut trainer) = host.start_with_trainer().await;
-    let running = trainer.hear_job().await;
-    coordinator.stop().await;
-    trainer.complete(&running).await;
-    host.until_undelivered().await;
-    let memory_mib = host.undelivered_report()["memory_mib"].as_u64();
-    assert!(memory_mib.is_some_and(|memory_mib| (1..1_000).contains(&memory_mib)), "{memory_mib:?} MiB of a puppet");
-    coordinator.restart().await;
-    coordinator.until(train, JobStateName::Completed).await;
-    worker.stop().await.unwrap();
-}
-
 #[tokio::test]
 async fn a_worker_that_states_no_memory_has_its_machine_s() {
     let coordinator = Coordinator::start().await;
