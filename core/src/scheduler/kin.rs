@@ -4,8 +4,6 @@
 //! their method: they are kin. A machine whose worker begins one of them has begun to fill its cache for the others, and is the
 //! best place for them. Only a preference: it comes after everything that says who may run and who is more urgent.
 
-use std::collections::VecDeque;
-
 use super::{JobState, RecipeEntry, Scheduler};
 use crate::id::{JobId, RecipeId, WorkerId};
 use crate::names::{ClassSubset, Stage};
@@ -42,15 +40,15 @@ impl Scheduler {
     }
 
     /// The kin of a training that wait in the queue.
-    fn kin(&self, job: JobId) -> VecDeque<JobId> {
+    fn kin(&self, job: JobId) -> Vec<JobId> {
         let Some(record) = self.job(job).filter(|record| record.spec.stage == Stage::Train) else {
-            return VecDeque::new();
+            return Vec::new();
         };
         let own = &record.spec.recipe;
         let all =
             self.recipe(record.recipe).and_then(|entry| self.by_place.get(&entry.place)).map_or(&[][..], Vec::as_slice);
         if !own.method.learns() || all.len() < 2 {
-            return VecDeque::new();
+            return Vec::new();
         }
         let classes = |protocol| ClassSubset::of(protocol, Stage::Train);
         // Those behind it are the likelier to wait still.

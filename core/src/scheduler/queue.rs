@@ -1,10 +1,10 @@
 //! Who is next.
 //!
 //! Jobs that can run stand in lanes: of one priority, one owner and one backbone. Within a lane stand groups, of jobs that unblock
-//! the same number of others, read the same data set and have one shape, by which is known what memory they take. A worker gets its next job in four steps: the
-//! highest priority of which it can take anything; of its lanes, that of the user and then the experiment that have the fewest
-//! jobs running; in the lane, the jobs that unblock most; and of their groups one that the worker is warm for, or else the one
-//! that the fewest workers are.
+//! the same number of others, read the same data set and have one shape, by which is known what memory they take. A worker gets its
+//! next job in four steps: the highest priority of which it can take anything; of its lanes, that of the user and then the
+//! experiment that have the fewest jobs running; in the lane, the jobs that unblock most; and of their groups one that the worker
+//! is warm for, or else the one that the fewest workers are.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
