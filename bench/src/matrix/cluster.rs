@@ -22,6 +22,9 @@ const RESULT: TestResult =
 /// An experiment with its jobs.
 pub(super) type Submission = (Experiment, Vec<PlannedJob>);
 
+/// GPUs of a host, whose workers share a cache.
+pub(super) const OF_A_HOST: usize = 8;
+
 /// How a matrix went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_field_names, reason = "seconds, in the report too")]
@@ -94,7 +97,8 @@ impl Cluster {
     fn register(&mut self, worker: usize, backbone: &str) -> Result<()> {
         let description = WorkerDescription {
             name: format!("gpu-{worker}"),
-            host: String::new(),
+            // The scheduler goes by it: a host goes on with the images that it has just seen.
+            host: format!("host-{}", worker / OF_A_HOST),
             slots: 1,
             devices: Vec::new(),
             backbones: vec![backbone.to_owned()],

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::cache::{Cache, Each, Passes};
-use super::cluster::{self, Ran, Submission};
+use super::cluster::{self, OF_A_HOST, Ran, Submission};
 use super::speed::{On, Program, Speeds};
 use super::work;
 use crate::args::MatrixArgs;
@@ -27,8 +27,6 @@ const EXPERIMENTS: [&str; 3] = [
     include_str!("../../../configs/experiments/few_shot.toml"),
 ];
 const BACKBONE: &str = "ViT-B/16";
-/// GPUs of a host, whose workers share a cache.
-pub(super) const OF_A_HOST: usize = 8;
 
 /// The simulated runs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -165,8 +163,8 @@ fn seconds(costs: &[Cost], who: Who, preparation: &Preparation, cache: &mut Cach
 
 #[cfg(test)]
 mod tests {
+    use super::super::speed::paces;
     use super::*;
-    use crate::trainer::{Cell, CellPaces, Pace};
 
     #[test]
     fn four_methods_have_276_jobs_each() {
@@ -180,14 +178,7 @@ mod tests {
 
     #[test]
     fn the_whole_matrix_is_no_slower_with_more_cache() {
-        let pace = |step_s| Pace { step_s, image_s: step_s / 100.0 };
-        let cell = |classes, batch| CellPaces {
-            cell: Cell { classes, batch },
-            cold: pace(0.4),
-            warm: pace(0.2),
-            plain: Some(pace(0.8)),
-        };
-        let speeds = Speeds::of(&[cell(100, 4), cell(100, 32)]).unwrap();
+        let speeds = Speeds::of(&[paces(100, 4, 0.4), paces(100, 32, 0.4)]).unwrap();
         let submissions = submissions().unwrap();
         let costs = costs(&submissions, &speeds, On::Measured).unwrap();
         let run = |who, gpus: usize, budget| {

@@ -1,7 +1,8 @@
 //! A run in tables.
 
+use super::cluster::OF_A_HOST;
 use super::demo::{Demo, Run, all_gaps, spread};
-use super::full::{Full, METHODS, OF_A_HOST, Who};
+use super::full::{Full, METHODS, Who};
 use super::speed::On;
 use super::{FASTER, Report};
 use crate::markdown::{count, decimals, ratio, table};
