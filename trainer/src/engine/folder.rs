@@ -1,8 +1,9 @@
 //! Output folders: complete or absent.
 //!
 //! Work happens in the sibling `….partial`, which one trainer at a time may hold (an exclusive lock on a file inside it). A
-//! finished folder gets its manifest, is synced to the disk and then renamed, so a folder under its final name that has a
-//! manifest is whole. What stands in the way is put aside under another name, never deleted.
+//! finished folder is synced to the disk, gets its manifest and is then renamed, so a folder under its final name that has a
+//! manifest is whole. Whoever is killed after the manifest and before the rename has it done by the next one who takes the
+//! folder. What stands in the way is put aside under another name, never deleted.
 
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
@@ -84,24 +85,29 @@ pub(super) struct WorkFolder {
 /// The outcome that a complete folder holds, if it was made by the same specification, or by another tool; `None` if there
 /// is no such folder.
 pub(super) fn adopt(output: &Path, spec_hash: SpecHash) -> Option<Outcome> {
-    match fs_err::read_to_string(output.join(MANIFEST_FILE)) {
-        Ok(text) => {
-            let manifest: Manifest = serde_json::from_str(&text).ok()?;
-            let whole = manifest.files.iter().all(|(name, entry)| {
-                fs_err::metadata(output.join(name)).is_ok_and(|found| found.is_file() && found.len() == entry.bytes)
-            });
-            (whole && manifest.spec_hash == spec_hash).then_some(Outcome {
-                result: manifest.result,
-                adopted: true,
-                manifest: Some(manifest),
-            })
-        }
+    if let Some(manifest) = whole(output, spec_hash) {
+        return Some(adopted(manifest));
+    }
+    match fs_err::symlink_metadata(output.join(MANIFEST_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let log = fs_err::read(output.join(LOG_FILE)).ok()?;
             Some(Outcome { result: parse_log_result(&String::from_utf8_lossy(&log))?, adopted: true, manifest: None })
         }
-        Err(_) => None,
+        _ => None,
     }
+}
+
+fn adopted(manifest: Manifest) -> Outcome {
+    Outcome { result: manifest.result, adopted: true, manifest: Some(manifest) }
+}
+
+/// The manifest of a folder that holds all that its manifest lists, and was made by this specification.
+fn whole(folder: &Path, spec_hash: SpecHash) -> Option<Manifest> {
+    let manifest: Manifest = serde_json::from_slice(&fs_err::read(folder.join(MANIFEST_FILE)).ok()?).ok()?;
+    let is_whole = manifest.files.iter().all(|(name, entry)| {
+        fs_err::metadata(folder.join(name)).is_ok_and(|found| found.is_file() && found.len() == entry.bytes)
+    });
+    (is_whole && manifest.spec_hash == spec_hash).then_some(manifest)
 }
 
 /// Takes hold of the folder of a job: finds it complete, or locks `<output>.partial`, new or as an earlier attempt of the same
@@ -129,7 +135,10 @@ fn take(output: &Path, origin: &Origin) -> io::Result<Opened> {
             }
             return Ok(Opened::Complete(Box::new(outcome)));
         }
-        if left.is_empty() {
+        let finished = whole(&partial, origin.spec.hash());
+        if finished.is_some() {
+            // Only its name is missing.
+        } else if left.is_empty() {
             let text = serde_json::to_vec_pretty(origin).map_err(io::Error::other)?;
             replace(&partial.join(ORIGIN_FILE), &text)?;
         } else if !read_origin(&partial).is_some_and(|found| found.is_that_of(origin)) {
@@ -145,7 +154,14 @@ fn take(output: &Path, origin: &Origin) -> io::Result<Opened> {
                 aside.display()
             ));
         }
-        return Ok(Opened::Partial(WorkFolder { output: output.to_owned(), partial, notes, _lock: lock }));
+        let folder = WorkFolder { output: output.to_owned(), partial, notes, _lock: lock };
+        return Ok(match finished {
+            Some(manifest) => {
+                folder.publish(&manifest)?;
+                Opened::Complete(Box::new(adopted(manifest)))
+            }
+            None => Opened::Partial(folder),
+        });
     }
 }
 
@@ -240,8 +256,8 @@ impl WorkFolder {
         self.partial.join(name)
     }
 
-    /// Completes the folder: removes `scratch` (names of files that only a resumed attempt needs), hands the other files' sizes
-    /// and hashes to `manifest`, writes what it returns, and gives the folder its final name.
+    /// Completes the folder: hands the files' sizes and hashes to `manifest`, but those of `scratch` (names of files that only a
+    /// resumed attempt needs), writes what it returns, removes `scratch`, and gives the folder its final name.
     pub(super) fn complete(
         self,
         scratch: &[&str],
@@ -260,37 +276,45 @@ impl WorkFolder {
         scratch: &[&str],
         manifest: impl FnOnce(BTreeMap<String, FileEntry>) -> Manifest,
     ) -> io::Result<Manifest> {
-        for name in scratch.iter().chain(&[ORIGIN_FILE]) {
-            match fs_err::remove_file(self.file(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
         let mut files = BTreeMap::new();
-        seal(&self.partial, "", &mut files)?;
+        let unlisted = [&[LOCK_FILE, ORIGIN_FILE, MANIFEST_FILE], scratch].concat();
+        seal(&self.partial, "", &unlisted, &mut files)?;
         let manifest = manifest(files);
         let text = serde_json::to_vec_pretty(&manifest).map_err(io::Error::other)?;
         replace(&self.file(MANIFEST_FILE), &text)?;
+        self.publish(&manifest)?;
+        Ok(manifest)
+    }
+
+    /// Removes what `manifest` doesn't list from a folder that is whole, and gives it its final name.
+    fn publish(&self, manifest: &Manifest) -> io::Result<()> {
+        for name in leftovers(&self.partial)? {
+            let path = self.partial.join(&name);
+            let is_listed = name.to_str().is_some_and(|name| manifest.files.contains_key(name));
+            if !is_listed && name != MANIFEST_FILE && !path.is_dir() {
+                fs_err::remove_file(path)?;
+            }
+        }
         fs_err::rename(&self.partial, &self.output)?;
         if let Some(parent) = self.output.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync(parent)?;
         }
         // Last, so that until the rename nobody could take the folder.
-        fs_err::remove_file(self.output.join(LOCK_FILE))?;
-        Ok(manifest)
+        fs_err::remove_file(self.output.join(LOCK_FILE))
     }
 }
 
-/// Syncs every file below `folder` to the disk, and the folders, and notes the files' sizes and hashes.
-fn seal(folder: &Path, prefix: &str, files: &mut BTreeMap<String, FileEntry>) -> io::Result<()> {
+/// Syncs every file below `folder` to the disk but those named in `unlisted`, and the folders, and notes the files' sizes and
+/// hashes.
+fn seal(folder: &Path, prefix: &str, unlisted: &[&str], files: &mut BTreeMap<String, FileEntry>) -> io::Result<()> {
     for entry in fs_err::read_dir(folder)? {
         let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         if entry.file_type()?.is_dir() {
-            seal(&entry.path(), &format!("{prefix}{name}/"), files)?;
-        } else if name != LOCK_FILE {
+            seal(&entry.path(), &format!("{name}/"), unlisted, files)?;
+        } else if !unlisted.contains(&name.as_str()) {
             let mut file = File::open(entry.path())?;
-            files.insert(format!("{prefix}{name}"), digest(&mut file)?);
+            files.insert(name, digest(&mut file)?);
             file.sync_all()?;
         }
     }
@@ -424,6 +448,32 @@ mod tests {
             ["seed1.aside-1", "seed1.aside-2", "seed1.aside-3", "seed1.aside-4", "seed1.partial"]
         );
         drop(folder);
+    }
+
+    #[test]
+    fn a_folder_that_lacks_only_its_final_name_is_given_it() {
+        let root = tempfile::tempdir().unwrap();
+        let output = root.path().join("seed1");
+        let partial = root.path().join("seed1.partial");
+        let folder = work(&output, &origin(1));
+        fs_err::write(folder.file("log.txt"), LOG).unwrap();
+        complete(folder, &origin(1));
+        // As it is when a trainer is killed before the rename, or before it removed what only it needed.
+        for scratch in [&[][..], &["state", ORIGIN_FILE]] {
+            fs_err::rename(&output, &partial).unwrap();
+            for name in scratch {
+                fs_err::write(partial.join(name), "{}").unwrap();
+            }
+            let Opened::Complete(outcome) = open(&output, &origin(1)).unwrap() else { panic!("done anew") };
+            assert!(outcome.adopted);
+            assert_eq!(names(&output), ["log.txt", "manifest.json"]);
+            assert_eq!(names(root.path()), ["seed1"]);
+        }
+        // With a byte less it isn't whole.
+        fs_err::rename(&output, &partial).unwrap();
+        fs_err::write(partial.join("log.txt"), &LOG[1..]).unwrap();
+        assert_eq!(work(&output, &origin(1)).notes.len(), 1);
+        assert_eq!(names(root.path()), ["seed1.partial", "seed1.partial.aside-1"]);
     }
 
     #[test]
