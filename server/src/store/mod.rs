@@ -301,9 +301,16 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Reads from a database that a [`Store`] has opened.
+    ///
+    /// All connections are opened here, kept, and handed out without a test: one that is being opened or tested when its reader
+    /// gives up is closed by its own thread some time later, perhaps after [`Reader::close`].
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
         let pool = SqlitePoolOptions::new()
             .max_connections(READ_CONNECTIONS)
+            .min_connections(READ_CONNECTIONS)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
             .acquire_timeout(READ_PATIENCE)
             .connect_with(read_only(path))
             .await
