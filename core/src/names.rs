@@ -93,6 +93,8 @@ named! {
     pub enum Precision("precision") {
         /// 32-bit throughout.
         Fp32 = "fp32",
+        /// 32-bit, with operands of products rounded to ten bits after the point by GPUs that have TF32.
+        Tf32 = "tf32",
         /// Automatic mixed precision with bfloat16.
         AmpBf16 = "amp_bf16",
         /// Automatic mixed precision with float16 and loss scaling.

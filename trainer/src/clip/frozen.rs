@@ -15,9 +15,10 @@ use std::time::{Duration, SystemTime};
 
 use fs_err::{File, OpenOptions};
 use promptfield_core::VERSION;
+use promptfield_core::names::Precision;
 use promptfield_core::spec::hex;
 use sha2::{Digest as _, Sha256};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::weights::MappedFile;
 
@@ -200,9 +201,9 @@ pub(super) struct Frozen {
 }
 
 impl Frozen {
-    /// For the weights with a hash, computed on a device in a kind. Besides, bits depend on this program and the libtorch that
+    /// For the weights with a hash, computed on a device in a precision. Besides, bits depend on this program and the libtorch that
     /// it has loaded, on the processor and on the number of threads.
-    pub(super) fn new(cache: FrozenCache, weights: &str, device: Device, kind: Kind) -> Self {
+    pub(super) fn new(cache: FrozenCache, weights: &str, device: Device, precision: Precision) -> Self {
         let of_file = |path: &Path| {
             let file = fs_err::metadata(path).ok();
             file.map(|file| (file.len(), file.modified().ok()))
@@ -223,7 +224,7 @@ impl Frozen {
         let processor = processor(device);
         let threads = tch::get_num_threads();
         let identity =
-            format!("{VERSION} {program:?} {library:?} {switches:?} {processor} {threads} {weights} {kind:?}");
+            format!("{VERSION} {program:?} {library:?} {switches:?} {processor} {threads} {weights} {precision}");
         Self { cache, identity }
     }
 
@@ -277,6 +278,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use tch::Kind;
 
     fn tensor(first: f32) -> Tensor {
         Tensor::from_slice(&[first, -0.0, f32::MIN_POSITIVE, 4.5, 5.0, 6.0]).view([1, 2, 3])
@@ -372,21 +374,22 @@ mod tests {
     }
 
     #[test]
-    fn a_key_depends_on_pixels_weights_kind_and_place() {
+    fn a_key_depends_on_pixels_weights_precision_and_place() {
         let folder = tempfile::tempdir().unwrap();
         let cache = FrozenCache::open(folder.path(), 1 << 20).unwrap();
         let images = |pixel: f32| Tensor::full([2, 3, 4, 4], f64::from(pixel), (Kind::Float, Device::Cpu));
-        let digest = |weights: &str, kind, images: &Tensor| {
-            let frozen = Frozen::new(cache.clone(), weights, Device::Cpu, kind);
+        let digest = |weights: &str, precision, images: &Tensor| {
+            let frozen = Frozen::new(cache.clone(), weights, Device::Cpu, precision);
             hex(&frozen.digest(images).finalize())
         };
-        let base = digest("a", Kind::Float, &images(0.5));
-        assert_eq!(base, digest("a", Kind::Float, &images(0.5)));
+        let base = digest("a", Precision::Fp32, &images(0.5));
+        assert_eq!(base, digest("a", Precision::Fp32, &images(0.5)));
         for other in [
-            digest("b", Kind::Float, &images(0.5)),
-            digest("a", Kind::Half, &images(0.5)),
-            digest("a", Kind::Float, &images(0.25)),
-            digest("a", Kind::Float, &images(0.5).view([1, 6, 4, 4])),
+            digest("b", Precision::Fp32, &images(0.5)),
+            digest("a", Precision::AmpFp16, &images(0.5)),
+            digest("a", Precision::Tf32, &images(0.5)),
+            digest("a", Precision::Fp32, &images(0.25)),
+            digest("a", Precision::Fp32, &images(0.5).view([1, 6, 4, 4])),
         ] {
             assert_ne!(base, other);
         }

@@ -11,6 +11,7 @@ mod layers;
 mod prompts;
 mod text;
 mod texts;
+mod tf32;
 mod vision;
 mod weights;
 
@@ -42,7 +43,7 @@ pub struct Clip {
     geometry: Geometry,
     sha256: String,
     device: Device,
-    kind: Kind,
+    precision: Precision,
     /// Where it is looked up what the image tower makes of images.
     frozen: Option<Frozen>,
     prompts: KeptPrompts,
@@ -53,23 +54,25 @@ pub struct Clip {
 impl Clip {
     /// Loads a weights file, to be computed on a device in a precision: the one of the patch convolution, of the blocks'
     /// linear layers and of attention. Everything else is computed in 32-bit floats.
+    ///
+    /// Whether a GPU may use TF32 is one switch for the process, which the last CLIP that was opened has set.
     pub fn open(path: &Path, device: Device, precision: Precision) -> Result<Self, WeightsError> {
-        Ok(Self::new(Weights::open(path)?, device, kind_of(precision)))
-    }
-
-    fn new(mut weights: Weights, device: Device, kind: Kind) -> Self {
+        let mut weights = Weights::open(path)?;
         let _constant = tch::no_grad_guard();
+        if device.is_cuda() {
+            tf32::allow(precision == Precision::Tf32);
+        }
         let (geometry, sha256) = (*weights.geometry(), weights.sha256().to_owned());
-        let mut loader = layers::Loader { weights: &mut weights, device, kind };
+        let mut loader = layers::Loader { weights: &mut weights, device, kind: kind_of(precision) };
         let vision = VisionTower::load(&mut loader, &geometry.vision);
         let text = TextTower::load(&mut loader, &geometry.text);
-        Self { geometry, sha256, device, kind, frozen: None, prompts: KeptPrompts::default(), vision, text }
+        Ok(Self { geometry, sha256, device, precision, frozen: None, prompts: KeptPrompts::default(), vision, text })
     }
 
     /// The same CLIP, with what it makes of images kept in a cache.
     #[must_use]
     pub fn with_cache(self, cache: Option<FrozenCache>) -> Self {
-        let frozen = cache.map(|cache| Frozen::new(cache, &self.sha256, self.device, self.kind));
+        let frozen = cache.map(|cache| Frozen::new(cache, &self.sha256, self.device, self.precision));
         Self { frozen, ..self }
     }
 
@@ -114,7 +117,7 @@ impl Clip {
 /// What products are computed in.
 const fn kind_of(precision: Precision) -> Kind {
     match precision {
-        Precision::Fp32 => Kind::Float,
+        Precision::Fp32 | Precision::Tf32 => Kind::Float,
         Precision::AmpBf16 => Kind::BFloat16,
         Precision::AmpFp16 => Kind::Half,
     }
@@ -123,6 +126,7 @@ const fn kind_of(precision: Precision) -> Kind {
 /// What is to be said of a precision on a CPU.
 pub(crate) fn precision_note(on_cpu: bool, precision: Precision) -> &'static str {
     match kind_of(precision) {
+        Kind::Float if on_cpu && precision == Precision::Tf32 => " (as fp32: this is a CPU)",
         Kind::Float => "",
         kind if !on_cpu || multiplies_natively(kind) => " (native)",
         _ => " (rounded, multiplied in single precision)",

@@ -17,6 +17,12 @@ pub(crate) fn checkpoint(output: &Path) -> Vec<u8> {
     fs_err::read(output.join("MultiModalRepresentationLearner/model.safetensors")).unwrap()
 }
 
+/// The tensors' bytes of a checkpoint, without the names and the specification before them.
+pub(crate) fn tensors(checkpoint: &[u8]) -> &[u8] {
+    let (length, rest) = checkpoint.split_first_chunk().unwrap();
+    &rest[usize::try_from(u64::from_le_bytes(*length)).unwrap()..]
+}
+
 /// The bundled data root; the weights lie in it too.
 pub(crate) fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo")

@@ -13,7 +13,7 @@ use promptfield_trainer::clip::FrozenCache;
 use promptfield_trainer::engine::{self, CancelFlag, JobError, Reporter, Session};
 use serde_json::{Value, json};
 
-use crate::fixture::{checkpoint, demo, job_json, tiny, weights};
+use crate::fixture::{checkpoint, demo, job_json, tensors, tiny, weights};
 
 /// A folder for one test, with the data set `tiny` in it.
 struct Room {
@@ -234,7 +234,7 @@ fn each_precision_trains_and_gives_the_same_bytes_again_and_resumed() {
     let room = Room::new();
     let mut session = Session::new(1 << 20);
     let mut trained = BTreeMap::new();
-    for precision in ["fp32", "amp_bf16", "amp_fp16"] {
+    for precision in ["fp32", "tf32", "amp_bf16", "amp_fp16"] {
         let job = |output: &str| room.job(&format!("{precision}/{output}"), json!({"precision": precision}));
         // One session for all precisions: each gets its own backbone.
         let outcome = run_in(&mut session, &job("whole"), &mut Notes::default()).unwrap();
@@ -247,8 +247,10 @@ fn each_precision_trains_and_gives_the_same_bytes_again_and_resumed() {
         assert_eq!(checkpoint(&room.path(&format!("{precision}/again"))), whole, "{precision}");
         assert_eq!(checkpoint(&room.path(&format!("{precision}/cut"))), whole, "{precision}");
         assert_eq!(resumed.result, outcome.result);
-        trained.insert(precision, whole);
+        trained.insert(precision, tensors(&whole).to_vec());
     }
+    // CPUs have no TF32.
+    assert_eq!(trained["tf32"], trained["fp32"]);
     assert_ne!(trained["amp_bf16"], trained["fp32"]);
     assert_ne!(trained["amp_fp16"], trained["fp32"]);
     assert_ne!(trained["amp_fp16"], trained["amp_bf16"]);
