@@ -3,6 +3,8 @@
 //! No file path is in any of these: a job names its data set and its backbone, and each machine's settings say where they
 //! lie.
 
+pub mod overview;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +55,9 @@ pub struct ExperimentSummary {
     pub protocol: Protocol,
     /// When it was submitted.
     pub submitted_at: Timestamp,
+    /// By whom; `null` where people aren't told apart, or by an earlier version.
+    #[serde(default)]
+    pub submitted_by: Option<String>,
     /// Whether it was cancelled.
     pub cancelled: bool,
     /// Its jobs by state.
@@ -67,6 +72,7 @@ impl ExperimentSummary {
             name: record.experiment.name.clone(),
             protocol: record.experiment.protocol,
             submitted_at: record.submitted_at,
+            submitted_by: record.submitted_by.clone(),
             cancelled: record.cancelled,
             counts: *counts,
         }

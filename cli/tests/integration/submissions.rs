@@ -20,6 +20,7 @@ fn submitted() -> String {
         name: "demo".into(),
         protocol: Protocol::BaseToNew,
         submitted_at: Timestamp(0),
+        submitted_by: None,
         cancelled: false,
         counts: Counts::default(),
     };

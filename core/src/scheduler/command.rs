@@ -77,12 +77,12 @@ pub enum Command {
         /// The worker.
         worker: WorkerId,
     },
-    /// Cancel one job, and those that need it.
-    CancelJob(JobId),
+    /// Cancel jobs, and those that need them.
+    CancelJobs(Vec<JobId>),
     /// Cancel the jobs of an experiment that no other open experiment wants.
     CancelExperiment(ExperimentId),
-    /// Queue a failed or cancelled job again, with what it needs and what it took down.
-    RetryJob(JobId),
+    /// Queue failed or cancelled jobs again, with what they need and what they took down.
+    RetryJobs(Vec<JobId>),
     /// Retry all failed and cancelled jobs of an experiment.
     RetryExperiment(ExperimentId),
     /// Let time pass: leases end, back-offs end, silent workers are lost.
@@ -136,7 +136,7 @@ pub enum Reply {
         /// Milliseconds until the lease ends.
         ttl_ms: i64,
     },
-    /// To `CancelJob`, `CancelExperiment`, `RetryJob`, `RetryExperiment`: how many jobs it changed.
+    /// To `CancelJobs`, `CancelExperiment`, `RetryJobs`, `RetryExperiment`: how many jobs it changed.
     Changed(usize),
     /// To the other commands.
     Done,

@@ -8,13 +8,15 @@ use crate::outcome::FailureClass;
 use crate::time::Timestamp;
 
 impl Scheduler {
-    /// Cancels a job and the tests of its checkpoint.
-    pub(super) fn cancel_job(&mut self, job: JobId, now: Timestamp) -> Result<Reply, Rejection> {
-        if self.job(job).is_none() {
-            return Err(Rejection::NoJob(job));
-        }
-        let jobs: Vec<JobId> = std::iter::once(job).chain(self.dependents(job)).collect();
-        Ok(Reply::Changed(jobs.into_iter().filter(|job| self.cancel(*job, now)).count()))
+    /// Cancels jobs and the tests of their checkpoints; if one of them isn't there, none.
+    pub(super) fn cancel_jobs(&mut self, jobs: &[JobId], now: Timestamp) -> Result<Reply, Rejection> {
+        self.all_there(jobs)?;
+        let all: Vec<JobId> = jobs.iter().flat_map(|job| std::iter::once(*job).chain(self.dependents(*job))).collect();
+        Ok(Reply::Changed(all.into_iter().filter(|job| self.cancel(*job, now)).count()))
+    }
+
+    fn all_there(&self, jobs: &[JobId]) -> Result<(), Rejection> {
+        jobs.iter().find(|job| self.job(**job).is_none()).map_or(Ok(()), |job| Err(Rejection::NoJob(*job)))
     }
 
     /// Cancels what only this experiment wants.
@@ -70,10 +72,14 @@ impl Scheduler {
         true
     }
 
-    /// Queues a failed or cancelled job again.
-    pub(super) fn retry_job(&mut self, job: JobId, now: Timestamp) -> Result<Reply, Rejection> {
-        let entry = self.jobs.get(job).ok_or(Rejection::NoJob(job))?;
-        let needs = entry.record.needs;
+    /// Queues failed or cancelled jobs again; if one of `jobs` isn't there, none.
+    pub(super) fn retry_jobs(&mut self, jobs: &[JobId], now: Timestamp) -> Result<Reply, Rejection> {
+        self.all_there(jobs)?;
+        Ok(Reply::Changed(jobs.iter().map(|job| self.retry(*job, now)).sum()))
+    }
+
+    fn retry(&mut self, job: JobId, now: Timestamp) -> usize {
+        let needs = self.job(job).and_then(|record| record.needs);
         // What it took down comes back with it.
         let taken_down = self.dependents(job).into_iter().filter(|dependent| {
             self.job(*dependent).is_some_and(|job| match &job.state {
@@ -82,7 +88,7 @@ impl Scheduler {
             })
         });
         let jobs: Vec<JobId> = needs.into_iter().chain([job]).chain(taken_down).collect();
-        Ok(Reply::Changed(self.revive(&jobs, now)))
+        self.revive(&jobs, now)
     }
 
     /// Queues all failed and cancelled jobs of an experiment again.

@@ -22,6 +22,7 @@
 //! | `restore` | the state from the database's rows, and what must always hold |
 //! | `rows` | the rows that changes leave behind, as a database has them |
 //! | `explain` | why a job waits, or why it failed |
+//! | `forecast` | how long what is left will take |
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -31,6 +32,7 @@ mod command;
 mod control;
 mod explain;
 mod finish;
+mod forecast;
 mod jobs;
 mod kin;
 mod lease;
@@ -50,6 +52,7 @@ pub use command::{
     Rejection, Reply, Submitted, WorkerDescription, WorkerRecord, WorkerState,
 };
 pub use explain::Explanation;
+pub use forecast::Spent;
 pub use pace::Speculation;
 pub use rows::{Misfit, Rows};
 pub use shape::{Need, shape};
@@ -222,9 +225,9 @@ impl Scheduler {
             Command::Release { held } => self.release(held, now),
             Command::Drain { worker } => self.drain(worker, now),
             Command::Leave { worker } => self.leave(worker, now),
-            Command::CancelJob(job) => self.cancel_job(job, now),
+            Command::CancelJobs(jobs) => self.cancel_jobs(&jobs, now),
             Command::CancelExperiment(experiment) => self.cancel_experiment(experiment, now),
-            Command::RetryJob(job) => self.retry_job(job, now),
+            Command::RetryJobs(jobs) => self.retry_jobs(&jobs, now),
             Command::RetryExperiment(experiment) => self.retry_experiment(experiment, now),
             Command::Tick => {
                 self.tick(now);

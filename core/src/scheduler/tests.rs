@@ -13,6 +13,7 @@ use crate::names::Stage;
 use crate::outcome::{Failure, FailureClass, TestResult};
 use crate::trainer_wire::{Outcome, Progress};
 
+mod forecast;
 mod memory;
 mod second_attempts;
 
@@ -232,12 +233,12 @@ fn a_heartbeat_that_comes_after_its_lease_s_end_takes_nothing_back() {
     for end in [
         |grant: &Grant| Command::Release { held: held(grant) },
         |grant: &Grant| fails(grant, FailureClass::TrainerDied),
-        |grant: &Grant| Command::CancelJob(grant.job),
+        |grant: &Grant| Command::CancelJobs(vec![grant.job]),
     ] {
         let worker = world.register("w");
         let grant = world.lease(worker, 1).remove(0);
         world.apply(end(&grant)).unwrap();
-        let retried = world.apply(Command::RetryJob(grant.job));
+        let retried = world.apply(Command::RetryJobs(vec![grant.job]));
         let late = world.apply(Command::Progress { held: held(&grant), progress: None });
         assert!(matches!(late, Err(Rejection::Stale { .. })), "{late:?} after {retried:?}");
         world.pass(60_000);
@@ -263,7 +264,7 @@ fn failures_back_off_and_end_at_the_fifth() {
     assert_eq!(counts.failed, 2, "the test falls with its training");
     let because = world.scheduler.explain(grant.job, world.now).unwrap().because;
     assert_eq!(because, "failed 5 times, the last time because: it broke");
-    assert_eq!(world.apply(Command::RetryJob(grant.job)), Ok(Reply::Changed(2)));
+    assert_eq!(world.apply(Command::RetryJobs(vec![grant.job])), Ok(Reply::Changed(2)));
     assert_eq!(world.scheduler.job(grant.job).map(|job| job.failures), Some(0), "a person's retry starts afresh");
     assert_eq!(world.lease(worker, 5).len(), 1);
 }
@@ -333,7 +334,7 @@ fn cancelling_a_training_job_leaves_no_test_waiting_for_it() {
     let second = world.submit(transfer("y", "eurosat")).experiment;
     let (training, test) = (JobId(1), JobId(2));
     assert_eq!(world.apply(Command::CancelExperiment(first)), Ok(Reply::Changed(1)));
-    assert_eq!(world.apply(Command::RetryJob(test)), Ok(Reply::Changed(1)));
+    assert_eq!(world.apply(Command::RetryJobs(vec![test])), Ok(Reply::Changed(1)));
     assert_eq!(world.apply(Command::CancelExperiment(second)), Ok(Reply::Changed(3)));
     assert_eq!([training, test].map(|job| world.state(job)), [JobStateName::Cancelled; 2]);
 }
@@ -575,9 +576,9 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
         Action::Release(i) => Command::Release { held: of(i) },
         Action::Drain(i) => Command::Drain { worker: worker(i) },
         Action::Leave(i) => Command::Leave { worker: worker(i) },
-        Action::CancelJob(i) => Command::CancelJob(JobId(i as u64)),
+        Action::CancelJob(i) => Command::CancelJobs(vec![JobId(i as u64)]),
         Action::CancelExperiment(i) => Command::CancelExperiment(ExperimentId(i as u64)),
-        Action::RetryJob(i) => Command::RetryJob(JobId(i as u64)),
+        Action::RetryJob(i) => Command::RetryJobs(vec![JobId(i as u64)]),
         Action::RetryExperiment(i) => Command::RetryExperiment(ExperimentId(i as u64)),
         Action::Pass(_) => Command::Tick,
         Action::Forge(i) => {

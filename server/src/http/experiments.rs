@@ -7,18 +7,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use promptfield_core::api::{
-    Changed, ExperimentDetail, ExperimentSummary, JobSummary, PREFIX, Page, Results, SubmitResponse,
-};
+use promptfield_core::api::{Changed, ExperimentDetail, ExperimentSummary, JobSummary, PREFIX, Page, SubmitResponse};
 use promptfield_core::experiment::{Document, Experiment};
 use promptfield_core::id::ExperimentId;
-use promptfield_core::matrix;
 use promptfield_core::names::known_name;
-use promptfield_core::outcome::TestResult;
-use promptfield_core::published::Reference;
 use promptfield_core::scheduler::{Command, Counts, ExperimentRecord, JobRecord, JobStateName, Rejection, Scheduler};
-use promptfield_core::spec::{CompactSpec, JobSpec};
-use promptfield_core::tables::{Entry, Format, ResultTable};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use utoipa::IntoParams;
@@ -27,15 +20,15 @@ use super::conditional::unless_known;
 use super::extract::{Id, IdempotencyKey, JsonBody, Params};
 use super::page::WindowParams;
 use super::problem::{ApiError, answer};
-use super::{Shared, jobs};
+use super::{Shared, jobs, overview};
 use crate::store::Key;
 use crate::tokens::Principal;
 
-fn json(answer: &impl serde::Serialize) -> Result<String, ApiError> {
+pub(super) fn json(answer: &impl serde::Serialize) -> Result<String, ApiError> {
     serde_json::to_string(answer).map_err(|error| ApiError::Internal(error.into()))
 }
 
-fn find(scheduler: &Scheduler, id: ExperimentId) -> Result<(&ExperimentRecord, &Counts), Rejection> {
+pub(super) fn find(scheduler: &Scheduler, id: ExperimentId) -> Result<(&ExperimentRecord, &Counts), Rejection> {
     scheduler.experiment(id).ok_or(Rejection::NoExperiment(id))
 }
 
@@ -67,14 +60,8 @@ pub(super) async fn submit(
     JsonBody(document): JsonBody<serde_json::Value>,
 ) -> Result<Response, ApiError> {
     let key = key.map(|name| Key { name, body: Sha256::digest(document.to_string()).into() });
-    let experiment = Experiment::from_json(document, &app.known).map_err(ApiError::Invalid)?;
-    let known = Arc::clone(&app.known);
-    // A matrix can be large, and hashing its jobs takes a processor's time.
-    let expanded = tokio::task::spawn_blocking(move || {
-        let jobs = matrix::expand(&experiment, &known.datasets)?;
-        Ok(Command::Submit { experiment: Box::new(experiment), jobs, by: Some(principal.name) })
-    });
-    let command = expanded.await.map_err(|error| ApiError::Internal(error.into()))?.map_err(ApiError::Invalid)?;
+    let (experiment, jobs) = overview::expand(&app.known, document).await?;
+    let command = Command::Submit { experiment: Box::new(experiment), jobs, by: Some(principal.name) };
     let response = app.writer.submit(command, key).await?;
     let id = response.experiment.id;
     let status = if response.created { StatusCode::CREATED } else { StatusCode::OK };
@@ -227,93 +214,6 @@ pub(super) async fn jobs(
 }
 
 /// The data sets that an experiment's jobs can be on.
-fn datasets_of(experiment: &Experiment) -> impl Iterator<Item = &str> + Clone {
+pub(super) fn datasets_of(experiment: &Experiment) -> impl Iterator<Item = &str> + Clone {
     experiment.datasets.iter().chain(&experiment.source).map(String::as_str)
-}
-
-/// The query of [`results()`].
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ResultsParams {
-    /// How to print the table; `json` if absent.
-    format: Option<Format>,
-    /// What to put beside the rows.
-    compare: Option<Reference>,
-}
-
-/// A job as far as the table needs it.
-struct Cell<S> {
-    spec: S,
-    variant: String,
-    state: JobStateName,
-    result: Option<TestResult>,
-}
-
-/// The paper's table.
-#[utoipa::path(
-    get,
-    path = "/experiments/{id}/results",
-    operation_id = "get_results",
-    tag = "experiments",
-    params(("id" = ExperimentId, Path, description = "The experiment's identifier."), ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer: if this one would be the same, it's 304."), ResultsParams),
-    responses(
-        (status = 200, description = "The table, in the format that was asked for.", content(
-            (Results = "application/json"),
-            (String = "text/csv"),
-            (String = "text/markdown"),
-            (String = "text/x-tex"),
-        )),
-        (status = 304, description = "The client has it already."), answer::Unreadable,
-        answer::NotFound,
-        answer::Invalid,
-    ),
-    security(("bearer" = ["read"])),
-)]
-pub(super) async fn results(
-    State(app): Shared,
-    Id(id): Id<ExperimentId>,
-    Params(params): Params<ResultsParams>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let found = app.writer.look(move |scheduler, _| {
-        let (record, counts) = find(scheduler, id)?;
-        let cell = |(job, variant): (&JobRecord, &str)| Cell {
-            spec: job.spec.clone(),
-            variant: variant.to_owned(),
-            state: job.state.name(),
-            result: job.state.result().copied(),
-        };
-        let cells: Vec<Cell<CompactSpec>> = scheduler.jobs_of(id).map(cell).collect();
-        Ok::<_, Rejection>((ExperimentSummary::new(record, counts), cells))
-    });
-    let (experiment, cells) = found.await??;
-    // Written out here, where nobody waits for it.
-    let written_out = |Cell { spec, variant, state, result }: Cell<CompactSpec>| Cell {
-        spec: spec.to_spec(),
-        variant,
-        state,
-        result,
-    };
-    let cells: Vec<Cell<JobSpec>> = cells.into_iter().map(written_out).collect();
-    let entries = cells.iter().map(|cell| Entry {
-        spec: &cell.spec,
-        variant: &cell.variant,
-        state: cell.state,
-        result: cell.result.as_ref(),
-    });
-    let mut table = ResultTable::new(experiment.protocol, entries.clone());
-    if let Some(Reference::Published) = params.compare {
-        table.compare(entries).map_err(ApiError::Invalid)?;
-    }
-    let format = params.format.unwrap_or(Format::Json);
-    let content_type = match format {
-        Format::Json => {
-            return unless_known(&headers, "application/json", json(&Results { experiment, table })?);
-        }
-        Format::Csv => "text/csv; charset=utf-8",
-        Format::Markdown => "text/markdown; charset=utf-8",
-        Format::Latex => "text/x-tex; charset=utf-8",
-    };
-    unless_known(&headers, content_type, table.print(format))
 }

@@ -1,13 +1,19 @@
 //! `/jobs`
 
+use std::collections::HashMap;
+
 use axum::Json;
 use axum::extract::State;
-use promptfield_core::api::{Changed, JobDetail, JobSummary, Metrics};
+use promptfield_core::api::overview::{MOST_SELECTED, Selection};
+use promptfield_core::api::{Changed, JobDetail, JobSummary, MetricPoint, Metrics};
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::{JobId, LeaseId};
+use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::{Command, Explanation, JobRecord, JobState, Rejection, Reply};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::extract::Id;
+use super::extract::{Id, JsonBody, Params};
 use super::problem::{ApiError, answer};
 use super::{App, Shared};
 use crate::store::Reported;
@@ -123,7 +129,7 @@ pub(super) async fn explain(State(app): Shared, Id(id): Id<JobId>) -> Result<Jso
     security(("bearer" = ["submit"])),
 )]
 pub(super) async fn cancel(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Changed>, ApiError> {
-    changed(app.writer.apply(Command::CancelJob(id)).await?)
+    changed(app.writer.apply(Command::CancelJobs(vec![id])).await?)
 }
 
 /// Queues a failed or cancelled job again.
@@ -141,11 +147,75 @@ pub(super) async fn cancel(State(app): Shared, Id(id): Id<JobId>) -> Result<Json
     security(("bearer" = ["submit"])),
 )]
 pub(super) async fn retry(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Changed>, ApiError> {
-    changed(app.writer.apply(Command::RetryJob(id)).await?)
+    changed(app.writer.apply(Command::RetryJobs(vec![id])).await?)
+}
+
+/// Cancels several jobs and the tests of their checkpoints; if one of them isn't there, none.
+#[utoipa::path(
+    post,
+    path = "/jobs/cancel",
+    operation_id = "cancel_jobs",
+    tag = "jobs",
+    request_body = Selection,
+    responses(
+        (status = 200, description = "How many jobs were cancelled.", body = Changed),
+        answer::Unreadable,
+        answer::NotFound,
+        answer::TooLarge,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["submit"])),
+)]
+pub(super) async fn cancel_selected(
+    State(app): Shared,
+    JsonBody(selection): JsonBody<Selection>,
+) -> Result<Json<Changed>, ApiError> {
+    changed(app.writer.apply(Command::CancelJobs(bounded(selection)?)).await?)
+}
+
+/// Queues several failed or cancelled jobs again; if one of them isn't there, none.
+#[utoipa::path(
+    post,
+    path = "/jobs/retry",
+    operation_id = "retry_jobs",
+    tag = "jobs",
+    request_body = Selection,
+    responses(
+        (status = 200, description = "How many jobs are queued again.", body = Changed),
+        answer::Unreadable,
+        answer::NotFound,
+        answer::TooLarge,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["submit"])),
+)]
+pub(super) async fn retry_selected(
+    State(app): Shared,
+    JsonBody(selection): JsonBody<Selection>,
+) -> Result<Json<Changed>, ApiError> {
+    changed(app.writer.apply(Command::RetryJobs(bounded(selection)?)).await?)
+}
+
+fn bounded(Selection { jobs }: Selection) -> Result<Vec<JobId>, ApiError> {
+    if jobs.len() <= MOST_SELECTED {
+        return Ok(jobs);
+    }
+    let (given, expected) = (format!("{} jobs", jobs.len()), format!("at most {MOST_SELECTED}"));
+    Err(ApiError::Invalid(InvalidInput::new("jobs", given, expected)))
 }
 
 pub(super) async fn latest_attempt(app: &App, id: JobId) -> Result<Option<LeaseId>, ApiError> {
     Ok(app.reader.latest_attempt(id).await?.ok_or(Rejection::NoJob(id))?)
+}
+
+/// The query of [`metrics()`].
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct MetricsParams {
+    /// The most points of each value; all of them if absent. The first and the last are among them.
+    #[param(value_type = Option<usize>, minimum = 2)]
+    most: Option<String>,
 }
 
 /// The metric points of a job's latest attempt.
@@ -154,7 +224,7 @@ pub(super) async fn latest_attempt(app: &App, id: JobId) -> Result<Option<LeaseI
     path = "/jobs/{id}/metrics",
     operation_id = "get_metrics_of_job",
     tag = "jobs",
-    params(("id" = JobId, Path, description = "The job's identifier.")),
+    params(("id" = JobId, Path, description = "The job's identifier."), MetricsParams),
     responses(
         (status = 200, description = "Numbers by step; none before the first attempt.", body = Metrics),
         answer::Unreadable,
@@ -163,12 +233,69 @@ pub(super) async fn latest_attempt(app: &App, id: JobId) -> Result<Option<LeaseI
     ),
     security(("bearer" = ["read"])),
 )]
-pub(super) async fn metrics(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<Metrics>, ApiError> {
+pub(super) async fn metrics(
+    State(app): Shared,
+    Id(id): Id<JobId>,
+    Params(params): Params<MetricsParams>,
+) -> Result<Json<Metrics>, ApiError> {
+    let most = params.most.map(|text| match text.parse() {
+        Ok(most) if most >= 2 => Ok(most),
+        _ => Err(ApiError::Unreadable(InvalidInput::new("most", text, "a whole number of at least 2"))),
+    });
+    let most = most.transpose()?;
     let Some(attempt) = latest_attempt(&app, id).await? else { return Ok(Json(Metrics { points: Vec::new() })) };
     let points = app.reader.metric_points(attempt).await?;
     // Looked at after the numbers: whoever gets them gets all of them.
     if app.reader.is_removed(Reported::Metrics, attempt).await? {
         return Err(ApiError::Removed(format!("the numbers of job {id}'s training steps aren't kept any more")));
     }
-    Ok(Json(Metrics { points }))
+    Ok(Json(Metrics { points: if let Some(most) = most { thinned(points, most) } else { points } }))
+}
+
+/// At most `most` points of each value, evenly spread over those that it has.
+fn thinned(points: Vec<MetricPoint>, most: usize) -> Vec<MetricPoint> {
+    let mut left: HashMap<String, (usize, usize)> = HashMap::new();
+    for name in points.iter().flat_map(|point| point.values.keys()) {
+        left.entry(name.clone()).or_default().1 += 1;
+    }
+    let kept = points.into_iter().filter_map(|mut point| {
+        point.values.retain(|name, _| {
+            let Some((place, of)) = left.get_mut(name) else { return false };
+            let here = *place;
+            *place += 1;
+            // The point in which one of `most` even steps from the first to the last lies.
+            *of <= most || here == 0 || here * (most - 1) / (*of - 1) != (here - 1) * (most - 1) / (*of - 1)
+        });
+        (!point.values.is_empty()).then_some(point)
+    });
+    kept.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_curve_is_thinned_evenly_and_keeps_its_ends() {
+        let point = |step: u64| {
+            let mut values = std::collections::BTreeMap::from([("loss".to_owned(), step as f64)]);
+            if step.is_multiple_of(100) {
+                values.insert("accuracy".to_owned(), 1.0);
+            }
+            MetricPoint { step, values }
+        };
+        let points: Vec<MetricPoint> = (0..1001).map(point).collect();
+        for most in [2, 3, 10, 11, 500, 1000, 1001, 5000] {
+            let thin = thinned(points.clone(), most);
+            let steps = |name: &str| -> Vec<u64> {
+                thin.iter().filter(|point| point.values.contains_key(name)).map(|point| point.step).collect()
+            };
+            let loss = steps("loss");
+            assert_eq!(loss.len(), most.min(1001));
+            assert_eq!((loss.first(), loss.last()), (Some(&0), Some(&1000)));
+            let gaps: Vec<u64> = loss.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            assert!(gaps.iter().max().unwrap() - gaps.iter().min().unwrap() <= 1, "{most}: {gaps:?}");
+            assert_eq!(steps("accuracy").len(), most.min(11));
+        }
+    }
 }

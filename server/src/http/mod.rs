@@ -41,8 +41,10 @@ mod leases;
 mod log;
 mod manual;
 mod metrics;
+mod overview;
 mod page;
 mod problem;
+mod results;
 mod tokens;
 mod workers;
 
@@ -99,13 +101,18 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(experiments::cancel))
         .routes(routes!(experiments::retry))
         .routes(routes!(experiments::jobs))
-        .routes(routes!(experiments::results))
+        .routes(routes!(results::results))
+        .routes(routes!(overview::catalogue))
+        .routes(routes!(overview::forecast))
+        .routes(routes!(overview::matrix_of))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::evaluation))
         .routes(routes!(jobs::metrics))
         .routes(routes!(jobs::explain))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::retry))
+        .routes(routes!(jobs::cancel_selected))
+        .routes(routes!(jobs::retry_selected))
         .routes(routes!(workers::register, workers::list))
         .routes(routes!(workers::drain))
         .routes(routes!(workers::leave))
@@ -124,6 +131,7 @@ fn routes() -> OpenApiRouter<App> {
     // A matrix may be large, a worker waits for jobs, and the others stream.
     let patient = OpenApiRouter::new()
         .routes(routes!(experiments::submit))
+        .routes(routes!(overview::preview))
         .routes(routes!(leases::lease))
         .routes(routes!(log::show))
         .routes(routes!(events::follow))

@@ -22,6 +22,7 @@ mod attempts;
 mod backup;
 mod batch;
 mod bulk;
+mod cost;
 mod events;
 mod experiments;
 mod jobs;

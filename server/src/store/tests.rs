@@ -136,10 +136,10 @@ impl World {
             8 => Command::Release { held: self.held(i) },
             9 if i.is_multiple_of(2) => Command::Drain { worker },
             9 => Command::Leave { worker },
-            10 => Command::CancelJob(JobId((i % 16) as u64)),
+            10 => Command::CancelJobs(vec![JobId((i % 16) as u64)]),
             11 if i.is_multiple_of(2) => Command::CancelExperiment(ExperimentId((i % 4) as u64)),
             11 => Command::RetryExperiment(ExperimentId((i % 4) as u64)),
-            12 => Command::RetryJob(JobId((i % 16) as u64)),
+            12 => Command::RetryJobs(vec![JobId((i % 16) as u64)]),
             _ => Command::Tick,
         }
     }
@@ -305,7 +305,7 @@ async fn changes_wait_for_the_disk_and_reports_alone_do_not() {
             sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut world.store.connection).await.unwrap();
         assert_eq!(synchronous, expected);
     }
-    world.apply(Command::CancelJob(JobId(1))).await;
+    world.apply(Command::CancelJobs(vec![JobId(1)])).await;
     let synchronous: i64 =
         sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut world.store.connection).await.unwrap();
     assert_eq!(synchronous, full);
@@ -384,6 +384,8 @@ async fn readers_use_the_indexes() {
     for sql in [
         attempts::OF_JOB,
         attempts::LATEST_OF_JOB,
+        cost::DURATIONS,
+        cost::SPENT,
         results::EVALUATION,
         events::AFTER,
         keys::EXPIRE,

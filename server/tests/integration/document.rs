@@ -88,7 +88,7 @@ async fn every_operation_has_its_scope() {
         let expected = match (method, path) {
             (_, path) if OPEN.contains(&path) => None,
             (_, "/workers/{id}/drain" | "/backup" | "/tokens" | "/tokens/{id}") => Some("admin"),
-            ("get", _) => Some("read"),
+            ("get", _) | (_, "/experiments/preview") => Some("read"),
             (_, path) if path.starts_with("/experiments") || path.starts_with("/jobs") => Some("submit"),
             _ => Some("work"),
         };

@@ -16,6 +16,7 @@ mod leases;
 mod limits;
 mod logs;
 mod metrics;
+mod overview;
 mod retention;
 mod support;
 mod unavailable;

@@ -537,9 +537,9 @@ impl World {
             Ask::Release { .. } => Command::Release { held },
             Ask::Drain(worker) => Command::Drain { worker },
             Ask::Leave(worker) => Command::Leave { worker },
-            Ask::CancelJob(job) => Command::CancelJob(job),
+            Ask::CancelJob(job) => Command::CancelJobs(vec![job]),
             Ask::CancelExperiment(experiment) => Command::CancelExperiment(experiment),
-            Ask::RetryJob(job) => Command::RetryJob(job),
+            Ask::RetryJob(job) => Command::RetryJobs(vec![job]),
             Ask::RetryExperiment(experiment) => Command::RetryExperiment(experiment),
         })
     }

@@ -122,7 +122,7 @@ fn a_silent_attempt_of_two_ends_alone_and_what_cannot_be_mended_ends_both() {
 
     let mut slow = Slow::new();
     let beside = slow.beside();
-    slow.world.apply(Command::CancelJob(beside.job)).unwrap();
+    slow.world.apply(Command::CancelJobs(vec![beside.job])).unwrap();
     for grant in [beside, slow.grant.clone()] {
         slow.is_refused(completes(&grant), &format!("job {} is cancelled", grant.job));
     }

@@ -1,0 +1,153 @@
+//! Answers that sum up, for whoever looks at the whole: what can be asked for, what a matrix would cost, where it stands.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::JobId;
+use crate::method::Method;
+use crate::names::{Precision, Protocol, Stage};
+use crate::scheduler::{Counts, JobStateName};
+use crate::time::Timestamp;
+
+/// What an experiment can be made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Catalogue {
+    /// The methods, in the order of tables.
+    pub methods: Vec<CatalogueMethod>,
+    /// The protocols.
+    pub protocols: Vec<CatalogueProtocol>,
+    /// The data sets: those of the literature, and this coordinator's own.
+    pub datasets: Vec<CatalogueDataset>,
+    /// The backbones that the coordinator's settings name.
+    pub backbones: Vec<String>,
+    /// The arithmetics.
+    pub precisions: Vec<Precision>,
+    /// The values that an experiment can override or sweep.
+    pub hyperparameters: Vec<CatalogueValue>,
+}
+
+/// A method.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CatalogueMethod {
+    /// Its name in experiments.
+    pub key: Method,
+    /// Its name in tables.
+    pub label: String,
+    /// Whether it learns anything: if not, it has neither seeds nor shots.
+    pub learns: bool,
+}
+
+/// A protocol.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CatalogueProtocol {
+    /// Its name in experiments.
+    pub key: Protocol,
+    /// What `datasets = "all"` means under it.
+    pub all: Vec<String>,
+    /// Whether papers' numbers can be put beside its table.
+    pub published: bool,
+}
+
+/// A data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CatalogueDataset {
+    /// Its name in experiments.
+    pub key: String,
+    /// Its name in print.
+    pub label: String,
+    /// How many classes it has; `null` for one that isn't of the literature.
+    pub classes: Option<usize>,
+}
+
+/// A value that an experiment can override or sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CatalogueValue {
+    /// Its key.
+    pub name: String,
+    /// What it is, in the words of JSON Schema: `integer`, `number`, `array`, `object`.
+    pub kind: String,
+    /// What it means.
+    pub description: String,
+    /// The methods that have it.
+    pub methods: Vec<Method>,
+}
+
+/// What the submission of an experiment would bring.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Preview {
+    /// How many jobs it has.
+    pub jobs: usize,
+    /// How many of them nobody has asked for before.
+    pub new: usize,
+    /// The others by state. Those that failed or were cancelled would be queued again.
+    pub counts: Counts,
+    /// How long devices would be at it, in milliseconds, as far as jobs like these were measured; `null` if none was.
+    pub device_ms: Option<i64>,
+    /// How many of the jobs that are to be done are like none that was measured; their time isn't in `device_ms`.
+    pub unknown: usize,
+}
+
+/// Where an experiment stands in time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Forecast {
+    /// How long devices have been at its jobs so far, in milliseconds, attempts in vain included.
+    pub spent_ms: i64,
+    /// How many of its jobs were completed in the last hour.
+    pub completed_last_hour: u64,
+    /// How long devices will still be at it, in milliseconds, as far as jobs like those that are left were measured; `null` if none
+    /// was.
+    pub remaining_ms: Option<i64>,
+    /// How many of the jobs that are left are like none that was measured; their time isn't in `remaining_ms`.
+    pub unknown: usize,
+    /// When it will be done if as many devices as now stay at it; `null` if that can't be told, or if it is done.
+    pub eta: Option<Timestamp>,
+}
+
+/// All jobs of an experiment, in few bytes: 100,000 of them are to be drawn at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Matrix {
+    /// The methods that the jobs name by their place here.
+    pub methods: Vec<Method>,
+    /// The data sets.
+    pub datasets: Vec<String>,
+    /// The sweep's values; a job of several stands in the first one's place.
+    pub variants: Vec<String>,
+    /// The stages.
+    pub stages: Vec<Stage>,
+    /// The states.
+    pub states: Vec<JobStateName>,
+    /// The jobs in the order of the matrix, each once.
+    pub jobs: Vec<MatrixJob>,
+}
+
+/// A job as a list: identifier, method, data set, variant, shots, seed, stage, state; what has a list in [`Matrix`] by its place
+/// there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MatrixJob(pub JobId, pub usize, pub usize, pub usize, pub u32, pub u64, pub usize, pub usize);
+
+impl utoipa::PartialSchema for MatrixJob {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Type};
+        let number = ObjectBuilder::new().schema_type(Type::Integer).build();
+        ArrayBuilder::new()
+            .items(number)
+            .min_items(Some(8))
+            .max_items(Some(8))
+            .description(Some(
+                "Identifier, method, data set, variant, shots, seed, stage, state; what has a list by its place there.",
+            ))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for MatrixJob {}
+
+/// Several jobs at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Selection {
+    /// At most [`MOST_SELECTED`].
+    pub jobs: Vec<JobId>,
+}
+
+/// The most jobs in one [`Selection`].
+pub const MOST_SELECTED: usize = 100_000;

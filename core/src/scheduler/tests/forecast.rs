@@ -1,0 +1,95 @@
+//! What is left, and how long it will take.
+
+use super::*;
+use crate::api::overview::{Forecast, Preview};
+
+const EXPERIMENT: ExperimentId = ExperimentId(1);
+
+fn forecast(world: &World, took: &[(JobId, i64)]) -> Forecast {
+    world.scheduler.forecast(EXPERIMENT, took, Spent::default(), world.now).unwrap()
+}
+
+fn complete(world: &mut World, grant: &Grant, adopted: bool) {
+    let outcome = Box::new(Outcome { result: RESULT, adopted, manifest: None });
+    world.apply(Command::Complete { held: held(grant), outcome, evaluation: None, memory_mib: None }).unwrap();
+}
+
+#[test]
+fn an_experiment_is_done_when_its_devices_have_done_what_is_left() {
+    let mut world = World::new();
+    world.submit(experiment("x", "methods = [\"mmrl\"]\ndatasets = [\"dtd\"]\nseeds = [1, 2, 3]"));
+    let nothing = forecast(&world, &[]);
+    assert_eq!((nothing.remaining_ms, nothing.unknown, nothing.eta), (None, 6, None), "nothing was measured");
+
+    let worker = world.register("w");
+    let [first, second] = world.lease(worker, 2).try_into().unwrap();
+    assert_eq!([first.spec.stage, second.spec.stage], [Stage::Train; 2]);
+    complete(&mut world, &first, false);
+    // Two more trainings like it, of which one has just begun; of the tests nothing is known.
+    let took = [(first.job, 60_000)];
+    let trainings = forecast(&world, &took);
+    assert_eq!((trainings.remaining_ms, trainings.unknown, trainings.eta), (Some(120_000), 3, None));
+
+    complete(&mut world, &second, false);
+    let [third, test] = world.lease(worker, 2).try_into().unwrap();
+    assert_eq!([third.spec.stage, test.spec.stage], [Stage::Train, Stage::Test]);
+    complete(&mut world, &test, false);
+    let took = [(first.job, 50_000), (second.job, 70_000), (test.job, 10_000)];
+    world.pass(20_000);
+    // One is at it, and has done a third of the training; two tests follow.
+    let left = 60_000 - 20_000 + 2 * 10_000;
+    let at_it = forecast(&world, &took);
+    assert_eq!((at_it.remaining_ms, at_it.eta), (Some(left), Some(world.now.plus(left))));
+    // When nobody is, two slots would be. What was begun is to be done anew.
+    world.apply(Command::Release { held: held(&third) }).unwrap();
+    let waiting = forecast(&world, &took);
+    assert_eq!((waiting.remaining_ms, waiting.eta), (Some(80_000), Some(world.now.plus(60_000))), "the longest lasts");
+    world.apply(Command::Leave { worker }).unwrap();
+    assert_eq!(forecast(&world, &took).eta, None, "nobody is here");
+}
+
+#[test]
+fn what_was_only_found_tells_nothing_and_likeness_widens() {
+    let mut world = World::new();
+    world.submit(experiment("x", "methods = [\"mmrl\", \"coop\"]\ndatasets = [\"dtd\", \"eurosat\"]\nseeds = [1]"));
+    let worker = world.register("w");
+    let grants = world.lease(worker, 2);
+    complete(&mut world, &grants[0], true);
+    assert_eq!(forecast(&world, &[(grants[0].job, 5)]).remaining_ms, None);
+    complete(&mut world, &grants[1], false);
+    let Forecast { remaining_ms, unknown, .. } = forecast(&world, &[(grants[1].job, 60_000)]);
+    // Trainings on other data sets and of other methods, at the same backbone; tests are another stage.
+    assert_eq!((remaining_ms, unknown), (Some(2 * 60_000), 4));
+    assert_eq!(
+        world.scheduler.forecast(ExperimentId(9), &[], Spent::default(), world.now).unwrap_err(),
+        Rejection::NoExperiment(ExperimentId(9))
+    );
+}
+
+#[test]
+fn a_preview_counts_what_is_new_and_what_is_done() {
+    let mut world = World::new();
+    world.submit(experiment("x", "methods = [\"mmrl\"]\ndatasets = [\"dtd\"]\nseeds = [1, 2]"));
+    let worker = world.register("w");
+    let grant = world.lease(worker, 1).remove(0);
+    complete(&mut world, &grant, false);
+    let preview = |rest: &str| -> Preview {
+        let Command::Submit { jobs, .. } = experiment("y", rest) else { unreachable!() };
+        world.scheduler.preview(&jobs, &[(grant.job, 60_000)])
+    };
+    let wider = preview("methods = [\"mmrl\"]\ndatasets = [\"dtd\"]\nseeds = [1, 2, 3]");
+    let counts = Counts { completed: 1, queued: 2, blocked: 1, ..Counts::default() };
+    assert_eq!(wider, Preview { jobs: 6, new: 2, counts, device_ms: Some(2 * 60_000), unknown: 3 });
+    let other = preview("methods = [\"coop\"]\ndatasets = [\"dtd\"]\nseeds = [1]");
+    assert_eq!((other.jobs, other.new, other.device_ms, other.unknown), (2, 2, Some(60_000), 1));
+}
+
+#[test]
+fn runs_of_jobs_are_merged() {
+    let mut world = World::new();
+    world.submit(experiment("x", "methods = [\"mmrl\"]\ndatasets = [\"dtd\"]\nseeds = [1, 2]"));
+    world.submit(experiment("y", "methods = [\"mmrl\"]\ndatasets = [\"eurosat\", \"dtd\"]\nseeds = [2, 1]"));
+    assert_eq!(world.scheduler.runs_of(ExperimentId(1)), [(JobId(1), JobId(4))]);
+    assert_eq!(world.scheduler.runs_of(ExperimentId(2)), [(JobId(1), JobId(8))]);
+    assert_eq!(world.scheduler.runs_of(ExperimentId(3)), []);
+}

@@ -1,0 +1,197 @@
+//! Answers that sum up: what can be asked for, what a matrix would cost, where it stands.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use promptfield_core::api::overview::{
+    Catalogue, CatalogueDataset, CatalogueMethod, CatalogueProtocol, CatalogueValue, Forecast, Matrix, MatrixJob,
+    Preview,
+};
+use promptfield_core::dataset::{all_of, published_size};
+use promptfield_core::experiment::{Document, Experiment, Known};
+use promptfield_core::hyper::Overrides;
+use promptfield_core::id::ExperimentId;
+use promptfield_core::matrix::{self, PlannedJob};
+use promptfield_core::method::Method;
+use promptfield_core::names::{Precision, Protocol, Stage};
+use promptfield_core::scheduler::{JobStateName, Rejection, Scheduler};
+use utoipa::PartialSchema as _;
+
+use super::Shared;
+use super::extract::{Id, JsonBody};
+use super::problem::{ApiError, answer};
+
+/// What an experiment can be made of.
+#[utoipa::path(
+    get,
+    path = "/catalogue",
+    operation_id = "get_catalogue",
+    tag = "experiments",
+    responses((status = 200, description = "Methods, protocols, data sets, backbones and values.", body = Catalogue)),
+    security(("bearer" = ["read"])),
+)]
+pub(super) async fn catalogue(State(app): Shared) -> Json<Catalogue> {
+    Json(Catalogue {
+        methods: Method::all().map(method).collect(),
+        protocols: Protocol::ALL.iter().copied().map(protocol).collect(),
+        datasets: datasets(&app.known),
+        backbones: app.known.backbones.clone(),
+        precisions: Precision::ALL.to_vec(),
+        hyperparameters: hyperparameters(),
+    })
+}
+
+fn method(key: Method) -> CatalogueMethod {
+    CatalogueMethod { key, label: key.label().to_owned(), learns: key.learns() }
+}
+
+fn protocol(key: Protocol) -> CatalogueProtocol {
+    CatalogueProtocol { key, all: all_of(key), published: key == Protocol::BaseToNew }
+}
+
+fn datasets(known: &Known) -> Vec<CatalogueDataset> {
+    let definitions = known.datasets.definitions();
+    definitions
+        .map(|definition| CatalogueDataset {
+            key: definition.key.clone(),
+            label: definition.label().to_owned(),
+            classes: published_size(&definition.key).map(|size| size.classes),
+        })
+        .collect()
+}
+
+/// The keys of [`Overrides`], as its schema describes them.
+fn hyperparameters() -> Vec<CatalogueValue> {
+    let schema = serde_json::json!(Overrides::schema());
+    let value = |name: &str| {
+        let property = &schema["properties"][name];
+        // What may be absent has a list of types, of which one is `null`.
+        let kind = match &property["type"] {
+            serde_json::Value::Array(kinds) => kinds.iter().find(|kind| *kind != "null"),
+            kind => Some(kind),
+        };
+        CatalogueValue {
+            name: name.to_owned(),
+            kind: kind.and_then(|kind| kind.as_str()).unwrap_or("object").to_owned(),
+            description: property["description"].as_str().unwrap_or_default().to_owned(),
+            methods: Method::all().filter(|method| method.has(name)).collect(),
+        }
+    };
+    Overrides::KEYS.iter().map(|name| value(name)).collect()
+}
+
+/// Reads an experiment and expands it into its jobs.
+pub(super) async fn expand(
+    known: &Arc<Known>,
+    document: serde_json::Value,
+) -> Result<(Experiment, Vec<PlannedJob>), ApiError> {
+    let experiment = Experiment::from_json(document, known).map_err(ApiError::Invalid)?;
+    let known = Arc::clone(known);
+    // A matrix can be large, and hashing its jobs takes a processor's time.
+    let expanded = tokio::task::spawn_blocking(move || {
+        let jobs = matrix::expand(&experiment, &known.datasets)?;
+        Ok((experiment, jobs))
+    });
+    expanded.await.map_err(|error| ApiError::Internal(error.into()))?.map_err(ApiError::Invalid)
+}
+
+/// What the submission of an experiment would bring. Nothing is submitted.
+#[utoipa::path(
+    post,
+    path = "/experiments/preview",
+    operation_id = "preview_experiment",
+    tag = "experiments",
+    request_body = Document,
+    responses(
+        (status = 200, description = "How many jobs it has, how many are done, and what the others would cost.", body = Preview),
+        answer::Unreadable,
+        answer::TooLarge,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["read"])),
+)]
+pub(super) async fn preview(
+    State(app): Shared,
+    JsonBody(document): JsonBody<serde_json::Value>,
+) -> Result<Json<Preview>, ApiError> {
+    let (_, jobs) = expand(&app.known, document).await?;
+    let took = app.reader.durations().await?;
+    Ok(Json(app.writer.look(move |scheduler, _| scheduler.preview(&jobs, &took)).await?))
+}
+
+/// Where an experiment stands in time: what it has cost, and when it will be done.
+#[utoipa::path(
+    get,
+    path = "/experiments/{id}/forecast",
+    operation_id = "get_forecast",
+    tag = "experiments",
+    params(("id" = ExperimentId, Path, description = "The experiment's identifier.")),
+    responses(
+        (status = 200, description = "Device time so far and to come.", body = Forecast),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["read"])),
+)]
+pub(super) async fn forecast(State(app): Shared, Id(id): Id<ExperimentId>) -> Result<Json<Forecast>, ApiError> {
+    let runs = app.writer.look(move |scheduler, _| scheduler.runs_of(id)).await?;
+    let spent = app.reader.spent(&runs, app.clock.now()).await?;
+    let took = app.reader.durations().await?;
+    Ok(Json(app.writer.look(move |scheduler, now| scheduler.forecast(id, &took, spent, now)).await??))
+}
+
+/// All jobs of an experiment, in few bytes.
+#[utoipa::path(
+    get,
+    path = "/experiments/{id}/matrix",
+    operation_id = "get_matrix",
+    tag = "experiments",
+    params(("id" = ExperimentId, Path, description = "The experiment's identifier.")),
+    responses(
+        (status = 200, description = "The jobs, and the lists that they point into.", body = Matrix),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["read"])),
+)]
+pub(super) async fn matrix_of(State(app): Shared, Id(id): Id<ExperimentId>) -> Result<Json<Matrix>, ApiError> {
+    let found = app.writer.look(move |scheduler, _| scheduler.experiment(id).map(|_| draw(scheduler, id)));
+    Ok(Json(found.await?.ok_or(Rejection::NoExperiment(id))?))
+}
+
+fn draw(scheduler: &Scheduler, id: ExperimentId) -> Matrix {
+    let mut matrix = Matrix {
+        methods: Vec::new(),
+        datasets: Vec::new(),
+        variants: Vec::new(),
+        stages: Stage::ALL.to_vec(),
+        states: JobStateName::ALL.to_vec(),
+        jobs: Vec::new(),
+    };
+    let mut seen = HashSet::new();
+    for (record, variant) in scheduler.jobs_of(id).filter(|(record, _)| seen.insert(record.id)) {
+        let (spec, recipe) = (&record.spec, &record.spec.recipe);
+        matrix.jobs.push(MatrixJob(
+            record.id,
+            place(&mut matrix.methods, &recipe.method),
+            place(&mut matrix.datasets, recipe.dataset.as_str()),
+            place(&mut matrix.variants, variant),
+            spec.shots,
+            spec.seed,
+            place(&mut matrix.stages, &spec.stage),
+            place(&mut matrix.states, &record.state.name()),
+        ));
+    }
+    matrix
+}
+
+/// The place of `entry` in a list of few, to which it's added if it isn't there.
+fn place<T: PartialEq<B>, B: ?Sized + ToOwned<Owned = T>>(list: &mut Vec<T>, entry: &B) -> usize {
+    // Jobs that follow each other have most of these in common.
+    list.iter().rposition(|known| known == entry).unwrap_or_else(|| {
+        list.push(entry.to_owned());
+        list.len() - 1
+    })
+}

@@ -1,0 +1,43 @@
+//! How long attempts took.
+
+use promptfield_core::id::JobId;
+use promptfield_core::scheduler::Spent;
+use promptfield_core::time::Timestamp;
+
+use super::{Doing, Reader, StoreError};
+
+/// How far back it's looked for how long jobs take, in attempts.
+const RECENT: i64 = 20_000;
+const HOUR_MS: i64 = 3_600_000;
+
+pub(super) const DURATIONS: &str = "SELECT job_id, ended_at - started_at FROM attempt \
+     WHERE id > (SELECT max(id) FROM attempt) - ?1 AND ending = 'completed'";
+/// An attempt that goes on counts up to now.
+pub(super) const SPENT: &str = "SELECT coalesce(sum(max(coalesce(ended_at, ?3) - started_at, 0)), 0), \
+     count(*) FILTER (WHERE ending = 'completed' AND ended_at > ?4) \
+     FROM attempt WHERE job_id BETWEEN ?1 AND ?2";
+
+impl Reader {
+    /// How long the latest attempts took that ended with a result, in milliseconds, with their jobs.
+    pub(crate) async fn durations(&self) -> Result<Vec<(JobId, i64)>, StoreError> {
+        let query = sqlx::query_as::<_, (i64, i64)>(DURATIONS).bind(RECENT);
+        let rows = query.fetch_all(&self.pool).await.doing("read how long attempts took")?;
+        Ok(rows.into_iter().map(|(job, took)| (JobId(job.cast_unsigned()), took)).collect())
+    }
+
+    /// What jobs have cost up to now, which are given as runs of first and last.
+    pub(crate) async fn spent(&self, runs: &[(JobId, JobId)], now: Timestamp) -> Result<Spent, StoreError> {
+        let mut spent = Spent::default();
+        for (first, last) in runs {
+            let query = sqlx::query_as::<_, (i64, i64)>(SPENT)
+                .bind(first.0.cast_signed())
+                .bind(last.0.cast_signed())
+                .bind(now.0)
+                .bind(now.0 - HOUR_MS);
+            let (device_ms, completed) = query.fetch_one(&self.pool).await.doing("read what jobs have cost")?;
+            spent.device_ms += device_ms;
+            spent.completed_last_hour += completed.cast_unsigned();
+        }
+        Ok(spent)
+    }
+}
