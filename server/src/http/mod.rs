@@ -105,6 +105,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(overview::catalogue))
         .routes(routes!(overview::forecast))
         .routes(routes!(overview::matrix_of))
+        .routes(routes!(overview::usage))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::evaluation))
         .routes(routes!(jobs::metrics))

@@ -1,6 +1,6 @@
 //! How long attempts took.
 
-use promptfield_core::id::JobId;
+use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::scheduler::Spent;
 use promptfield_core::time::Timestamp;
 
@@ -12,6 +12,9 @@ const HOUR_MS: i64 = 3_600_000;
 
 pub(super) const DURATIONS: &str = "SELECT job_id, ended_at - started_at FROM attempt \
      WHERE id > (SELECT max(id) FROM attempt) - ?1 AND ending = 'completed'";
+/// What goes on is at an end now.
+pub(super) const HELD: &str = "SELECT worker_id, started_at, coalesce(ended_at, ?2) FROM attempt \
+     WHERE id > (SELECT max(id) FROM attempt) - ?1 AND coalesce(ended_at, ?2) > ?3";
 /// An attempt that goes on counts up to now.
 pub(super) const SPENT: &str = "SELECT coalesce(sum(max(coalesce(ended_at, ?3) - started_at, 0)), 0), \
      count(*) FILTER (WHERE ending = 'completed' AND ended_at > ?4) \
@@ -23,6 +26,20 @@ impl Reader {
         let query = sqlx::query_as::<_, (i64, i64)>(DURATIONS).bind(RECENT);
         let rows = query.fetch_all(&self.pool).await.doing("read how long attempts took")?;
         Ok(rows.into_iter().map(|(job, took)| (JobId(job.cast_unsigned()), took)).collect())
+    }
+
+    /// When which workers had a job since a time, from the latest attempts.
+    pub(crate) async fn held(
+        &self,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<(WorkerId, Timestamp, Timestamp)>, StoreError> {
+        let query = sqlx::query_as::<_, (i64, i64, i64)>(HELD).bind(RECENT).bind(now.0).bind(since.0);
+        let rows = query.fetch_all(&self.pool).await.doing("read when workers had jobs")?;
+        let held = |(worker, begin, end): (i64, i64, i64)| {
+            (WorkerId(worker.cast_unsigned()), Timestamp(begin), Timestamp(end))
+        };
+        Ok(rows.into_iter().map(held).collect())
     }
 
     /// What jobs have cost up to now, which are given as runs of first and last.

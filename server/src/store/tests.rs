@@ -385,6 +385,7 @@ async fn readers_use_the_indexes() {
         attempts::OF_JOB,
         attempts::LATEST_OF_JOB,
         cost::DURATIONS,
+        cost::HELD,
         cost::SPENT,
         results::EVALUATION,
         events::AFTER,

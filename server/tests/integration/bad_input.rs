@@ -171,6 +171,7 @@ async fn queries_and_paths_are_checked() {
         ("/experiments/1/results?methods=mmrl", "methods"),
         ("/experiments/1/results?datasets=", "datasets"),
         ("/jobs/1/metrics?most=1", "most"),
+        ("/workers/usage?hours=0", "hours"),
         ("/experiments/1/jobs?dataset=dtdd", "dataset"),
         ("/experiments/1/jobs?limit=0", "limit"),
         ("/experiments/1/jobs?cursor=1", "cursor"),

@@ -1,6 +1,6 @@
 //! What sums up: the catalogue, previews, forecasts, the matrix in few bytes, parts of tables, several jobs at once.
 
-use promptfield_core::api::overview::{Catalogue, Forecast, Matrix, Preview};
+use promptfield_core::api::overview::{Catalogue, Forecast, Matrix, Preview, Usage};
 use promptfield_core::api::{Changed, ExperimentSummary, Metrics};
 use promptfield_core::id::JobId;
 use promptfield_core::method::Method;
@@ -175,4 +175,25 @@ async fn a_long_curve_comes_thinned() {
     let thin: Metrics = server.json("/jobs/1/metrics?most=10").await;
     assert_eq!((whole.points.len(), thin.points.len()), (300, 10));
     assert_eq!((thin.points[0].step, thin.points[9].step), (0, 299));
+}
+
+#[tokio::test]
+async fn workers_say_how_many_of_their_slots_they_used() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1, 2])).await;
+    let idle = server.register("idle").await;
+    let nobody: Usage = server.json("/workers/usage").await;
+    assert_eq!((nobody.interval_ms, nobody.workers.len()), (900_000, 0));
+    let worker = server.register("w").await;
+    server.lease(worker, 2).await;
+    // Half a millisecond at least has passed, of an hour's last interval.
+    let used = loop {
+        let usage: Usage = server.json("/workers/usage?hours=1").await;
+        if let Some(used) = usage.workers.into_iter().next() {
+            break used;
+        }
+    };
+    assert!(used.worker == worker && used.worker != idle);
+    assert_eq!(used.busy.len(), 96);
+    assert!(used.busy[95] > 0.0 && used.busy[..95].iter().all(|busy| *busy < 0.001), "{:?}", used.busy);
 }
