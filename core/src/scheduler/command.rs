@@ -437,6 +437,17 @@ pub enum EventKind {
         /// The experiment.
         experiment: ExperimentId,
     },
+    /// Nothing will happen to an experiment's jobs by itself any more.
+    ExperimentFinished {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// Its name.
+        name: String,
+        /// How many jobs it has.
+        jobs: usize,
+        /// How many of them have a result.
+        done: usize,
+    },
     /// A job went from one state to another.
     JobChanged {
         /// The job.

@@ -371,6 +371,19 @@ impl Scheduler {
             self.note_job(id);
             self.event(EventKind::JobChanged { job: id, from: Some(from), to, worker, reason }, now);
         }
+        if to.is_final() && !from.is_final() {
+            let concerned = self.jobs.get(id).map(|entry| entry.experiments.clone()).unwrap_or_default();
+            for experiment in concerned {
+                self.note_end(experiment, now);
+            }
+        }
+    }
+
+    /// Says so if nothing will happen to an experiment's jobs by itself any more.
+    fn note_end(&mut self, id: ExperimentId, now: Timestamp) {
+        let Some((record, counts)) = self.experiment(id).filter(|(_, counts)| counts.open() == 0) else { return };
+        let (name, jobs, done) = (record.experiment.name.clone(), counts.total(), counts.done());
+        self.event(EventKind::ExperimentFinished { experiment: id, name, jobs, done }, now);
     }
 
     /// Where a job stands in the queue if it does.

@@ -87,7 +87,10 @@ impl Scheduler {
             return Reply::Done;
         };
         entry.links = links;
-        Reply::Submitted(Submitted { experiment: id, created: true, counts: entry.counts })
+        let counts = entry.counts;
+        // Others may have done all of it.
+        self.note_end(id, now);
+        Reply::Submitted(Submitted { experiment: id, created: true, counts })
     }
 
     fn add_recipe(&mut self, recipe: &Arc<Recipe>) -> RecipeId {

@@ -13,6 +13,7 @@ use crate::names::Stage;
 use crate::outcome::{Failure, FailureClass, TestResult};
 use crate::trainer_wire::{Outcome, Progress};
 
+mod ends;
 mod forecast;
 mod memory;
 mod second_attempts;

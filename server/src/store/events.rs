@@ -10,8 +10,8 @@ use super::{Doing, Reader, StoreError, damaged};
 
 static INSERT: Bulk = Bulk::new(
     "insert events",
-    "INSERT INTO event (sequence, at, type, experiment_id, worker_id, to_state, name, jobs)",
-    "(?, ?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO event (sequence, at, type, experiment_id, worker_id, to_state, name, jobs, done)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
 /// Almost all events are of this kind.
@@ -22,7 +22,7 @@ static INSERT_JOB_CHANGES: Bulk = Bulk::new(
     "",
 );
 const LAST_SEQUENCE: &str = "SELECT coalesce(max(sequence), 0) FROM event";
-pub(super) const AFTER: &str = "SELECT sequence, at, type, experiment_id, job_id, worker_id, from_state, to_state, name, jobs, reason \
+pub(super) const AFTER: &str = "SELECT sequence, at, type, experiment_id, job_id, worker_id, from_state, to_state, name, jobs, done, reason \
      FROM event WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
 
 /// An event's columns.
@@ -38,6 +38,7 @@ struct Row {
     to_state: Option<String>,
     name: Option<String>,
     jobs: Option<i64>,
+    done: Option<i64>,
     reason: Option<String>,
 }
 
@@ -53,6 +54,12 @@ impl Row {
                 experiment: experiment()?,
                 name: self.name.ok_or("no name")?,
                 jobs: self.jobs.ok_or("no number of jobs")?.cast_unsigned() as usize,
+            },
+            "experiment_finished" => EventKind::ExperimentFinished {
+                experiment: experiment()?,
+                name: self.name.ok_or("no name")?,
+                jobs: self.jobs.ok_or("no number of jobs")?.cast_unsigned() as usize,
+                done: self.done.ok_or("no number of jobs that are done")?.cast_unsigned() as usize,
             },
             "experiment_cancelled" => EventKind::ExperimentCancelled { experiment: experiment()? },
             "job_changed" => EventKind::JobChanged {
@@ -95,13 +102,23 @@ fn bind<'q>(query: Binding<'q>, event: &Event) -> Binding<'q> {
             .bind(None::<i64>)
             .bind(None::<&str>)
             .bind(name.clone())
-            .bind((*jobs as u64).cast_signed()),
+            .bind((*jobs as u64).cast_signed())
+            .bind(None::<i64>),
+        EventKind::ExperimentFinished { experiment, name, jobs, done } => query
+            .bind("experiment_finished")
+            .bind(experiment.0.cast_signed())
+            .bind(None::<i64>)
+            .bind(None::<&str>)
+            .bind(name.clone())
+            .bind((*jobs as u64).cast_signed())
+            .bind((*done as u64).cast_signed()),
         EventKind::ExperimentCancelled { experiment } => query
             .bind("experiment_cancelled")
             .bind(experiment.0.cast_signed())
             .bind(None::<i64>)
             .bind(None::<&str>)
             .bind(None::<&str>)
+            .bind(None::<i64>)
             .bind(None::<i64>),
         EventKind::WorkerChanged { worker, name, to } => query
             .bind("worker_changed")
@@ -109,6 +126,7 @@ fn bind<'q>(query: Binding<'q>, event: &Event) -> Binding<'q> {
             .bind(worker.0.cast_signed())
             .bind(to.as_str())
             .bind(name.clone())
+            .bind(None::<i64>)
             .bind(None::<i64>),
     }
 }

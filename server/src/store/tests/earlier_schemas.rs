@@ -167,6 +167,11 @@ async fn told(store: &mut Store, reader: &Reader, scheduler: &Scheduler) -> BTre
     let events = reader.events_after(Sequence(0), 1000).await.unwrap();
     assert_eq!(events.last().map(|event| event.sequence), Some(scheduler.last_sequence()));
     told.extend(events.iter().map(|event| format!("event {}", serde_json::json!(event))));
+    let rows = store.load().await.unwrap();
+    told.extend(rows.needs.iter().map(|(shape, Need { memory_mib, together })| {
+        format!("need of `{shape}`: {} MiB, {} together", or(*memory_mib, "unknown"), or(*together, "any"))
+    }));
+    told.extend(rows.spared.iter().map(|job| format!("job {job} was spared")));
     for TokenRecord { hash, token } in store.load_tokens().await.unwrap() {
         let scopes = token.scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let [ends, revoked, used] =
