@@ -1,0 +1,42 @@
+// What the coordinator knows by name: methods, protocols, data sets, backbones, hyper-parameters.
+
+import { type Failure } from './api/client';
+import { type Catalogue, catalogue as ask } from './api/coming';
+
+const PROTOCOLS: Record<string, string> = {
+  base_to_new: 'base-to-new',
+  cross_dataset: 'cross-dataset',
+  few_shot: 'few-shot',
+};
+
+class Names {
+  value = $state.raw<Catalogue | null>(null);
+  error = $state.raw<Failure | null>(null);
+  private asked: Promise<void> | null = null;
+
+  /// Asks once; after a failure, whoever comes next asks again.
+  load(): Promise<void> {
+    this.asked ??= ask().then(
+      (value) => {
+        this.value = value;
+        this.error = null;
+      },
+      (error: Failure) => {
+        this.error = error;
+        this.asked = null;
+      },
+    );
+    return this.asked;
+  }
+
+  /// A method's name in tables.
+  method(key: string): string {
+    return this.value?.methods.find((method) => method.key === key)?.label ?? key;
+  }
+
+  protocol(key: string): string {
+    return this.value?.protocols.find((protocol) => protocol.key === key)?.label ?? PROTOCOLS[key] ?? key;
+  }
+}
+
+export const catalogue = new Names();
