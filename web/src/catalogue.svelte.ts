@@ -3,12 +3,6 @@
 import { type Failure } from './api/client';
 import { type Catalogue, catalogue as ask } from './api/coming';
 
-const PROTOCOLS: Record<string, string> = {
-  base_to_new: 'base-to-new',
-  cross_dataset: 'cross-dataset',
-  few_shot: 'few-shot',
-};
-
 class Names {
   value = $state.raw<Catalogue | null>(null);
   error = $state.raw<Failure | null>(null);
@@ -32,10 +26,6 @@ class Names {
   /// A method's name in tables.
   method(key: string): string {
     return this.value?.methods.find((method) => method.key === key)?.label ?? key;
-  }
-
-  protocol(key: string): string {
-    return this.value?.protocols.find((protocol) => protocol.key === key)?.label ?? PROTOCOLS[key] ?? key;
   }
 }
 

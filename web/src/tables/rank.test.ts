@@ -19,3 +19,8 @@ it('calls nothing best that stands alone', () => {
   expect(ranks(rows([5], [null]))).toEqual([[null], [null]]);
   expect(ranks([])).toEqual([]);
 });
+it('does not compare averages of which something is missing', () => {
+  const average = (mean: number, running: number) => example(mean, { completed: 4, running }, { aggregate: true, dataset: null });
+  const row = (mean: number, running: number) => ({ key: '', label: '', method: '', cells: [average(mean, running)] });
+  expect(ranks([row(90, 1), row(80, 0), row(70, 0)])).toEqual([[null], ['best'], ['second']]);
+});
