@@ -4,11 +4,11 @@ import { type Schemas, Failure, api, ask } from './client';
 
 export type Catalogue = {
   methods: { key: string; label: string; learns: boolean }[];
-  protocols: { key: string; label: string }[];
-  datasets: { key: string; classes: number | null }[];
+  protocols: { key: string; all: string[]; published: boolean }[];
+  datasets: { key: string; label: string; classes: number | null }[];
   backbones: string[];
   precisions: string[];
-  hyperparameters: { name: string; kind: string; description: string }[];
+  hyperparameters: { name: string; kind: string; description: string; methods: string[] }[];
 };
 
 export type Preview = {
@@ -23,6 +23,7 @@ export type Forecast = {
   spent_ms: number;
   completed_last_hour: number;
   remaining_ms: number | null;
+  unknown: number;
   eta: string | null;
 };
 
@@ -32,6 +33,7 @@ export type ResultsQuery = {
   compare?: 'published';
   seeds?: string;
   methods?: string;
+  datasets?: string;
 };
 
 type Answer = Promise<{ data?: never; error?: unknown; response: Response }>;

@@ -1,6 +1,6 @@
 // What of a table is shown.
 
-import type { Sheet } from './sheet';
+import type { Sheet, Table } from './sheet';
 
 export type Choice = {
   /// The methods that are hidden.
@@ -25,6 +25,6 @@ export function visible(sheet: Sheet, { hidden, filter }: Choice): Sheet {
 }
 
 /// The methods of a table, in its order.
-export function methods(sheet: Sheet): string[] {
-  return [...new Set(sheet.groups.flatMap((group) => group.rows.map((row) => row.method)))];
+export function methods(table: Table): string[] {
+  return [...new Set(table.rows.map((row) => row.method))];
 }
