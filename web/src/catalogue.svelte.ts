@@ -1,7 +1,7 @@
 // What the coordinator knows by name: methods, protocols, data sets, backbones, hyper-parameters.
 
 import { type Failure } from './api/client';
-import { type Catalogue, catalogue as ask } from './api/coming';
+import { type Catalogue, catalogue as ask } from './api/questions';
 
 class Names {
   value = $state.raw<Catalogue | null>(null);

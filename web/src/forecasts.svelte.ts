@@ -1,6 +1,6 @@
 // What experiments have cost and how long they still take: asked one after the other, and only for those on the screen.
 
-import { type ExperimentSummary, type Forecast, forecast } from './api/coming';
+import { type ExperimentSummary, type Forecast, forecast } from './api/questions';
 import { BUSY, due } from './experiments/due';
 
 export class Forecasts {

@@ -1,7 +1,7 @@
 // The list of experiments, which comes in pages.
 
 import { api, ask } from './client';
-import type { ExperimentSummary } from './coming';
+import type { ExperimentSummary } from './questions';
 
 const PAGE = 500;
 

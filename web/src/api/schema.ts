@@ -39,6 +39,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/catalogue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What an experiment can be made of. */
+        get: operations["get_catalogue"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/docs": {
         parameters: {
             query?: never;
@@ -146,6 +163,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/experiments/{id}/forecast": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where an experiment stands in time: what it has cost, and when it will be done. */
+        get: operations["get_forecast"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/experiments/{id}/jobs": {
         parameters: {
             query?: never;
@@ -155,6 +189,23 @@ export interface paths {
         };
         /** An experiment's jobs in the order of its matrix, each once. */
         get: operations["list_jobs_of_experiment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/experiments/{id}/matrix": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All jobs of an experiment, in few bytes. */
+        get: operations["get_matrix"];
         put?: never;
         post?: never;
         delete?: never;
@@ -191,6 +242,23 @@ export interface paths {
         put?: never;
         /** Queues the failed and cancelled jobs again. */
         post: operations["retry_experiment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/experiments/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What the submission of an experiment would bring. Nothing is submitted. */
+        post: operations["preview_experiment"];
         delete?: never;
         options?: never;
         head?: never;
@@ -333,6 +401,40 @@ export interface paths {
         put?: never;
         /** Queues a failed or cancelled job again. */
         post: operations["retry_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Cancels several jobs and the tests of their checkpoints; if one of them isn't there, none. */
+        post: operations["cancel_jobs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Queues several failed or cancelled jobs again; if one of them isn't there, none. */
+        post: operations["retry_jobs"];
         delete?: never;
         options?: never;
         head?: never;
@@ -579,6 +681,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/workers/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How many of their slots workers used over time, as far back as the latest attempts tell. */
+        get: operations["get_usage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/problems/{kind}": {
         parameters: {
             query?: never;
@@ -658,6 +777,59 @@ export interface components {
              * @description The published number.
              */
             published: number;
+        };
+        /** @description What an experiment can be made of. */
+        Catalogue: {
+            /** @description The backbones that the coordinator's settings name. */
+            backbones: string[];
+            /** @description The data sets: those of the literature, and this coordinator's own. */
+            datasets: components["schemas"]["CatalogueDataset"][];
+            /** @description The values that an experiment can override or sweep. */
+            hyperparameters: components["schemas"]["CatalogueValue"][];
+            /** @description The methods, in the order of tables. */
+            methods: components["schemas"]["CatalogueMethod"][];
+            /** @description The arithmetics. */
+            precisions: components["schemas"]["Precision"][];
+            /** @description The protocols. */
+            protocols: components["schemas"]["CatalogueProtocol"][];
+        };
+        /** @description A data set. */
+        CatalogueDataset: {
+            /** @description How many classes it has; `null` for one that isn't of the literature. */
+            classes?: number | null;
+            /** @description Its name in experiments. */
+            key: string;
+            /** @description Its name in print. */
+            label: string;
+        };
+        /** @description A method. */
+        CatalogueMethod: {
+            /** @description Its name in experiments. */
+            key: components["schemas"]["Method"];
+            /** @description Its name in tables. */
+            label: string;
+            /** @description Whether it learns anything: if not, it has neither seeds nor shots. */
+            learns: boolean;
+        };
+        /** @description A protocol. */
+        CatalogueProtocol: {
+            /** @description What `datasets = "all"` means under it. */
+            all: string[];
+            /** @description Its name in experiments. */
+            key: components["schemas"]["Protocol"];
+            /** @description Whether papers' numbers can be put beside its table. */
+            published: boolean;
+        };
+        /** @description A value that an experiment can override or sweep. */
+        CatalogueValue: {
+            /** @description What it means. */
+            description: string;
+            /** @description What it is, in the words of JSON Schema: `integer`, `number`, `array`, `object`. */
+            kind: string;
+            /** @description The methods that have it. */
+            methods: components["schemas"]["Method"][];
+            /** @description Its key. */
+            name: string;
         };
         /** @description A number of the table and what it rests on. */
         Cell: {
@@ -815,6 +987,17 @@ export interface components {
             /** @enum {string} */
             type: "experiment_cancelled";
         } | {
+            /** @description How many of them have a result. */
+            done: number;
+            /** @description The experiment. */
+            experiment: components["schemas"]["ExperimentId"];
+            /** @description How many jobs it has. */
+            jobs: number;
+            /** @description Its name. */
+            name: string;
+            /** @enum {string} */
+            type: "experiment_finished";
+        } | {
             from?: components["schemas"]["JobStateName"] | null;
             /** @description The job. */
             job: components["schemas"]["JobId"];
@@ -936,6 +1119,8 @@ export interface components {
             protocol: components["schemas"]["Protocol"];
             /** @description When it was submitted. */
             submitted_at: components["schemas"]["Timestamp"];
+            /** @description By whom; `null` where people aren't told apart, or by an earlier version. */
+            submitted_by?: string | null;
         };
         /** @description An answer for a person, with the state it rests on. */
         Explanation: {
@@ -1008,6 +1193,28 @@ export interface components {
             bytes: number;
             /** @description SHA-256, lower-case hexadecimal. */
             sha256: string;
+        };
+        /** @description Where an experiment stands in time. */
+        Forecast: {
+            /**
+             * Format: int64
+             * @description How many of its jobs were completed in the last hour.
+             */
+            completed_last_hour: number;
+            eta?: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description How long devices will still be at it, in milliseconds, as far as jobs like those that are left were measured; `null` if none
+             *     was.
+             */
+            remaining_ms?: number | null;
+            /**
+             * Format: int64
+             * @description How long devices have been at its jobs so far, in milliseconds, attempts in vain included.
+             */
+            spent_ms: number;
+            /** @description How many of the jobs that are left are like none that was measured; their time isn't in `remaining_ms`. */
+            unknown: number;
         };
         /**
          * @description How to print a table.
@@ -1305,6 +1512,23 @@ export interface components {
             /** @description SHA-256 of the weights file. */
             weights_sha256: string;
         };
+        /** @description All jobs of an experiment, in few bytes: 100,000 of them are to be drawn at once. */
+        Matrix: {
+            /** @description The data sets. */
+            datasets: string[];
+            /** @description The jobs in the order of the matrix, each once. */
+            jobs: components["schemas"]["MatrixJob"][];
+            /** @description The methods that the jobs name by their place here. */
+            methods: components["schemas"]["Method"][];
+            /** @description The stages. */
+            stages: components["schemas"]["Stage"][];
+            /** @description The states. */
+            states: components["schemas"]["JobStateName"][];
+            /** @description The sweep's values; a job of several stands in the first one's place. */
+            variants: string[];
+        };
+        /** @description Identifier, method, data set, variant, shots, seed, stage, state; what has a list by its place there. */
+        MatrixJob: number[];
         /**
          * @description A method.
          * @enum {string}
@@ -1551,6 +1775,8 @@ export interface components {
                 protocol: components["schemas"]["Protocol"];
                 /** @description When it was submitted. */
                 submitted_at: components["schemas"]["Timestamp"];
+                /** @description By whom; `null` where people aren't told apart, or by an earlier version. */
+                submitted_by?: string | null;
             }[];
             /** @description What to give as `cursor` for the next page; `null` on the last. */
             next?: string | null;
@@ -1629,7 +1855,23 @@ export interface components {
          * @description The arithmetic a job trains and evaluates in.
          * @enum {string}
          */
-        Precision: "fp32" | "amp_bf16" | "amp_fp16";
+        Precision: "fp32" | "tf32" | "amp_bf16" | "amp_fp16";
+        /** @description What the submission of an experiment would bring. */
+        Preview: {
+            /** @description The others by state. Those that failed or were cancelled would be queued again. */
+            counts: components["schemas"]["Counts"];
+            /**
+             * Format: int64
+             * @description How long devices would be at it, in milliseconds, as far as jobs like these were measured; `null` if none was.
+             */
+            device_ms?: number | null;
+            /** @description How many jobs it has. */
+            jobs: number;
+            /** @description How many of them nobody has asked for before. */
+            new: number;
+            /** @description How many of the jobs that are to be done are like none that was measured; their time isn't in `device_ms`. */
+            unknown: number;
+        };
         /** @description What went wrong, as `application/problem+json` (RFC 9457). */
         Problem: {
             /** @description This problem in a sentence. */
@@ -1791,6 +2033,11 @@ export interface components {
          * @example pf_…
          */
         Secret: string;
+        /** @description Several jobs at once. */
+        Selection: {
+            /** @description At most [`MOST_SELECTED`]. */
+            jobs: components["schemas"]["JobId"][];
+        };
         /**
          * Format: int64
          * @description A position in the event log; later events have greater numbers.
@@ -1897,6 +2144,18 @@ export interface components {
             /** @description What it permits. */
             scopes: components["schemas"]["Scope"][];
         };
+        /** @description How many of their slots workers used over time. */
+        Usage: {
+            /**
+             * Format: int64
+             * @description How long an interval is, in milliseconds. The last one goes on.
+             */
+            interval_ms: number;
+            /** @description When the first interval begins. */
+            since: components["schemas"]["Timestamp"];
+            /** @description The workers that had a job in this time, oldest first. */
+            workers: components["schemas"]["WorkerUsage"][];
+        };
         /** @description What a worker says of itself. */
         WorkerDescription: {
             /** @description The backbones whose weights it has. */
@@ -1941,6 +2200,13 @@ export interface components {
             registered_at: components["schemas"]["Timestamp"];
             /** @description Whether it takes jobs. */
             state: components["schemas"]["WorkerState"];
+        };
+        /** @description How many of its slots a worker used over time. */
+        WorkerUsage: {
+            /** @description How many of its slots had a job, on average over each interval. */
+            busy: number[];
+            /** @description The worker. */
+            worker: components["schemas"]["WorkerId"];
         };
     };
     responses: {
@@ -2177,6 +2443,71 @@ export interface operations {
                 };
                 content: {
                     "application/vnd.sqlite3": unknown;
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_catalogue: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Methods, protocols, data sets, backbones and values. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Catalogue"];
                 };
             };
             /** @description A valid token is needed (`/problems/unauthorized`). */
@@ -2811,6 +3142,92 @@ export interface operations {
             };
         };
     };
+    get_forecast: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The experiment's identifier. */
+                id: components["schemas"]["ExperimentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Device time so far and to come. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Forecast"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing (`/problems/not-found`). */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_jobs_of_experiment: {
         parameters: {
             query?: {
@@ -2906,13 +3323,105 @@ export interface operations {
             };
         };
     };
+    get_matrix: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The experiment's identifier. */
+                id: components["schemas"]["ExperimentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The jobs, and the lists that they point into. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Matrix"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing (`/problems/not-found`). */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_results: {
         parameters: {
             query?: {
                 /** @description What to put beside the rows. */
                 compare?: components["schemas"]["Reference"];
+                /** @description Only these of its data sets, separated by commas; under cross-dataset transfer the source stays. */
+                datasets?: string;
                 /** @description How to print the table; `json` if absent. */
                 format?: components["schemas"]["Format"];
+                /** @description Only these of its methods, separated by commas. */
+                methods?: string;
+                /** @description Only these of the experiment's seeds, separated by commas. What has no seed stays. */
+                seeds?: string;
             };
             header?: {
                 /** @description The `ETag` of an earlier answer: if this one would be the same, it's 304. */
@@ -3069,6 +3578,111 @@ export interface operations {
             };
             /** @description There is no such thing (`/problems/not-found`). */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    preview_experiment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExperimentDocument"];
+            };
+        };
+        responses: {
+            /** @description How many jobs it has, how many are done, and what the others would cost. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Preview"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large (`/problems/too-large`). */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body's encoding isn't taken here (`/problems/unsupported-encoding`). */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The input is not valid (`/problems/invalid-input`). */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3580,7 +4194,10 @@ export interface operations {
     };
     get_metrics_of_job: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The most points of each value; all of them if absent. The first and the last are among them. */
+                most?: number;
+            };
             header?: never;
             path: {
                 /** @description The job's identifier. */
@@ -3723,6 +4340,234 @@ export interface operations {
             };
             /** @description There is no such thing (`/problems/not-found`). */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancel_jobs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Selection"];
+            };
+        };
+        responses: {
+            /** @description How many jobs were cancelled. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Changed"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing (`/problems/not-found`). */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large (`/problems/too-large`). */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body's encoding isn't taken here (`/problems/unsupported-encoding`). */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The input is not valid (`/problems/invalid-input`). */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    retry_jobs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Selection"];
+            };
+        };
+        responses: {
+            /** @description How many jobs are queued again. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Changed"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing (`/problems/not-found`). */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large (`/problems/too-large`). */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body's encoding isn't taken here (`/problems/unsupported-encoding`). */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The input is not valid (`/problems/invalid-input`). */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5212,6 +6057,83 @@ export interface operations {
             };
             /** @description The worker isn't registered (`/problems/unknown-worker`). */
             410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_usage: {
+        parameters: {
+            query?: {
+                /** @description How many hours to look back. */
+                hours?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Busy slots by worker and interval. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Usage"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 
-import type { ExperimentSummary } from '../api/coming';
+import type { ExperimentSummary } from '../api/questions';
 import { due } from './due';
 import { jobs } from '../tables/example';
 

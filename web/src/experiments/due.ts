@@ -1,6 +1,6 @@
 // When to ask about an experiment's cost and remaining time again.
 
-import type { ExperimentSummary } from '../api/coming';
+import type { ExperimentSummary } from '../api/questions';
 import { open } from '../states';
 
 /// How often it is asked about while jobs are open if nothing happens, and if much does, in ms.

@@ -1,7 +1,7 @@
 // What an experiment would be: asked while it is being put together, when the typing has paused.
 
 import { Failure } from '../api/client';
-import { type Preview as Answer, preview } from '../api/coming';
+import { type Preview as Answer, preview } from '../api/questions';
 import type { Document } from './draft';
 
 const PAUSE = 400;

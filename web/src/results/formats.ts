@@ -1,6 +1,6 @@
 // The texts in which a table can be taken along.
 
-import type { ResultsQuery } from '../api/coming';
+import type { ResultsQuery } from '../api/questions';
 
 export const FORMATS = {
   latex: { words: 'LaTeX', ending: 'tex' },
