@@ -108,7 +108,7 @@ function drawNames(context: CanvasRenderingContext2D, scene: Scene, first: numbe
     // A method is named once, and where its rows begin to be seen.
     if (isNew) {
       context.fillStyle = colours['text'] ?? 'black';
-      context.fillText(fitted(context, methodName(one.method), names.method - 8), 0, y + CELL / 2);
+      context.fillText(fitted(context, methodName(one.method), names.method - 8), 0, Math.max(y, HEAD) + CELL / 2);
     }
     context.fillStyle = colours['quiet'] ?? 'gray';
     context.fillText(fitted(context, one.name, names.all - names.method - 10), names.method, y + CELL / 2);

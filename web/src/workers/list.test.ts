@@ -1,0 +1,26 @@
+import { describe, expect, it } from 'vitest';
+
+import { type Worker, isStale, parted } from './list';
+
+function worker(id: number, name: string, state: Worker['state'], last_seen = '2026-11-28T12:00:00Z'): Worker {
+  return { id, name, state, last_seen, registered_at: last_seen, host: 'h', slots: 1, devices: ['cpu'], backbones: ['b'], version: '0.1.0', jobs: [] };
+}
+
+describe('workers', () => {
+  it('are here by name, and away by when they left', () => {
+    const { here, away } = parted([
+      worker(1, 'gpu-10', 'active'),
+      worker(2, 'gpu-2', 'gone', '2026-11-28T09:00:00Z'),
+      worker(3, 'gpu-2', 'draining'),
+      worker(4, 'gpu-7', 'lost', '2026-11-28T11:00:00Z'),
+    ]);
+    expect(here.map((one) => one.id)).toEqual([3, 1]);
+    expect(away.map((one) => one.id)).toEqual([4, 2]);
+  });
+
+  it('are stale when they have been silent, unless they left', () => {
+    const now = new Date('2026-11-28T12:02:00Z');
+    expect([isStale(worker(1, 'a', 'active'), now), isStale(worker(1, 'a', 'gone'), now)]).toEqual([true, false]);
+    expect(isStale(worker(1, 'a', 'active', '2026-11-28T12:01:30Z'), now)).toBe(false);
+  });
+});
