@@ -5,7 +5,7 @@ import { session } from '../session.svelte';
 import type { State } from '../states';
 import { Failure, type Schemas } from './client';
 
-/// Method, data set, variant and state are places in the lists; the stage is 0 for training and 1 for a test.
+/// Method, data set, variant, stage and state are places in the lists.
 export type MatrixJob = readonly [
   id: number,
   method: number,
@@ -21,6 +21,7 @@ export type Matrix = {
   methods: string[];
   datasets: string[];
   variants: string[];
+  stages: Schemas['Stage'][];
   states: State[];
   jobs: MatrixJob[];
 };
@@ -29,6 +30,8 @@ export type Forecast = {
   spent_ms: number;
   completed_last_hour: number;
   remaining_ms: number | null;
+  /// Jobs that are left whose time can't be told, and isn't in `remaining_ms`.
+  unknown: number;
   eta: string | null;
 };
 

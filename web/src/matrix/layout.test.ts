@@ -16,6 +16,7 @@ function matrix(methods: number, datasets: number, seeds: number): Matrix {
     methods: Array.from({ length: methods }, (_, i) => ['alignednorm', 'mmrl'][i] ?? `m${i}`),
     datasets: Array.from({ length: datasets }, (_, i) => `d${i}`),
     variants: [''],
+    stages: ['train', 'test'],
     states: ['queued', 'completed'],
     jobs,
   };

@@ -9,7 +9,7 @@ export type Row = {
   /// What tells it apart from the method's other rows.
   name: string;
 };
-export type Column = { seed: number; stage: 'train' | 'test' };
+export type Column = { seed: number; stage: Matrix['stages'][number] };
 
 export type Layout = {
   rows: Row[];
@@ -21,8 +21,6 @@ export type Layout = {
   /// The place in the list of a job, by its identifier.
   placeOf: Map<number, number>;
 };
-
-const STAGES = ['train', 'test'] as const;
 
 export function layOut(matrix: Matrix): Layout {
   const { jobs } = matrix;
@@ -42,7 +40,7 @@ export function layOut(matrix: Matrix): Layout {
     const name = [dataset, ...(variant === '' ? [] : [variant]), ...(hasShots && shots > 0 ? [`${shots} shots`] : [])].join(', ');
     return { method: matrix.methods[method] ?? '', dataset, name };
   });
-  const columns = columnKeys.keys.map(([seed = 0, stage = 0]): Column => ({ seed, stage: STAGES[stage] ?? 'test' }));
+  const columns = columnKeys.keys.map(([seed = 0, stage = 0]): Column => ({ seed, stage: matrix.stages[stage] ?? 'test' }));
   const cells = new Int32Array(rows.length * columns.length).fill(-1);
   const cellOf = new Int32Array(jobs.length);
   const placeOf = new Map<number, number>();
