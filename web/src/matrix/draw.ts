@@ -135,7 +135,8 @@ function drawSeeds(context: CanvasRenderingContext2D, scene: Scene, first: numbe
     const x = xOf(column);
     if (columns[column - 1]?.seed !== one.seed) {
       context.fillStyle = colours['text'] ?? 'black';
-      context.fillText(String(one.seed), x + 3, 14);
+      const together = columns[column + 1]?.seed === one.seed ? 2 : 1;
+      context.fillText(String(one.seed), x + 3, 14, together * CELL - 5);
       context.fillStyle = colours['line'] ?? 'gray';
       context.fillRect(x, 4, 1, HEAD - 6);
     }

@@ -2,7 +2,7 @@
 // says when there is something new to draw.
 
 import type { Matrix } from '../api/matrix';
-import { type Event } from '../live.svelte';
+import type { Event } from '../live.svelte';
 import { type Counts, STATES, type State } from '../states';
 import { type Layout, layOut } from './layout';
 
