@@ -12,8 +12,13 @@ export default defineConfig({
     reportCompressedSize: false,
   },
   server: {
-    // `npm run dev` beside `promptfield up`.
-    proxy: { '/api': 'http://127.0.0.1:7878', '/problems': 'http://127.0.0.1:7878' },
+    // `npm run dev` beside `promptfield up`, which turns pages of other addresses away.
+    proxy: {
+      '/api': {
+        target: 'http://127.0.0.1:7878',
+        configure: (proxy) => proxy.on('proxyReq', (request) => request.removeHeader('origin')),
+      },
+    },
   },
   test: { include: ['src/**/*.test.ts'] },
 });

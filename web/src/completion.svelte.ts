@@ -6,16 +6,12 @@ import { type Event, live } from './live.svelte';
 import { done, open, total } from './states';
 
 const KEY = 'promptfield.watched';
-/// However many jobs end, the experiments are asked no more often, in ms.
-const PACE = 3000;
-const FINAL: readonly string[] = ['completed', 'skipped', 'failed', 'cancelled'];
 
 class Completion {
   readonly isPossible = 'Notification' in globalThis;
   /// Why there will be none.
   refusal = $state('');
   private watched = $state<number[]>(read());
-  private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor() {
     live.listen({ event: (event) => this.take(event), reset: () => this.look() });
@@ -34,15 +30,12 @@ class Completion {
   }
 
   private take(event: Event) {
-    if (event.type === 'job_changed' && FINAL.includes(event.to)) this.look();
+    if (event.type === 'experiment_finished' && this.watches(event.experiment)) void this.check(event.experiment).catch(() => {});
   }
 
+  /// One may have ended while nobody listened.
   private look() {
-    if (this.watched.length === 0) return;
-    this.timer ??= setTimeout(() => {
-      this.timer = undefined;
-      for (const experiment of this.watched) void this.check(experiment).catch(() => {});
-    }, PACE);
+    for (const experiment of this.watched) void this.check(experiment).catch(() => {});
   }
 
   private async check(id: number) {

@@ -9,6 +9,7 @@ export const KINDS: Record<Event['type'], string> = {
   worker_changed: 'workers',
   experiment_submitted: 'experiments submitted',
   experiment_cancelled: 'experiments cancelled',
+  experiment_finished: 'experiments finished',
 };
 
 export type Said = { what: string; href: string; happened: string; why: string };
@@ -27,6 +28,13 @@ export function said(event: Event): Said {
         what: `experiment ${event.experiment}, ${event.name}`,
         href: `/experiments/${event.experiment}`,
         happened: `submitted with ${event.jobs} jobs`,
+        why: '',
+      };
+    case 'experiment_finished':
+      return {
+        what: `experiment ${event.experiment}, ${event.name}`,
+        href: `/experiments/${event.experiment}`,
+        happened: `finished: ${event.done} of ${event.jobs} jobs have their result`,
         why: '',
       };
     case 'experiment_cancelled':

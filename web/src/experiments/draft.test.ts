@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import type { Schemas } from '../api/client';
 import { type Draft, blank, documentOf, draftOf } from './draft';
-import { toml } from './toml';
+import { toml } from '../toml';
 
 const draft = (some: Partial<Draft>): Draft => ({ ...blank(), name: 'x', methods: ['mmrl'], datasets: ['dtd'], backbone: 'ViT-B/16', ...some });
 
@@ -62,7 +62,9 @@ rep_layers = [6, 7]
 
 [overrides.eurosat]
 beta = 0.3
-eval = { every_epochs = 5 }
+
+[overrides.eurosat.eval]
+every_epochs = 5
 
 [sweep]
 alpha = [0.5, 0.7]

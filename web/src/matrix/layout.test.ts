@@ -13,7 +13,7 @@ function matrix(methods: number, datasets: number, seeds: number): Matrix {
     }
   }
   return {
-    methods: Array.from({ length: methods }, (_, i) => ['alignednorm', 'mmrl'][i] ?? `m${i}`),
+    methods: Array.from({ length: methods }, (_, i) => `m${i}`) as Matrix['methods'],
     datasets: Array.from({ length: datasets }, (_, i) => `d${i}`),
     variants: [''],
     stages: ['train', 'test'],
