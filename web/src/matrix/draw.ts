@@ -71,7 +71,7 @@ export function draw(context: CanvasRenderingContext2D, scene: Scene) {
   }
   STATES.forEach((state, i) => {
     context.globalAlpha = scene.states.length === 0 || scene.states.includes(state) ? 1 : 0.15;
-    paint(context, state, paths[i] ?? new Path2D(), colours[state] ?? 'gray');
+    paint(context, state, paths[i] ?? new Path2D(), colours);
   });
   context.globalAlpha = 1;
   context.strokeStyle = colours['accent'] ?? 'blue';

@@ -4,8 +4,8 @@ import { STATES, type State } from '../states';
 
 export type Mark = (path: Path2D, x: number, y: number, size: number) => void;
 
-/// Shapes are filled, or drawn as lines.
-export const MARKS: Record<State, { mark: Mark; filled: boolean }> = {
+/// Shapes are filled, or drawn as lines. What is thin has a stronger colour than the state's own, which is for areas.
+export const MARKS: Record<State, { mark: Mark; filled: boolean; colour?: string }> = {
   completed: { filled: true, mark: (path, x, y, size) => path.rect(x, y, size, size) },
   skipped: {
     filled: true,
@@ -16,9 +16,9 @@ export const MARKS: Record<State, { mark: Mark; filled: boolean }> = {
     },
   },
   running: { filled: true, mark: (path, x, y, size) => disc(path, x, y, size, 0.5) },
-  leased: { filled: false, mark: (path, x, y, size) => disc(path, x, y, size, 0.4) },
-  queued: { filled: false, mark: (path, x, y, size) => path.rect(x + 1.5, y + 1.5, size - 3, size - 3) },
-  blocked: { filled: true, mark: (path, x, y, size) => disc(path, x, y, size, 0.2) },
+  leased: { filled: false, colour: 'running', mark: (path, x, y, size) => disc(path, x, y, size, 0.4) },
+  queued: { filled: false, colour: 'quiet', mark: (path, x, y, size) => path.rect(x + 1.5, y + 1.5, size - 3, size - 3) },
+  blocked: { filled: true, colour: 'quiet', mark: (path, x, y, size) => disc(path, x, y, size, 0.2) },
   failed: {
     filled: true,
     mark: (path, x, y, size) => {
@@ -48,7 +48,8 @@ function disc(path: Path2D, x: number, y: number, size: number, share: number) {
 }
 
 /// Draws all marks of a state at once.
-export function paint(context: CanvasRenderingContext2D, state: State, path: Path2D, colour: string) {
+export function paint(context: CanvasRenderingContext2D, state: State, path: Path2D, colours: Record<string, string>) {
+  const colour = colours[MARKS[state].colour ?? state] ?? 'gray';
   if (MARKS[state].filled) {
     context.fillStyle = colour;
     context.fill(path, 'evenodd');
