@@ -145,6 +145,9 @@ pub struct JobDetail {
     pub hash: SpecHash,
     /// The training job whose checkpoint it tests.
     pub needs: Option<JobId>,
+    /// The experiments that want it, oldest first.
+    #[serde(default)]
+    pub experiments: Vec<ExperimentId>,
     /// Its attempts, oldest first.
     pub attempts: Vec<AttemptSummary>,
     /// Where its numbers come from.

@@ -2,6 +2,7 @@
 
 import { type Failure } from './api/client';
 import { type Catalogue, catalogue as ask } from './api/questions';
+import { learn } from './names.svelte';
 
 class Names {
   value = $state.raw<Catalogue | null>(null);
@@ -13,6 +14,7 @@ class Names {
     this.asked ??= ask().then(
       (value) => {
         this.value = value;
+        learn(value.methods);
         this.error = null;
       },
       (error: Failure) => {
@@ -21,11 +23,6 @@ class Names {
       },
     );
     return this.asked;
-  }
-
-  /// A method's name in tables.
-  method(key: string): string {
-    return this.value?.methods.find((method) => method.key === key)?.label ?? key;
   }
 }
 

@@ -247,6 +247,11 @@ impl Scheduler {
         self.jobs.get(id).map(|entry| &entry.record)
     }
 
+    /// The experiments that want a job, oldest first.
+    pub fn experiments_of(&self, id: JobId) -> &[ExperimentId] {
+        self.jobs.get(id).map_or(&[], |entry| &entry.experiments)
+    }
+
     /// All jobs by state.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();

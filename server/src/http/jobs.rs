@@ -59,13 +59,17 @@ pub(super) fn changed(reply: Reply) -> Result<Json<Changed>, ApiError> {
     security(("bearer" = ["read"])),
 )]
 pub(super) async fn show(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<JobDetail>, ApiError> {
-    let record = app.writer.look(move |scheduler, _| scheduler.job(id).cloned()).await?.ok_or(Rejection::NoJob(id))?;
+    let found = app.writer.look(move |scheduler, _| {
+        scheduler.job(id).map(|record| (record.clone(), scheduler.experiments_of(id).to_vec()))
+    });
+    let (record, experiments) = found.await?.ok_or(Rejection::NoJob(id))?;
     let (attempts, manifest) = tokio::try_join!(app.reader.attempts(id), app.reader.manifest(id))?;
     Ok(Json(JobDetail {
         summary: summary(&record),
         spec: record.spec.to_spec(),
         hash: record.hash,
         needs: record.needs,
+        experiments,
         attempts,
         manifest,
     }))

@@ -28,6 +28,10 @@ async fn submitting_twice_is_submitting_once() {
     let list: Page<ExperimentSummary> = server.json("/experiments").await;
     assert_eq!((list.total, list.next), (2, None));
     assert_eq!(list.items[0], first.experiment);
+    // Of the wider one, seed 3 is its own.
+    let wanted = [1, 6].map(|job| server.job(promptfield_core::id::JobId(job)));
+    let wanted = futures_util::future::join_all(wanted).await;
+    assert_eq!(wanted[0].experiments.len() + wanted[1].experiments.len(), 2 + 1);
     let shown: Value = server.json("/experiments/1").await;
     assert_eq!(shown["experiment"]["seeds"], json!([1, 2]));
     assert_eq!(shown["name"], "x");

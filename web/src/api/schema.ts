@@ -1332,6 +1332,8 @@ export interface components {
         JobDetail: components["schemas"]["JobSummary"] & {
             /** @description Its attempts, oldest first. */
             attempts: components["schemas"]["AttemptSummary"][];
+            /** @description The experiments that want it, oldest first. */
+            experiments?: components["schemas"]["ExperimentId"][];
             /** @description Its identity. */
             hash: components["schemas"]["SpecHash"];
             manifest?: components["schemas"]["Manifest"] | null;

@@ -1,7 +1,7 @@
 // A specification as pairs of name and value, in the order in which it's read.
 
 import type { Schemas } from '../api/client';
-import { methodName, protocolName } from '../names';
+import { methodName, protocolName } from '../names.svelte';
 
 export type Fact = readonly [name: string, value: string];
 

@@ -1,6 +1,6 @@
 // Draws the part of a matrix that can be seen.
 
-import { methodName } from '../names';
+import { methodName } from '../names.svelte';
 import { STATES, type State } from '../states';
 import { MARKS, paint } from './marks';
 import type { Model } from './model.svelte';

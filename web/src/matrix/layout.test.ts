@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import type { Matrix, MatrixJob } from '../api/matrix';
+import { learn } from '../names.svelte';
 import { cellName, layOut, move, rectangle } from './layout';
 
 function matrix(methods: number, datasets: number, seeds: number): Matrix {
@@ -13,7 +14,7 @@ function matrix(methods: number, datasets: number, seeds: number): Matrix {
     }
   }
   return {
-    methods: Array.from({ length: methods }, (_, i) => `m${i}`) as Matrix['methods'],
+    methods: (['alignednorm', 'mmrl', 'coop', 'mmrlpp', 'zero_shot'] as const).slice(0, methods),
     datasets: Array.from({ length: datasets }, (_, i) => `d${i}`),
     variants: [''],
     stages: ['train', 'test'],
@@ -57,6 +58,7 @@ describe('layout', () => {
   });
 
   it('names its cells', () => {
+    learn([{ key: 'alignednorm', label: 'AlignedNorm' }]);
     const { rows, columns } = layOut({ ...matrix(1, 1, 1), variants: ['', 'lr=0.1'], jobs: [[1, 0, 0, 1, 16, 2, 0, 0], [2, 0, 0, 0, 16, 2, 1, 0]] });
     expect(rows.map((row) => cellName(row, columns[0] ?? { seed: 0, stage: 'test' }))).toEqual([
       'AlignedNorm, d0, seed 2, train',

@@ -1,7 +1,7 @@
 // Where each job of an experiment stands in its matrix: rows are what is measured, columns are seeds and stages.
 
 import type { Matrix, MatrixJob } from '../api/matrix';
-import { methodName } from '../names';
+import { methodName } from '../names.svelte';
 
 export type Row = {
   method: string;
