@@ -25,7 +25,7 @@ pub(super) fn unless_known(
     Ok((cached, [(header::CONTENT_TYPE, content_type)], body.to_owned()).into_response())
 }
 
-fn is_among(tag: &str, headers: &HeaderMap) -> bool {
+pub(super) fn is_among(tag: &str, headers: &HeaderMap) -> bool {
     let given = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut given = given.flat_map(|list| list.split(',')).map(str::trim);
     given.any(|given| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag)

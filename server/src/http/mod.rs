@@ -31,6 +31,7 @@ mod artefacts;
 mod auth;
 mod backup;
 mod conditional;
+mod dashboard;
 mod document;
 mod events;
 mod experiments;
@@ -148,7 +149,7 @@ pub(crate) fn router(app: App) -> Router {
     let document = Document::new(document);
     routes
         .route_layer(from_fn_with_state((app.clone(), doors), auth::check))
-        .fallback(unknown_route)
+        .fallback(elsewhere)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app.clone())
         .layer(Extension(document))
@@ -188,8 +189,15 @@ async fn in_time(request: Request, next: Next) -> Response {
     }
 }
 
-async fn unknown_route(Extension(document): Extension<Document>, request: Request) -> ApiError {
+async fn elsewhere(Extension(document): Extension<Document>, request: Request) -> Response {
     let path = request.uri().path();
+    let is_api = ["/api/", "/problems/"].iter().any(|prefix| path.starts_with(prefix));
+    let looks = [Method::GET, Method::HEAD].contains(request.method());
+    let page = if looks && !is_api { dashboard::at(request.uri(), request.headers()) } else { None };
+    page.unwrap_or_else(|| unknown_route(&document, path).into_response())
+}
+
+fn unknown_route(document: &Document, path: &str) -> ApiError {
     ApiError::NotFound(match document.nearest_route(path) {
         Some(near) => format!("there is no route `{path}` (did you mean `{near}`?)"),
         None => format!("there is no route `{path}`: `{PREFIX}/docs` shows those that there are"),

@@ -6,6 +6,7 @@ mod backups;
 mod bad_input;
 mod bodies;
 mod crashes;
+mod dashboard;
 mod document;
 mod events;
 mod experiments;
