@@ -10,6 +10,7 @@ mod setup;
 mod simulate;
 mod test;
 mod tidy;
+mod web;
 mod workspace;
 
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build the dashboard into web/dist, with the types that docs/openapi.json gives it
+    Web,
     /// Run all tests, or only the named groups
     Test {
         /// Groups to run
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Task::Demo { serve } => demo::run(&workspace, serve),
         Task::Simulate { arguments } => simulate::run(&workspace, &arguments),
         Task::Bench { name, arguments } => bench::run(&workspace, name, &arguments),
+        Task::Web => web::run(&workspace).map(|()| ExitCode::SUCCESS),
         Task::Test { groups } => Ok(test::run(&workspace, &groups)),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,0 +1,48 @@
+// A browser that notices everything that no page should do: errors, requests to other hosts, violations of the policy.
+
+import { AxeBuilder } from '@axe-core/playwright';
+import { type Browser, type Page, chromium } from 'playwright-core';
+import { expect } from 'vitest';
+
+const FLAGS = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync',
+];
+
+export async function launch(): Promise<Browser> {
+  return chromium.launch({ executablePath: process.env['CHROMIUM'] || '/usr/bin/chromium', args: FLAGS });
+}
+
+export type Visit = { page: Page; complaints: string[] };
+
+/// A page at an address, in a browser context of its own.
+export async function visit(browser: Browser, url: string, options: Parameters<Browser['newContext']>[0] = {}): Promise<Visit> {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  const page = await context.newPage();
+  const complaints: string[] = [];
+  const origin = new URL(url).origin;
+  page.on('pageerror', (error) => complaints.push(`error: ${error.message}`));
+  page.on('dialog', (dialog) => {
+    complaints.push(`dialog: ${dialog.message()}`);
+    void dialog.dismiss();
+  });
+  page.on('console', (message) => {
+    const text = message.text();
+    // A coordinator that is down, or wants a token, is part of some tests; the browser says so by itself.
+    if (message.type() === 'error' && !/Failed to load resource|ERR_/.test(text)) complaints.push(`console: ${text}`);
+  });
+  page.on('request', (request) => {
+    const to = new URL(request.url());
+    if (to.origin !== origin && to.protocol !== 'data:' && to.protocol !== 'blob:') complaints.push(`request: ${request.url()}`);
+  });
+  await page.goto(url);
+  return { page, complaints };
+}
+
+/// No violation that axe knows of, and none of the above.
+export async function expectSound({ page, complaints }: Visit) {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  const found = violations.map(({ id, help, nodes }) => `${id}: ${help} (${nodes.map((node) => node.target.join(' ')).join('; ')})`);
+  expect(found).toEqual([]);
+  expect(complaints).toEqual([]);
+}
