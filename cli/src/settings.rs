@@ -10,7 +10,7 @@ use promptfield_core::dataset::{Catalogue, DatasetDefinition};
 use promptfield_core::experiment::{Known, LABEL, is_label};
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
 use promptfield_core::scheduler::Speculation;
-use promptfield_server::{Keep, Limits, Retention, Tls, TokenRule};
+use promptfield_server::{Keep, Limits, Retention, Tls, TokenRule, Webhook};
 use promptfield_worker::Caches;
 use serde::Deserialize;
 
@@ -42,6 +42,17 @@ struct CoordinatorSection {
     speculation: Option<f64>,
     limits: LimitsSection,
     retention: RetentionSection,
+    webhooks: Vec<WebhookSection>,
+}
+
+/// See [`Webhook`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebhookSection {
+    url: String,
+    secret_file: Option<PathBuf>,
+    #[serde(default)]
+    events: Vec<String>,
 }
 
 /// See [`Limits`].
@@ -127,6 +138,13 @@ impl LimitsSection {
     }
 }
 
+impl WebhookSection {
+    fn resolve(&self) -> Result<Webhook, InvalidInput> {
+        let occasions = self.events.iter().map(|event| event.parse()).collect::<Result<_, _>>()?;
+        Webhook::new(&self.url, occasions)
+    }
+}
+
 impl RetentionSection {
     fn resolve(self) -> Result<Retention, InvalidInput> {
         let Self { events_days, most_events, logs_days, most_log_lines, metrics_days, most_metric_points } = self;
@@ -182,6 +200,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// What the coordinator keeps for how long.
     pub(crate) retention: Retention,
+    /// Who is told what happens, with the files of their secrets.
+    webhooks: Vec<(Webhook, Option<PathBuf>)>,
     /// The data root.
     pub(crate) data: PathBuf,
     /// The user's own data sets.
@@ -254,6 +274,12 @@ impl Settings {
                 return Err(InvalidInput::new("coordinator.tokens", other, expected).into());
             }
         };
+        let webhook = |(index, section): (usize, WebhookSection)| {
+            let secret = section.secret_file.as_ref().map(|path| base.join(path));
+            let webhook = section.resolve().map_err(|error| error.under(&format!("coordinator.webhooks[{index}]")))?;
+            Ok::<_, InvalidInput>((webhook, secret))
+        };
+        let webhooks = coordinator.webhooks.into_iter().enumerate().map(webhook).collect::<Result<_, _>>()?;
         for (field, value) in [("worker.slots", worker.slots), ("local.workers", local.workers)] {
             if value == Some(0) {
                 return Err(InvalidInput::new(field, 0, "a whole number of at least 1").into());
@@ -271,6 +297,7 @@ impl Settings {
             speculation: coordinator.speculation.map(Speculation::new).transpose()?,
             limits: coordinator.limits.resolve()?,
             retention: coordinator.retention.resolve()?,
+            webhooks,
             data: at(paths.data, "data"),
             datasets: at(paths.datasets, "datasets"),
             output: at(paths.output, "output"),
@@ -289,6 +316,19 @@ impl Settings {
             trainer,
             local_workers: local.workers.unwrap_or(1),
         })
+    }
+
+    /// Who is told what happens; reads the files with the secrets.
+    pub(crate) fn webhooks(&self) -> anyhow::Result<Vec<Webhook>> {
+        let signed = |(webhook, secret): &(Webhook, Option<PathBuf>)| match secret {
+            None => Ok(webhook.clone()),
+            Some(path) => {
+                let secret = fs_err::read_to_string(path).context("can't read a webhook's secret")?;
+                anyhow::ensure!(!secret.trim().is_empty(), "{}: a webhook's secret is empty", path.display());
+                Ok(webhook.clone().signed_with(secret.trim()))
+            }
+        };
+        self.webhooks.iter().map(signed).collect()
     }
 
     /// The names that experiments may use on this machine.
@@ -384,6 +424,13 @@ mod tests {
         assert!(error("[worker]\nslot = 1").contains("did you mean `slots`?"));
         assert!(error("[coordinator]\nlisten = \"here\"").starts_with("`coordinator.listen`: `here`"));
         assert!(error("[worker]\nslots = 0").starts_with("`worker.slots`: `0`"));
+        let webhooks =
+            "[[coordinator.webhooks]]\nurl = \"http://a/b\"\n[[coordinator.webhooks]]\nurl = \"http://a/c\"\n";
+        assert!(
+            error(&format!("{webhooks}events = [\"job_fails\"]"))
+                .starts_with("`coordinator.webhooks[1].events`: `job_fails`")
+        );
+        assert!(error("[[coordinator.webhooks]]\nurl = \"chat\"").starts_with("`coordinator.webhooks[0].url`: `chat`"));
         assert!(error("[coordinator]\ntokens = \"require\"").contains("did you mean `required`?"));
         assert!(error("[coordinator.limits]\nstreams = 0").starts_with("`coordinator.limits.streams`: `0`"));
         assert!(error("[coordinator.limits]\nstream = 1").contains("did you mean `streams`?"));

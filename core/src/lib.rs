@@ -23,6 +23,7 @@ pub mod layout;
 pub mod matrix;
 pub mod method;
 pub mod names;
+pub mod occasion;
 pub mod outcome;
 pub mod preset;
 pub mod published;

@@ -10,7 +10,7 @@ use promptfield_core::chain::chain;
 use promptfield_core::experiment::Known;
 use promptfield_core::scheduler::{Policy, Scheduler};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::artefacts::Artefacts;
@@ -25,6 +25,7 @@ use crate::store::{Reader, Store, StoreError};
 use crate::tls::{Tls, TlsListener};
 use crate::tokens::Tokens;
 use crate::upkeep::Upkeep;
+use crate::webhooks::{Courier, Webhook};
 use crate::writer::{Setup, Signals, Writer};
 
 /// How long requests in progress may take when the coordinator stops.
@@ -49,6 +50,8 @@ pub struct Options {
     pub retention: Retention,
     /// Who may ask.
     pub security: Security,
+    /// Who is told what happens.
+    pub webhooks: Vec<Webhook>,
 }
 
 /// Who may ask a coordinator, and how it's asked.
@@ -141,6 +144,7 @@ pub struct Coordinator {
     /// Kept until the readers are closed: the writer ends when nobody can ask it any more.
     requests: Writer,
     upkeep: JoinHandle<()>,
+    couriers: JoinSet<()>,
     reader: Reader,
     /// Ends the writer when no more requests are wanted.
     close: CancellationToken,
@@ -149,7 +153,7 @@ pub struct Coordinator {
 impl Coordinator {
     /// Opens the database, rebuilds the state, and listens. When this returns, requests are answered.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { listen, database, artefacts, known, policy, limits, retention, security } = options;
+        let Options { listen, database, artefacts, known, policy, limits, retention, security, webhooks } = options;
         let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let room = Room {
             folders: vec![("database", folder.to_owned()), ("artefacts", artefacts.clone())],
@@ -195,6 +199,14 @@ impl Coordinator {
             metrics: metrics.clone(),
             stop: stop.clone(),
         };
+        let couriers = webhooks.into_iter().map(|webhook| Courier {
+            webhook,
+            reader: reader.clone(),
+            writer: writer.clone(),
+            clock,
+            stop: stop.clone(),
+        });
+        let couriers: JoinSet<()> = couriers.map(Courier::run).collect();
         let upkeep = tokio::spawn(upkeep.run());
         let requests = writer.clone();
         let (patience, cut_off) = (limits.patience, metrics.cut_off());
@@ -233,7 +245,7 @@ impl Coordinator {
             }
         };
         let (stop, writer) = (stop.drop_guard(), writer_task);
-        Ok(Self { address, is_https, stop, server, writer, requests, upkeep, reader, close })
+        Ok(Self { address, is_https, stop, server, writer, requests, upkeep, couriers, reader, close })
     }
 
     /// Where it listens.
@@ -249,7 +261,7 @@ impl Coordinator {
     /// Stops in bounded time: no new connections, waiting workers and followers of events are sent home at once, requests in
     /// progress get a few seconds, and what was answered is on the disk.
     pub async fn shutdown(self) {
-        let Self { address, is_https: _, stop, mut server, writer, requests, upkeep, reader, close } = self;
+        let Self { address, is_https: _, stop, mut server, writer, requests, upkeep, couriers, reader, close } = self;
         drop(stop);
         if tokio::time::timeout(GRACE, &mut server).await.is_err() {
             tracing::warn!("requests that took longer than {} s were cut off", GRACE.as_secs());
@@ -258,6 +270,7 @@ impl Coordinator {
         if let Err(error) = upkeep.await {
             tracing::error!(error = chain(&error), "the upkeep ended badly");
         }
+        couriers.join_all().await;
         // The writer's connection is the last to close, and takes SQLite's write-ahead log with it.
         reader.close().await;
         close.cancel();

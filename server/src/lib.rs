@@ -17,6 +17,7 @@
 //! | `writer` | the one task that changes anything |
 //! | `tokens` | who may do what |
 //! | `tls` | HTTPS |
+//! | `webhooks` | telling others what happens |
 //! | `upkeep` | what is done by itself now and then |
 //! | `retention` | how long what isn't needed for going on is kept |
 //! | `offline` | the database while no coordinator runs |
@@ -40,6 +41,7 @@ mod store;
 mod tls;
 mod tokens;
 mod upkeep;
+mod webhooks;
 mod writer;
 
 pub use coordinator::{Coordinator, Options, Security, StartError, TokenRule};
@@ -48,3 +50,4 @@ pub use offline::{Database, DatabaseError};
 pub use retention::{Keep, Retention};
 pub use store::{Care, Health};
 pub use tls::Tls;
+pub use webhooks::Webhook;

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::store::{KeptAnswer, Key, Removal, Store, StoreError, Telemetry, TokenChange, Writes};
+use crate::store::{KeptAnswer, Key, Removal, Store, StoreError, Telemetry, TokenChange, Told, Writes};
 use crate::tokens::Tokens;
 
 mod parking;
@@ -81,6 +81,8 @@ enum Request {
     Poll(Poll),
     /// Change tokens.
     Tokens(Vec<TokenChange>, Answer),
+    /// A webhook was told of events.
+    Told(Told, Answer),
     /// Can the database be written?
     Probe(Answer),
     /// Take away what is old.
@@ -194,6 +196,11 @@ impl Writer {
     /// Writes changes of tokens; when this returns, they are in force.
     pub(crate) async fn change_tokens(&self, changes: Vec<TokenChange>) -> Result<(), WriteError> {
         self.ask(|answer| Request::Tokens(changes, answer)).await.map(drop)
+    }
+
+    /// Notes how far a webhook has been told of the events.
+    pub(crate) async fn note_told(&self, told: Told) -> Result<(), WriteError> {
+        self.ask(|answer| Request::Told(told, answer)).await.map(drop)
     }
 
     /// Finds out whether the database can be written, by writing to it.
@@ -402,6 +409,10 @@ impl Task {
                     batch.writes.tokens.extend(changes);
                     batch.answers.push((answer, Ok(Reply::Done)));
                 }
+                Request::Told(told, answer) => {
+                    batch.writes.told.push(told);
+                    batch.answers.push((answer, Ok(Reply::Done)));
+                }
                 Request::Probe(answer) => {
                     batch.writes.readiness = Some(now);
                     batch.answers.push((answer, Ok(Reply::Done)));
@@ -598,6 +609,7 @@ fn refuse(requests: impl Iterator<Item = Request>) {
             }
             Request::Apply(_, answer)
             | Request::Tokens(_, answer)
+            | Request::Told(_, answer)
             | Request::Probe(answer)
             | Request::Poll(Poll { answer, .. }) => answer,
             // Its sender sees that it was dropped.

@@ -34,6 +34,7 @@ pub(super) async fn start(settings: &Settings, listen: Option<SocketAddr>) -> an
         limits: settings.limits,
         retention: settings.retention,
         security,
+        webhooks: settings.webhooks()?,
     };
     Ok(Coordinator::start(options).await?)
 }

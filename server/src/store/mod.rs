@@ -35,6 +35,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod webhooks;
 mod workers;
 
 pub use backup::{Care, Health};
@@ -42,6 +43,7 @@ pub(crate) use keys::{KeptAnswer, Key};
 pub(crate) use removal::{PIECE, Removal, Reported};
 pub(crate) use telemetry::Telemetry;
 pub(crate) use tokens::{TokenChange, TokenHash, TokenRecord};
+pub(crate) use webhooks::{AddressHash, Told};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
@@ -128,17 +130,20 @@ pub(crate) struct Writes {
     pub(crate) keys: Vec<KeptAnswer>,
     /// Changes of tokens.
     pub(crate) tokens: Vec<TokenChange>,
+    /// What webhooks were told.
+    pub(crate) told: Vec<Told>,
     /// Somebody asks whether the database can be written.
     pub(crate) readiness: Option<Timestamp>,
 }
 
 impl Writes {
     pub(crate) const fn is_empty(&self) -> bool {
-        let Self { changes, telemetry, keys, tokens, readiness } = self;
-        changes.is_empty() && telemetry.is_empty() && keys.is_empty() && tokens.is_empty() && readiness.is_none()
+        let Self { changes, telemetry, keys, tokens, told, readiness } = self;
+        let reported = telemetry.is_empty() && told.is_empty();
+        changes.is_empty() && reported && keys.is_empty() && tokens.is_empty() && readiness.is_none()
     }
 
-    /// Telemetry alone isn't worth an fsync.
+    /// Telemetry alone isn't worth an fsync, nor is what a webhook was told.
     fn durability(&self) -> Durability {
         let Self { changes, keys, tokens, readiness, .. } = self;
         let lasting = tokens.iter().any(TokenChange::is_lasting);
@@ -228,6 +233,9 @@ impl Store {
         }
         for change in &writes.tokens {
             tokens::write(&mut transaction, change).await?;
+        }
+        for told in &writes.told {
+            webhooks::set(&mut transaction, told).await?;
         }
         if let Some(at) = writes.readiness {
             readiness::note(&mut transaction, at).await?;

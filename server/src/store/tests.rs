@@ -391,6 +391,7 @@ async fn readers_use_the_indexes() {
         events::AFTER,
         keys::EXPIRE,
         keys::FIND,
+        webhooks::OF,
         results::MANIFEST,
         results::FILE_OF_JOB,
         telemetry::POINTS,

@@ -21,3 +21,4 @@ mod overview;
 mod retention;
 mod support;
 mod unavailable;
+mod webhooks;

@@ -17,7 +17,7 @@ use promptfield_core::outcome::{Failure, FailureClass, FileEntry, Manifest, Seco
 use promptfield_core::scheduler::{Policy, WorkerDescription};
 use promptfield_core::time::Timestamp;
 use promptfield_core::trainer_wire::{Outcome, Progress};
-use promptfield_server::{Coordinator, Database, Limits, Options, Retention, Security, StartError, TokenRule};
+use promptfield_server::{Coordinator, Database, Limits, Options, Retention, Security, StartError, TokenRule, Webhook};
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -52,6 +52,12 @@ impl TestServer {
     pub(crate) async fn with_retention(retention: Retention) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { retention, ..options(folder.path()) };
+        Self::on(folder, options, None).await
+    }
+
+    pub(crate) async fn with_webhooks(webhooks: Vec<Webhook>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { webhooks, ..options(folder.path()) };
         Self::on(folder, options, None).await
     }
 
@@ -145,6 +151,7 @@ pub(crate) fn options(folder: &std::path::Path) -> Options {
         limits: Limits::default(),
         retention: Retention::default(),
         security: Security::default(),
+        webhooks: Vec::new(),
     }
 }
 
