@@ -141,8 +141,7 @@ impl Usage {
                 continue;
             }
             let busy = workers.entry(worker).or_insert_with(|| vec![0.0; intervals.max(1)]);
-            for (index, share) in busy.iter_mut().enumerate() {
-                let first = interval_ms * index as i64;
+            for (first, share) in (0..).map(|index| interval_ms * index).zip(busy.iter_mut()) {
                 let common = end.min(first + interval_ms) - begin.max(first);
                 *share += common.max(0) as f64 / interval_ms as f64;
             }

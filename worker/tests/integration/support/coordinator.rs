@@ -37,6 +37,7 @@ impl Coordinator {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let mut options = Options {
+            webhooks: Vec::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             database: folder.path().join("promptfield.db"),
             artefacts: folder.path().join("artefacts"),
