@@ -60,7 +60,7 @@ fn grid(grid: &Grid) -> String {
             table.add_row(vec![""; grid.header.len()]);
         }
         for row in group {
-            table.add_row(row);
+            table.add_row(row.iter().map(|cell| &cell.words));
         }
     }
     align_right(&mut table, 2..grid.header.len());

@@ -33,7 +33,7 @@ pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow:
             anstream::eprintln!("done in {}", output::duration(started.elapsed()));
         }
         if stay {
-            anstream::eprintln!("the coordinator stays at {url}; Ctrl-C stops it");
+            anstream::eprintln!("the coordinator stays, with the dashboard, at {url}; Ctrl-C stops it");
             std::future::pending::<()>().await;
         }
         anyhow::Ok(code)

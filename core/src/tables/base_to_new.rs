@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::comparison::{self, Comparison};
 use super::{
-    Cell, Collected, Entry, Grid, Seeded, csv_field, method_words, place, several_shots, summary_csv, summary_words,
+    Cell, Collected, Entry, Grid, GridCell, Seeded, csv_field, method_words, place, several_shots, summary_csv,
+    summary_words,
 };
 use crate::method::Method;
 use crate::names::ClassSubset;
@@ -82,12 +83,12 @@ impl BaseToNew {
         let header = ["Data set", "Method", "Base", "New", "H"].map(str::to_owned).to_vec();
         let several = several_shots(self.rows.iter().map(|row| row.shots));
         let lines =
-            |rows: &[BaseToNewRow]| -> Vec<Vec<String>> { rows.iter().flat_map(|row| row.words(several)).collect() };
+            |rows: &[BaseToNewRow]| -> Vec<Vec<GridCell>> { rows.iter().flat_map(|row| row.words(several)).collect() };
         let mut groups: Vec<_> = self.rows.chunk_by(|a, b| a.dataset == b.dataset).map(lines).collect();
         if groups.len() > 1 {
             groups.push(lines(&self.average));
         }
-        let mut grid = Grid { header, groups, notes: Vec::new() };
+        let mut grid = Grid { header, groups, notes: Vec::new() }.ranked_down();
         if let Some(sources) = &self.compared_with {
             comparison::notes(sources, &mut grid);
         }
@@ -147,18 +148,20 @@ impl BaseToNewRow {
     }
 
     /// The row's line, and that of the published numbers below it.
-    fn words(&self, several_shots: bool) -> Vec<Vec<String>> {
+    fn words(&self, several_shots: bool) -> Vec<Vec<GridCell>> {
         let is_final = self.base.is_final() && self.new.is_final();
+        let is_average = self.dataset.is_none();
+        let comparable = self.harmonic_mean.filter(|_| !is_average || is_final);
         let mut lines = vec![vec![
-            self.dataset.clone().unwrap_or_else(|| "average".to_owned()),
-            method_words(self.method, several_shots.then_some(self.shots), &self.variant),
-            self.base.words(),
-            self.new.words(),
-            summary_words(self.harmonic_mean, is_final),
+            self.dataset.clone().unwrap_or_else(|| "average".to_owned()).into(),
+            method_words(self.method, several_shots.then_some(self.shots), &self.variant).into(),
+            GridCell::of(&self.base, is_average),
+            GridCell::of(&self.new, is_average),
+            GridCell::number(summary_words(self.harmonic_mean, is_final), comparable.map(|summary| summary.mean)),
         ]];
         if let Some(published) = &self.published {
             let name = [String::new(), "published".to_owned()];
-            lines.push(name.into_iter().chain(published.words()).collect());
+            lines.push(name.into_iter().chain(published.words()).map(GridCell::from).collect());
         }
         lines
     }
@@ -234,20 +237,21 @@ mod tests {
             text,
             "| Data set | Method | Base | New | H |\n\
              | --- | --- | --- | --- | --- |\n\
-             | eurosat | AlignedNorm | 81.50 ± 0.50 | 61.50 ± 0.50 | 70.10 ± 0.51 |\n\
-             | eurosat | CLIP (zero-shot) | 80.00 | 60.00 | 68.57 |\n\
-             | dtd | AlignedNorm | 61.50 ± 0.50 | 41.50 ± 0.50 | 49.56 ± 0.52 |\n\
-             | dtd | CLIP (zero-shot) | 60.00 | 40.00 | 48.00 |\n\
-             | average | AlignedNorm | 71.50 ± 0.50 | 51.50 ± 0.50 | 59.87 ± 0.51 |\n\
-             | average | CLIP (zero-shot) | 70.00 | 50.00 | 58.33 |\n"
+             | eurosat | AlignedNorm | **81.50 ± 0.50** | **61.50 ± 0.50** | **70.10 ± 0.51** |\n\
+             | eurosat | CLIP (zero-shot) | <u>80.00</u> | <u>60.00</u> | <u>68.57</u> |\n\
+             | dtd | AlignedNorm | **61.50 ± 0.50** | **41.50 ± 0.50** | **49.56 ± 0.52** |\n\
+             | dtd | CLIP (zero-shot) | <u>60.00</u> | <u>40.00</u> | <u>48.00</u> |\n\
+             | average | AlignedNorm | **71.50 ± 0.50** | **51.50 ± 0.50** | **59.87 ± 0.51** |\n\
+             | average | CLIP (zero-shot) | <u>70.00</u> | <u>50.00</u> | <u>58.33</u> |\n"
         );
     }
 
     #[test]
     fn missing_seeds_make_a_number_provisional_and_missing_cells_stay_empty() {
         let grid = table(|spec| (spec.seed == 1 && spec.classes() == ClassSubset::Base).then_some(50.0)).grid();
-        assert_eq!(grid.groups[0][0][2..], ["50.00*", "–", "–"].map(str::to_owned));
-        assert_eq!(grid.groups[0][1][2..], ["–", "–", "–"].map(str::to_owned));
+        let words = |row: &[GridCell]| row[2..].iter().map(|cell| cell.words.clone()).collect::<Vec<_>>();
+        assert_eq!(words(&grid.groups[0][0]), ["50.00*", "–", "–"]);
+        assert_eq!(words(&grid.groups[0][1]), ["–", "–", "–"]);
     }
 
     #[test]
@@ -255,11 +259,8 @@ mod tests {
         assert_eq!(csv_field("a,\"b\""), "\"a,\"\"b\"\"\"");
         let csv = table(|spec| Some(numbers(spec))).csv();
         assert!(csv.contains("\neurosat,alignednorm,16,,81.5,0.5,2,61.5,0.5,2,70.1"), "{csv}");
-        assert!(
-            table(|spec| Some(numbers(spec)))
-                .grid()
-                .latex()
-                .contains("71.50 $\\pm$ 0.50 & 51.50 $\\pm$ 0.50 & 59.87 $\\pm$ 0.51 \\\\\n")
-        );
+        assert!(table(|spec| Some(numbers(spec))).grid().latex().contains(
+            "\\textbf{71.50 $\\pm$ 0.50} & \\textbf{51.50 $\\pm$ 0.50} & \\textbf{59.87 $\\pm$ 0.51} \\\\\n"
+        ));
     }
 }

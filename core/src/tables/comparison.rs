@@ -224,9 +224,9 @@ mod tests {
             markdown.starts_with(
                 "| Data set | Method | Base | New | H |\n\
                  | --- | --- | --- | --- | --- |\n\
-                 | eurosat | AlignedNorm | 90.00 ± 0.00 | 90.00 ± 0.00 | 90.00 ± 0.00 |\n\
+                 | eurosat | AlignedNorm | **90.00 ± 0.00** | **90.00 ± 0.00** | **90.00 ± 0.00** |\n\
                  |  | published | 96.10 (−6.10) | 86.63 (+3.37) | 91.12 (−1.12) |\n\
-                 | eurosat | CLIP (zero-shot) | 90.00 | 90.00 | 90.00 |\n\
+                 | eurosat | CLIP (zero-shot) | **90.00** | **90.00** | **90.00** |\n\
                  | dtd | AlignedNorm | – | – | – |\n\
                  |  | published | 84.63 | 65.23 | 73.67 |\n"
             ),

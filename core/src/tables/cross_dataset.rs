@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, Collected, Entry, Grid, csv_field, method_words, place, several_shots, summary_csv};
+use super::{Cell, Collected, Entry, Grid, GridCell, csv_field, method_words, place, several_shots, summary_csv};
 use crate::dataset::IMAGENET_VARIANTS;
 use crate::method::Method;
 use crate::names::Stage;
@@ -92,9 +92,9 @@ impl CrossDataset {
         let several = several_shots(self.rows.iter().map(|row| row.shots));
         let methods = self.rows.iter().map(|row| method_words(row.method, several.then_some(row.shots), &row.variant));
         let header = ["Data set".to_owned(), String::new()].into_iter().chain(methods).collect();
-        let line = |name: &str, role: &str, cell: &dyn Fn(&CrossDatasetRow) -> Cell| -> Vec<String> {
-            let cells = self.rows.iter().map(|row| cell(row).words());
-            [name.to_owned(), role.to_owned()].into_iter().chain(cells).collect()
+        let line = |name: &str, role: &str, cell: &dyn Fn(&CrossDatasetRow) -> Cell| -> Vec<GridCell> {
+            let cells = self.rows.iter().map(|row| GridCell::of(&cell(row), role.is_empty()));
+            [name.into(), role.into()].into_iter().chain(cells).collect()
         };
         let mut groups = Vec::new();
         if let Some(source) = &self.source {
@@ -112,7 +112,7 @@ impl CrossDataset {
                 groups.push(group);
             }
         }
-        Grid { header, groups, notes: Vec::new() }
+        Grid { header, groups, notes: Vec::new() }.ranked_across()
     }
 
     pub(super) fn csv(&self) -> String {
@@ -174,13 +174,13 @@ mod tests {
             table.grid().markdown(),
             "| Data set |  | MMRL++ | CLIP (zero-shot) |\n\
              | --- | --- | --- | --- |\n\
-             | imagenet | source | 2.00 ± 1.00 | 0.00 |\n\
-             | dtd | target | 12.00 ± 1.00 | 10.00 |\n\
-             | eurosat | target | 32.00 ± 1.00 | 30.00 |\n\
-             | average |  | 22.00 ± 1.00 | 20.00 |\n\
-             | imagenet_a | target | 22.00 ± 1.00 | 20.00 |\n\
-             | imagenet_r | target | 42.00 ± 1.00 | 40.00 |\n\
-             | average |  | 32.00 ± 1.00 | 30.00 |\n"
+             | imagenet | source | **2.00 ± 1.00** | <u>0.00</u> |\n\
+             | dtd | target | **12.00 ± 1.00** | <u>10.00</u> |\n\
+             | eurosat | target | **32.00 ± 1.00** | <u>30.00</u> |\n\
+             | average |  | **22.00 ± 1.00** | <u>20.00</u> |\n\
+             | imagenet_a | target | **22.00 ± 1.00** | <u>20.00</u> |\n\
+             | imagenet_r | target | **42.00 ± 1.00** | <u>40.00</u> |\n\
+             | average |  | **32.00 ± 1.00** | <u>30.00</u> |\n"
         );
         assert!(table.csv().contains("\naverage,imagenet_variants,mmrlpp,16,,32,1,2\n"), "{}", table.csv());
     }

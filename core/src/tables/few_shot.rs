@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, Collected, Entry, Grid, csv_field, method_words, place, summary_csv};
+use super::{Cell, Collected, Entry, Grid, GridCell, csv_field, method_words, place, summary_csv};
 use crate::method::Method;
 
 /// The few-shot table.
@@ -66,12 +66,12 @@ impl FewShot {
     pub(super) fn grid(&self) -> Grid {
         let shots = self.shots.iter().map(|shots| format!("{shots} shot{}", if *shots == 1 { "" } else { "s" }));
         let header = ["Data set", "Method"].map(str::to_owned).into_iter().chain(shots).collect();
-        let lines = |rows: &[FewShotRow]| -> Vec<Vec<String>> { rows.iter().map(FewShotRow::words).collect() };
+        let lines = |rows: &[FewShotRow]| -> Vec<Vec<GridCell>> { rows.iter().map(FewShotRow::words).collect() };
         let mut groups: Vec<_> = self.rows.chunk_by(|a, b| a.dataset == b.dataset).map(lines).collect();
         if groups.len() > 1 {
             groups.push(lines(&self.average));
         }
-        Grid { header, groups, notes: Vec::new() }
+        Grid { header, groups, notes: Vec::new() }.ranked_down()
     }
 
     pub(super) fn csv(&self) -> String {
@@ -87,12 +87,15 @@ impl FewShot {
 }
 
 impl FewShotRow {
-    fn words(&self) -> Vec<String> {
+    fn words(&self) -> Vec<GridCell> {
         let dataset = self.dataset.clone().unwrap_or_else(|| "average".to_owned());
         let method = method_words(self.method, None, &self.variant);
         // A method that learns nothing has no cell but one: empty is not missing.
-        let cell = |cell: &Cell| if cell.jobs.total() == 0 { String::new() } else { cell.words() };
-        [dataset, method].into_iter().chain(self.cells.iter().map(cell)).collect()
+        let cell = |cell: &Cell| match cell.jobs.total() {
+            0 => GridCell::from(""),
+            _ => GridCell::of(cell, self.dataset.is_none()),
+        };
+        [dataset.into(), method.into()].into_iter().chain(self.cells.iter().map(cell)).collect()
     }
 }
 

@@ -16,7 +16,7 @@ pub use base_to_new::{BaseToNew, BaseToNewRow};
 pub use comparison::{Beside, Comparison};
 pub use cross_dataset::{CrossDataset, CrossDatasetRow};
 pub use few_shot::{FewShot, FewShotRow};
-pub use grid::Grid;
+pub use grid::{Grid, GridCell, Rank};
 use seeded::Seeded;
 
 use crate::input::InvalidInput;
