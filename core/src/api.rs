@@ -4,6 +4,7 @@
 //! lie.
 
 pub mod overview;
+pub mod usage;
 
 use std::collections::BTreeMap;
 

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::http;
 use crate::limits::{Gate, Limits};
 use crate::listener::Listener;
+use crate::loads::Loads;
 use crate::metrics::Metrics;
 use crate::retention::Retention;
 use crate::room::Room;
@@ -220,6 +221,7 @@ impl Coordinator {
             streams: Gate::new(limits.streams),
             heartbeat: limits.heartbeat,
             room,
+            loads: Loads::default(),
             tokens,
             copies,
             tokens_required,

@@ -24,6 +24,7 @@
 //! | `store` | the database; all SQL |
 //! | `artefacts` | checkpoints, by their SHA-256 |
 //! | `limits`, `listener`, `room` | what is refused when there is too much of it |
+//! | `loads` | what workers' devices are at |
 //! | `metrics` | what is measured |
 //! | `http` | the routes |
 
@@ -33,6 +34,7 @@ mod coordinator;
 mod http;
 mod limits;
 mod listener;
+mod loads;
 mod metrics;
 mod offline;
 mod retention;

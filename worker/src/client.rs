@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use promptfield_core::api::usage::LoadReport;
 use promptfield_core::api::{
     self, CompletionReport, FailureReport, LeaseRequest, LeaseResponse, Problem, ProgressReport, Registered,
     ReleaseReport, Renewed, Report, ReportAnswer, ReportAnswers, Reports,
@@ -183,6 +184,11 @@ impl Client {
         let request = LeaseRequest { slots, wait_ms: wait.as_millis() as u64 };
         let call = Call { method: Method::POST, path: format!("/workers/{worker}/lease") };
         self.http.ask(call, |builder| builder.json(&request).timeout(wait + POLL_MARGIN)).await
+    }
+
+    pub(crate) async fn report_load(&self, worker: WorkerId, report: &LoadReport) -> Result<(), CallError> {
+        let call = Call { method: Method::POST, path: format!("/workers/{worker}/load") };
+        self.http.send(call, |request| request.json(report)).await.map(drop)
     }
 
     pub(crate) async fn leave(&self, worker: WorkerId) -> Result<(), CallError> {

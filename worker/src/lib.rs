@@ -12,6 +12,7 @@
 //! | `client` | what is said to the coordinator and asked of it, and patience with it |
 //! | `mailbox` | reports of all slots, gathered into requests |
 //! | `registration` | the worker's identifier, which can change |
+//! | `load` | what the devices are at |
 //! | `memory` | how much memory jobs take, and how much there is |
 //! | `slot` | a slot's life: lease, run, replace a dead trainer |
 //! | `job` | a job's life: places, trainer, lease, delivery |
@@ -34,6 +35,7 @@ mod client;
 mod connection;
 mod evaluation;
 mod job;
+mod load;
 mod mailbox;
 mod memory;
 mod options;
@@ -139,13 +141,13 @@ impl Worker {
         let shutdown = shutdown.child_token();
         let agent = Agent { options, client, registration, spool, gauge, shutdown, start: Instant::now() };
         let slots = trainers.into_iter().zip(devices.iter().cycle()).enumerate();
-        let ends = join_all(slots.map(async |(slot, (trainer, device))| {
+        let slots = join_all(slots.map(async |(slot, (trainer, device))| {
             let end = slot::run(&agent, slot, device, trainer).await;
             // A slot ends only when all should.
             agent.shutdown.cancel();
             end
-        }))
-        .await;
+        }));
+        let (ends, ()) = tokio::join!(slots, load::report(&agent, &devices));
         agent.leave().await;
         ends.into_iter().collect()
     }

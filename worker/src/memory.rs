@@ -12,7 +12,7 @@ use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 const KIB_PER_MIB: u64 = 1 << 10;
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 
@@ -48,7 +48,8 @@ impl Gauge {
         totals.sum::<Option<u64>>().map(|bytes| bytes / MIB)
     }
 
-    fn gpu(&self, name: &str) -> Option<Device<'_>> {
+    /// A GPU, by the name that CUDA gives it here.
+    pub(crate) fn gpu(&self, name: &str) -> Option<Device<'_>> {
         let place: u32 = name.strip_prefix("cuda:")?.parse().ok()?;
         let driver = self.driver.as_ref()?;
         // CUDA numbers the devices that this variable leaves; the driver numbers them all.
@@ -145,7 +146,7 @@ fn killed() -> Option<u64> {
 }
 
 /// A line's number of KiB in the kernel's tables.
-fn kib(table: &str, field: &str) -> Option<u64> {
+pub(crate) fn kib(table: &str, field: &str) -> Option<u64> {
     table.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse().ok())
 }
 
@@ -153,7 +154,7 @@ fn of_process(process: u32, file: &str) -> PathBuf {
     Path::new("/proc").join(process.to_string()).join(file)
 }
 
-fn is_gpu(device: &str) -> bool {
+pub(crate) fn is_gpu(device: &str) -> bool {
     device.starts_with("cuda:")
 }
 

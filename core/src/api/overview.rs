@@ -1,10 +1,8 @@
 //! Answers that sum up, for whoever looks at the whole: what can be asked for, what a matrix would cost, where it stands.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::id::{JobId, WorkerId};
+use crate::id::JobId;
 use crate::method::Method;
 use crate::names::{Precision, Protocol, Stage};
 use crate::scheduler::{Counts, JobStateName};
@@ -104,53 +102,6 @@ pub struct Forecast {
     pub eta: Option<Timestamp>,
 }
 
-/// How many of their slots workers used over time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Usage {
-    /// When the first interval begins.
-    pub since: Timestamp,
-    /// How long an interval is, in milliseconds. The last one goes on.
-    pub interval_ms: i64,
-    /// The workers that had a job in this time, oldest first.
-    pub workers: Vec<WorkerUsage>,
-}
-
-/// How many of its slots a worker used over time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct WorkerUsage {
-    /// The worker.
-    pub worker: WorkerId,
-    /// How many of its slots had a job, on average over each interval.
-    pub busy: Vec<f64>,
-}
-
-impl Usage {
-    /// From the times in which workers had jobs: worker, begin, end. `intervals` of equal length end at `now`.
-    pub fn new(
-        held: impl IntoIterator<Item = (WorkerId, Timestamp, Timestamp)>,
-        since: Timestamp,
-        now: Timestamp,
-        intervals: usize,
-    ) -> Self {
-        let count = i64::try_from(intervals.max(1)).unwrap_or(i64::MAX);
-        let interval_ms = (now.since(since) / count).max(1);
-        let mut workers: BTreeMap<WorkerId, Vec<f64>> = BTreeMap::new();
-        for (worker, begin, end) in held {
-            let (begin, end) = (begin.since(since).max(0), end.since(since).min(interval_ms * count));
-            if begin >= end {
-                continue;
-            }
-            let busy = workers.entry(worker).or_insert_with(|| vec![0.0; intervals.max(1)]);
-            for (first, share) in (0..).map(|index| interval_ms * index).zip(busy.iter_mut()) {
-                let common = end.min(first + interval_ms) - begin.max(first);
-                *share += common.max(0) as f64 / interval_ms as f64;
-            }
-        }
-        let workers = workers.into_iter().map(|(worker, busy)| WorkerUsage { worker, busy }).collect();
-        Self { since, interval_ms, workers }
-    }
-}
-
 /// All jobs of an experiment, in few bytes: 100,000 of them are to be drawn at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Matrix {
@@ -200,23 +151,3 @@ pub struct Selection {
 
 /// The most jobs in one [`Selection`].
 pub const MOST_SELECTED: usize = 100_000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn busy_slots_are_averaged_over_each_interval() {
-        let at = |ms: i64| Timestamp(1_000 + ms);
-        let held = [
-            (WorkerId(2), at(-500), at(150)),
-            (WorkerId(2), at(50), at(250)),
-            (WorkerId(1), at(390), at(900)),
-            (WorkerId(3), at(-20), at(0)),
-        ];
-        let usage = Usage::new(held, at(0), at(400), 4);
-        assert_eq!((usage.since, usage.interval_ms), (at(0), 100));
-        let busy: Vec<_> = usage.workers.iter().map(|worker| (worker.worker, worker.busy.clone())).collect();
-        assert_eq!(busy, [(WorkerId(1), vec![0.0, 0.0, 0.0, 0.1]), (WorkerId(2), vec![1.5, 1.5, 0.5, 0.0])]);
-    }
-}

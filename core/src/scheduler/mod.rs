@@ -288,6 +288,11 @@ impl Scheduler {
         self.workers.get(&id).map(|entry| &entry.record)
     }
 
+    /// Whether a worker is registered, and neither gone nor lost.
+    pub fn is_here(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(WorkerEntry::is_here)
+    }
+
     /// What a worker can run.
     pub fn kind_of(&self, id: WorkerId) -> Option<WorkerKind> {
         self.workers.get(&id).map(|entry| entry.kind)

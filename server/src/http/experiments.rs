@@ -10,6 +10,7 @@ use axum::{Extension, Json};
 use promptfield_core::api::{Changed, ExperimentDetail, ExperimentSummary, JobSummary, PREFIX, Page, SubmitResponse};
 use promptfield_core::experiment::{Document, Experiment};
 use promptfield_core::id::ExperimentId;
+use promptfield_core::method::Method;
 use promptfield_core::names::known_name;
 use promptfield_core::scheduler::{Command, Counts, ExperimentRecord, JobRecord, JobStateName, Rejection, Scheduler};
 use serde::Deserialize;
@@ -167,6 +168,8 @@ pub(super) struct JobsParams {
     state: Option<JobStateName>,
     /// Only jobs on this data set.
     dataset: Option<String>,
+    /// Only jobs of this method.
+    method: Option<Method>,
     /// The `next` of an earlier page.
     cursor: Option<String>,
     /// The most entries of a page.
@@ -193,7 +196,7 @@ pub(super) async fn jobs(
     Id(id): Id<ExperimentId>,
     Params(params): Params<JobsParams>,
 ) -> Result<Json<Page<JobSummary>>, ApiError> {
-    let JobsParams { state, dataset, cursor, limit } = params;
+    let JobsParams { state, dataset, method, cursor, limit } = params;
     let window = WindowParams { cursor, limit }.window().map_err(ApiError::Unreadable)?;
     let page = app.writer.look(move |scheduler, _| {
         let (record, _) = find(scheduler, id)?;
@@ -205,6 +208,7 @@ pub(super) async fn jobs(
         let mut seen = HashSet::new();
         let wanted = |job: &&JobRecord| {
             state.is_none_or(|state| job.state.name() == state)
+                && method.is_none_or(|method| job.spec.recipe.method == method)
                 && dataset.as_ref().is_none_or(|dataset| job.spec.recipe.dataset == *dataset)
                 && seen.insert(job.id)
         };

@@ -47,11 +47,13 @@ mod page;
 mod problem;
 mod results;
 mod tokens;
+mod usage;
 mod workers;
 
 use crate::artefacts::Artefacts;
 use crate::clock::Clock;
 use crate::limits::Gate;
+use crate::loads::Loads;
 use crate::metrics::Metrics;
 use crate::room::Room;
 use crate::store::Reader;
@@ -79,6 +81,7 @@ pub(crate) struct App {
     /// How often a stream says something when there is nothing to say.
     pub(crate) heartbeat: Duration,
     pub(crate) room: Room,
+    pub(crate) loads: Loads,
     pub(crate) tokens: Tokens,
     pub(crate) copies: Copies,
     /// Whether a token is needed.
@@ -106,7 +109,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(overview::catalogue))
         .routes(routes!(overview::forecast))
         .routes(routes!(overview::matrix_of))
-        .routes(routes!(overview::usage))
+        .routes(routes!(usage::report))
+        .routes(routes!(usage::usage))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::evaluation))
         .routes(routes!(jobs::metrics))

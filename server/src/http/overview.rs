@@ -7,22 +7,20 @@ use axum::Json;
 use axum::extract::State;
 use promptfield_core::api::overview::{
     Catalogue, CatalogueDataset, CatalogueMethod, CatalogueProtocol, CatalogueValue, Forecast, Matrix, MatrixJob,
-    Preview, Usage,
+    Preview,
 };
 use promptfield_core::dataset::{all_of, published_size};
 use promptfield_core::experiment::{Document, Experiment, Known};
 use promptfield_core::hyper::Overrides;
 use promptfield_core::id::ExperimentId;
-use promptfield_core::input::InvalidInput;
 use promptfield_core::matrix::{self, PlannedJob};
 use promptfield_core::method::Method;
 use promptfield_core::names::{Precision, Protocol, Stage};
 use promptfield_core::scheduler::{JobStateName, Rejection, Scheduler};
-use serde::Deserialize;
-use utoipa::{IntoParams, PartialSchema as _};
+use utoipa::PartialSchema as _;
 
 use super::Shared;
-use super::extract::{Id, JsonBody, Params};
+use super::extract::{Id, JsonBody};
 use super::problem::{ApiError, answer};
 
 /// What an experiment can be made of.
@@ -161,40 +159,6 @@ pub(super) async fn forecast(State(app): Shared, Id(id): Id<ExperimentId>) -> Re
 pub(super) async fn matrix_of(State(app): Shared, Id(id): Id<ExperimentId>) -> Result<Json<Matrix>, ApiError> {
     let found = app.writer.look(move |scheduler, _| scheduler.experiment(id).map(|_| draw(scheduler, id)));
     Ok(Json(found.await?.ok_or(Rejection::NoExperiment(id))?))
-}
-
-/// The query of [`usage()`].
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct UsageParams {
-    /// How many hours to look back.
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 168, default = 24)]
-    hours: Option<String>,
-}
-
-const INTERVALS: usize = 96;
-const HOUR_MS: i64 = 3_600_000;
-
-/// How many of their slots workers used over time, as far back as the latest attempts tell.
-#[utoipa::path(
-    get,
-    path = "/workers/usage",
-    operation_id = "get_usage",
-    tag = "workers",
-    params(UsageParams),
-    responses((status = 200, description = "Busy slots by worker and interval.", body = Usage), answer::Unreadable),
-    security(("bearer" = ["read"])),
-)]
-pub(super) async fn usage(State(app): Shared, Params(params): Params<UsageParams>) -> Result<Json<Usage>, ApiError> {
-    let hours = params.hours.map_or(Ok(24), |text| match text.parse() {
-        Ok(hours @ 1..=168) => Ok(hours),
-        _ => Err(ApiError::Unreadable(InvalidInput::new("hours", text, "a whole number from 1 to 168"))),
-    });
-    let now = app.clock.now();
-    let since = now.plus(-hours? * HOUR_MS);
-    let held = app.reader.held(since, now).await?;
-    Ok(Json(Usage::new(held, since, now, INTERVALS)))
 }
 
 fn draw(scheduler: &Scheduler, id: ExperimentId) -> Matrix {

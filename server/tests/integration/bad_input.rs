@@ -173,6 +173,7 @@ async fn queries_and_paths_are_checked() {
         ("/jobs/1/metrics?most=1", "most"),
         ("/workers/usage?hours=0", "hours"),
         ("/experiments/1/jobs?dataset=dtdd", "dataset"),
+        ("/experiments/1/jobs?method=mmrll", "method"),
         ("/experiments/1/jobs?limit=0", "limit"),
         ("/experiments/1/jobs?cursor=1", "cursor"),
         ("/experiments/1/results?format=pdf", "format"),

@@ -54,6 +54,9 @@ async fn jobs_come_in_pages_and_by_state() {
     assert_eq!(titles.len(), 12);
     assert_eq!(titles[0], "train alignednorm on dtd, 16 shots, seed 1");
     assert_eq!(titles[11], "test alignednorm on eurosat, 16 shots, seed 3");
+    let other: Page<JobSummary> = server.json("/experiments/1/jobs?method=mmrl").await;
+    let own: Page<JobSummary> = server.json("/experiments/1/jobs?method=alignednorm&dataset=dtd").await;
+    assert_eq!((other.total, own.total), (0, 6));
     let blocked: Page<JobSummary> = server.json("/experiments/1/jobs?state=blocked&dataset=eurosat").await;
     assert_eq!(blocked.total, 3);
     assert!(blocked.items.iter().all(|job| job.state == JobStateName::Blocked && job.dataset == "eurosat"));

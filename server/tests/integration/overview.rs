@@ -1,6 +1,7 @@
 //! What sums up: the catalogue, previews, forecasts, the matrix in few bytes, parts of tables, several jobs at once.
 
-use promptfield_core::api::overview::{Catalogue, Forecast, Matrix, Preview, Usage};
+use promptfield_core::api::overview::{Catalogue, Forecast, Matrix, Preview};
+use promptfield_core::api::usage::Usage;
 use promptfield_core::api::{Changed, ExperimentSummary, Metrics};
 use promptfield_core::id::JobId;
 use promptfield_core::method::Method;
@@ -196,4 +197,26 @@ async fn workers_say_how_many_of_their_slots_they_used() {
     assert!(used.worker == worker && used.worker != idle);
     assert_eq!(used.busy.len(), 96);
     assert!(used.busy[95] > 0.0 && used.busy[..95].iter().all(|busy| *busy < 0.001), "{:?}", used.busy);
+}
+
+#[tokio::test]
+async fn workers_say_what_their_devices_are_at() {
+    let server = TestServer::start().await;
+    let worker = server.register("w").await;
+    let load = |busy: f64| json!({"devices": [{"device": "cuda:0", "busy_percent": busy, "memory_mib": 900, "memory_total_mib": 24_000}]});
+    let path = format!("/workers/{worker}/load");
+    assert_eq!(server.post(&path, &load(42.0)).await.status(), StatusCode::NO_CONTENT);
+    let usage: Usage = server.json("/workers/usage").await;
+    let device = &usage.workers[0].devices[0];
+    let last = |place: usize| (device.busy_percent[place], device.memory_mib[place]);
+    // An interval may have ended between the two.
+    let seen = [last(94), last(95)];
+    assert!(seen.contains(&(Some(42.0), Some(900))), "{device:?}");
+    assert_eq!((device.device.as_str(), device.memory_total_mib), ("cuda:0", Some(24_000)));
+
+    let response = server.post(&path, &load(100.5)).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(problem(response).await.errors[0].field, "devices[0].busy_percent");
+    server.post(&format!("/workers/{worker}/leave"), &()).await;
+    assert_eq!(server.post(&path, &load(1.0)).await.status(), StatusCode::GONE);
 }

@@ -30,6 +30,11 @@ async fn jobs_run_to_their_results() {
     trainer.log(&training, "=> result").await;
     trainer.complete(&training).await;
 
+    let devices = coordinator.devices(coordinator.until_registered("a").await).await;
+    let [device] = devices.as_slice() else { panic!("{devices:?}") };
+    assert_eq!(device.device, "cpu");
+    assert!(device.memory_mib.iter().flatten().any(|memory| *memory > 0), "{device:?}");
+
     let testing = trainer.do_job().await;
     assert_eq!(testing.job.checkpoint, Some(output), "the training folder, where it lies");
     coordinator.until(test, JobStateName::Completed).await;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use promptfield_core::api::usage::{DeviceUsage, Usage};
 use promptfield_core::api::{JobDetail, JobSummary, Metrics, Page, SubmitResponse, WorkerSummary};
 use promptfield_core::dataset::Catalogue;
 use promptfield_core::evaluation::Evaluation;
@@ -149,6 +150,21 @@ impl Coordinator {
     pub(crate) async fn worker(&self, id: WorkerId) -> WorkerSummary {
         let workers: Page<WorkerSummary> = self.get("/workers").await;
         workers.items.into_iter().find(|worker| worker.id == id).unwrap()
+    }
+
+    /// What a worker's devices are at, once it has said so.
+    pub(crate) async fn devices(&self, id: WorkerId) -> Vec<DeviceUsage> {
+        soon(async {
+            loop {
+                let usage: Usage = self.get("/workers/usage").await;
+                let own = usage.workers.into_iter().find(|usage| usage.worker == id);
+                match own.map(|usage| usage.devices).filter(|devices| !devices.is_empty()) {
+                    Some(devices) => return devices,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        })
+        .await
     }
 
     /// Looks again with every event, until there is something to see.
