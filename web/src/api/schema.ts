@@ -681,6 +681,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/workers/{id}/load": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes what a worker's devices are at. It is kept in memory for a day. */
+        post: operations["report_load"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/workers/usage": {
         parameters: {
             query?: never;
@@ -688,7 +705,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** How many of their slots workers used over time, as far back as the latest attempts tell. */
+        /**
+         * How workers used their slots over time, as far back as the latest attempts tell, and their devices, as far as they said so
+         *     since the coordinator started.
+         */
         get: operations["get_usage"];
         put?: never;
         post?: never;
@@ -946,6 +966,40 @@ export interface components {
         };
         /** @description A list of data sets, or `all` for those of the protocol. */
         Datasets: string | string[];
+        /** @description What a device is at, as its worker sees it: a GPU, or the machine's processors and memory. */
+        DeviceLoad: {
+            /**
+             * Format: double
+             * @description How busy it was since the last report, in per cent; `null` where that can't be told.
+             */
+            busy_percent?: number | null;
+            /** @description The device: `cpu`, `cuda:0`. */
+            device: string;
+            /**
+             * Format: int64
+             * @description How much of its memory is in use, whoever uses it, in MiB.
+             */
+            memory_mib?: number | null;
+            /**
+             * Format: int64
+             * @description How much memory it has, in MiB.
+             */
+            memory_total_mib?: number | null;
+        };
+        /** @description What a device was at over time. */
+        DeviceUsage: {
+            /** @description How busy it was on average over each interval, in per cent; `null` where nothing was reported. */
+            busy_percent: (number | null)[];
+            /** @description The device. */
+            device: string;
+            /** @description The most memory in use in each interval, in MiB. */
+            memory_mib: (number | null)[];
+            /**
+             * Format: int64
+             * @description How much it has, in MiB.
+             */
+            memory_total_mib?: number | null;
+        };
         /** @description The test images of a job by their class, and by the class that each was taken for. */
         Evaluation: {
             /** @description The classes that were told apart; a class's label is its place. */
@@ -1451,6 +1505,11 @@ export interface components {
         LeaseResponse: {
             /** @description At most as many as it asked for; none if there were none in the time it would wait. */
             leases: components["schemas"]["LeaseGrant"][];
+        };
+        /** @description What a worker's devices are at. */
+        LoadReport: {
+            /** @description At most [`MOST_DEVICES`], each once. */
+            devices: components["schemas"]["DeviceLoad"][];
         };
         /** @description Consecutive lines of an attempt's log. Sending a chunk twice is harmless: lines are known by their number. */
         LogChunk: {
@@ -2146,16 +2205,16 @@ export interface components {
             /** @description What it permits. */
             scopes: components["schemas"]["Scope"][];
         };
-        /** @description How many of their slots workers used over time. */
+        /** @description How workers used their slots and their devices over time. */
         Usage: {
             /**
              * Format: int64
-             * @description How long an interval is, in milliseconds. The last one goes on.
+             * @description How long an interval is, in milliseconds.
              */
             interval_ms: number;
             /** @description When the first interval begins. */
             since: components["schemas"]["Timestamp"];
-            /** @description The workers that had a job in this time, oldest first. */
+            /** @description The workers of which something is known in this time, oldest first. */
             workers: components["schemas"]["WorkerUsage"][];
         };
         /** @description What a worker says of itself. */
@@ -2203,10 +2262,12 @@ export interface components {
             /** @description Whether it takes jobs. */
             state: components["schemas"]["WorkerState"];
         };
-        /** @description How many of its slots a worker used over time. */
+        /** @description How a worker used its slots and its devices over time. */
         WorkerUsage: {
             /** @description How many of its slots had a job, on average over each interval. */
             busy: number[];
+            /** @description Its devices. What they reported is kept in memory only: a coordinator that has just started knows nothing of before. */
+            devices: components["schemas"]["DeviceUsage"][];
             /** @description The worker. */
             worker: components["schemas"]["WorkerId"];
         };
@@ -3239,6 +3300,8 @@ export interface operations {
                 dataset?: string;
                 /** @description The most entries of a page. */
                 limit?: number;
+                /** @description Only jobs of this method. */
+                method?: components["schemas"]["Method"];
                 /** @description Only jobs in this state. */
                 state?: components["schemas"]["JobStateName"];
             };
@@ -6095,6 +6158,121 @@ export interface operations {
             };
         };
     };
+    report_load: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The worker's identifier. */
+                id: components["schemas"]["WorkerId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LoadReport"];
+            };
+        };
+        responses: {
+            /** @description It is kept. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The worker isn't registered (`/problems/unknown-worker`). */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large (`/problems/too-large`). */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body's encoding isn't taken here (`/problems/unsupported-encoding`). */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The input is not valid (`/problems/invalid-input`). */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_usage: {
         parameters: {
             query?: {
@@ -6107,7 +6285,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Busy slots by worker and interval. */
+            /** @description Busy slots, and what devices were at, by worker and interval. */
             200: {
                 headers: {
                     [name: string]: unknown;
