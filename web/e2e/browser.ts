@@ -1,7 +1,7 @@
 // A browser that notices everything that no page should do: errors, requests to other hosts, violations of the policy.
 
 import { AxeBuilder } from '@axe-core/playwright';
-import { type Browser, type Page, chromium } from 'playwright-core';
+import { type Browser, type Locator, type Page, chromium } from 'playwright-core';
 import { expect } from 'vitest';
 
 const FLAGS = [
@@ -13,11 +13,15 @@ export async function launch(): Promise<Browser> {
   return chromium.launch({ executablePath: process.env['CHROMIUM'] || '/usr/bin/chromium', args: FLAGS });
 }
 
+/// How long anything on a page may take on a slow machine.
+const PATIENCE = 20_000;
+
 export type Visit = { page: Page; complaints: string[] };
 
 /// A page at an address, in a browser context of its own.
 export async function visit(browser: Browser, url: string, options: Parameters<Browser['newContext']>[0] = {}): Promise<Visit> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  context.setDefaultTimeout(PATIENCE);
   const page = await context.newPage();
   const complaints: string[] = [];
   const origin = new URL(url).origin;
@@ -37,6 +41,31 @@ export async function visit(browser: Browser, url: string, options: Parameters<B
   });
   await page.goto(url);
   return { page, complaints };
+}
+
+/// Looks again and again until what is expected holds.
+export function eventually<T>(look: () => Promise<T>) {
+  return expect.poll(look, { timeout: PATIENCE, interval: 50 });
+}
+
+/// The text of something as a reader takes it in: without regard to how it is broken into lines and boxes.
+export async function textOf(what: Locator): Promise<string> {
+  return (await what.innerText()).replaceAll(/\s+/g, ' ').trim();
+}
+
+/// Something on the page that a reload would take away.
+export async function mark(page: Page) {
+  await page.evaluate(() => Object.assign(window, { isStillHere: true }));
+}
+
+export async function expectNotReloaded(page: Page) {
+  expect(await page.evaluate(() => 'isStillHere' in window)).toBe(true);
+}
+
+/// The page itself does not scroll sideways; what is wide scrolls by itself.
+export async function expectFits(page: Page) {
+  const { wide, room } = await page.evaluate(() => ({ wide: document.scrollingElement?.scrollWidth ?? 0, room: innerWidth }));
+  expect(wide, `${page.url()} at ${room} px`).toBeLessThanOrEqual(room);
 }
 
 /// No violation that axe knows of, and none of the above.

@@ -1,7 +1,7 @@
 // A real coordinator on a folder and a port of its own, and workers: real ones, or one that is played here.
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -25,9 +25,26 @@ export class Coordinator {
   /// Starts one, with `more` in its settings' section `[coordinator]`.
   static async start({ more = '', tokens = false } = {}): Promise<Coordinator> {
     const coordinator = new Coordinator(mkdtempSync(join(tmpdir(), 'promptfield-')), await freePort());
+    // Only played workers have that backbone.
+    coordinator.settle({ more, tokens, backbones: '"ViT-B/16" = "absent.safetensors"' });
+    if (tokens) coordinator.token = coordinator.tokenFor('admin');
+    await coordinator.up();
+    return coordinator;
+  }
+
+  /// `promptfield up`: a coordinator with two real workers, and the experiment that `cargo xtask demo` runs.
+  static async demo(): Promise<Coordinator> {
+    const coordinator = new Coordinator(mkdtempSync(join(tmpdir(), 'promptfield-')), await freePort());
+    coordinator.settle();
+    copyFileSync(join(ROOT, 'configs/experiments/demo.toml'), join(coordinator.folder, 'demo.toml'));
+    await coordinator.up(['up', 'demo.toml', '--workers', '2']);
+    return coordinator;
+  }
+
+  private settle({ more = '', tokens = false, backbones = '' } = {}) {
     const settings = `
       [coordinator]
-      listen = "127.0.0.1:${coordinator.port}"
+      listen = "127.0.0.1:${this.port}"
       state = "state"
       ${tokens ? 'tokens = "required"' : ''}
       ${more}
@@ -37,14 +54,17 @@ export class Coordinator {
       output = "output"
       [backbones]
       clip-mini = "${ROOT}/demo/clip-mini.safetensors"
+      ${backbones}
     `;
-    writeFileSync(join(coordinator.folder, 'promptfield.toml'), settings);
-    if (tokens) {
-      const made = spawnSync(PROGRAM, ['token', 'create', 'e2e', '--scope', 'admin'], { cwd: coordinator.folder, encoding: 'utf8' });
-      coordinator.token = /pf_[0-9a-f]{64}/.exec(made.stdout)?.[0] ?? null;
-    }
-    await coordinator.up();
-    return coordinator;
+    writeFileSync(join(this.folder, 'promptfield.toml'), settings);
+  }
+
+  /// A new token, made before the coordinator runs.
+  tokenFor(scope: string): string {
+    const made = spawnSync(PROGRAM, ['token', 'create', `e2e ${scope}`, '--scope', scope], { cwd: this.folder, encoding: 'utf8' });
+    const token = /pf_[0-9a-f]{64}/.exec(made.stdout)?.[0];
+    if (token === undefined) throw new Error(`no token was made: ${made.stderr}`);
+    return token;
   }
 
   get url(): string {
@@ -52,9 +72,12 @@ export class Coordinator {
   }
 
   /// Starts the process (again) and waits until it answers.
-  async up() {
-    this.process = this.spawn(['serve']);
-    const ready = async () => (await fetch(`${this.url}/api/v1/readyz`).catch(() => null))?.ok === true;
+  async up(command = ['serve']) {
+    this.process = this.spawn(command);
+    const ready = async () => {
+      if (this.process?.exitCode != null) throw new Error(`the coordinator ended with ${this.process.exitCode}`);
+      return (await fetch(`${this.url}/api/v1/readyz`).catch(() => null))?.ok === true;
+    };
     await until('the coordinator is ready', ready);
   }
 
@@ -70,8 +93,17 @@ export class Coordinator {
   }
 
   async stop() {
-    await this.kill();
-    rmSync(this.folder, { recursive: true, force: true });
+    // What it started itself, it ends itself.
+    await end(this.process, 'SIGTERM');
+    rmSync(this.folder, { recursive: true, force: true, maxRetries: 5 });
+  }
+
+  /// What the API says as text.
+  async text(path: string): Promise<string> {
+    const headers: Record<string, string> = this.token === null ? {} : { authorization: `Bearer ${this.token}` };
+    const response = await fetch(`${this.url}/api/v1${path}`, { headers });
+    if (!response.ok) throw new Error(`GET ${path}: ${response.status} ${await response.text()}`);
+    return response.text();
   }
 
   async ask<T>(method: string, path: string, body?: unknown): Promise<T> {
@@ -115,6 +147,11 @@ export class PlayedWorker {
     return this.coordinator.ask('POST', `/leases/${grant.lease}/progress`, { token: grant.token, ...report });
   }
 
+  /// Prints lines from number `first` on.
+  log(grant: Schemas['LeaseGrant'], first: number, lines: string[]): Promise<unknown> {
+    return this.progress(grant, { log: { first_line: first, lines } });
+  }
+
   complete(grant: Schemas['LeaseGrant'], accuracy: number): Promise<unknown> {
     const correct = Math.round(accuracy * 10);
     const result = { total: 1000, correct, accuracy, error: 100 - accuracy, macro_f1: accuracy, calibration_error: 1.5 };
@@ -127,16 +164,18 @@ export class PlayedWorker {
     return this.coordinator.ask('POST', `/leases/${grant.lease}/fail`, { token: grant.token, failure });
   }
 
-  /// Completes what can be leased until nothing can.
-  async work(accuracy: (spec: Schemas['JobSpec']) => number, most = Infinity): Promise<number> {
-    let done = 0;
-    while (done < most) {
-      const grants = await this.lease(Math.min(64, most - done));
-      if (grants.length === 0) break;
-      for (const grant of grants) await this.complete(grant, accuracy(grant.spec));
-      done += grants.length;
+  /// Completes what can be leased until nothing can; gives back what it holds since it has no accuracy.
+  async work(accuracy: (spec: Schemas['JobSpec']) => number | null): Promise<Schemas['LeaseGrant'][]> {
+    const held: Schemas['LeaseGrant'][] = [];
+    for (;;) {
+      const grants = await this.lease(64);
+      if (grants.length === 0) return held;
+      for (const grant of grants) {
+        const reached = accuracy(grant.spec);
+        if (reached === null) held.push(grant);
+        else await this.complete(grant, reached);
+      }
     }
-    return done;
   }
 }
 
