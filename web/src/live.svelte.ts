@@ -18,13 +18,18 @@ class Live {
   state = $state<State>('connecting');
   /// When the last word came.
   heard = $state<Date | null>(null);
+  /// How often the coordinator or the network came back: what could not be asked then can be asked now.
+  returns = $state(0);
   private listeners = new Set<Listener>();
   private last: string | null = null;
   private wake = () => {};
 
   /// Follows the events until the page is closed.
   async run() {
-    addEventListener('online', () => this.wake());
+    addEventListener('online', () => {
+      this.returns++;
+      this.wake();
+    });
     for (let failures = 0; ; failures++) {
       const began = Date.now();
       await this.follow().catch(() => {});
@@ -65,6 +70,7 @@ class Live {
       // Without a number to resume from, something may have happened meanwhile.
       if (this.last === null) this.reset();
       this.state = 'live';
+      this.returns++;
       const parser = new EventParser();
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {

@@ -1,5 +1,7 @@
 // Something that is asked for, shown, and asked for again when events say that it has changed.
 
+import { untrack } from 'svelte';
+
 import { Failure } from './api/client';
 import { type Event, live } from './live.svelte';
 
@@ -22,6 +24,13 @@ export class Resource<T> {
   ) {
     $effect(() => {
       void this.load();
+    });
+    // What nobody answered is asked again when someone may.
+    $effect(() => {
+      void live.returns;
+      untrack(() => {
+        if (this.error !== null && (this.error.status ?? 500) >= 500) this.refresh();
+      });
     });
     $effect(() => {
       const stop = live.listen({
