@@ -26,7 +26,7 @@ let seeds = 0;
 /// The lease of a training that no other test has.
 async function training(): Promise<Schemas['LeaseGrant']> {
   seeds++;
-  await coordinator.submit({ name: `training ${seeds}`, protocol: 'base_to_new', methods: ['coop'], datasets: ['dtd'], seeds: [seeds] });
+  await coordinator.submit({ name: `training ${seeds}`, protocol: 'base_to_new', methods: ['coop'], datasets: ['dtd'], seeds: [seeds], priority: seeds });
   const [grant] = await worker.lease(1);
   if (grant === undefined) throw new Error('there is no job to lease');
   return grant;

@@ -2,7 +2,7 @@
 
 import uPlot from 'uplot';
 
-import { figure, short, spread } from './groups';
+import { brief, figure, short, spread } from './groups';
 
 export const HUES = ['series-1', 'series-2', 'series-3', 'series-4', 'series-5', 'series-6', 'series-7'] as const;
 
@@ -63,7 +63,7 @@ function labelWidth(names: readonly string[]): number {
   const context = document.createElement('canvas').getContext('2d');
   if (context === null) return 80;
   context.font = FONT;
-  return Math.max(...names.map((name) => context.measureText(short(name)).width)) + 14;
+  return Math.max(...names.map((name) => context.measureText(brief(name)).width)) + 14;
 }
 
 function drawNames(chart: uPlot, names: readonly string[], hue: (i: number) => string) {
@@ -83,7 +83,7 @@ function drawNames(chart: uPlot, names: readonly string[], hue: (i: number) => s
   ctx.textAlign = 'left';
   drawn.forEach(({ i }, k) => {
     ctx.fillStyle = hue(i);
-    ctx.fillText(short(names[i] ?? ''), left + width + 6 * ratio, places[k] ?? 0);
+    ctx.fillText(brief(names[i] ?? ''), left + width + 6 * ratio, places[k] ?? 0);
   });
   ctx.restore();
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { columns, figure, groups, short, spread } from './groups';
+import { brief, columns, figure, groups, short, spread } from './groups';
 
 const POINT = {
   step: 0,
@@ -46,5 +46,13 @@ describe('labels', () => {
     expect(spread([10, 12, 50], 14, 100)).toEqual([10, 24, 50]);
     expect(spread([95, 99, 98], 14, 100)).toEqual([72, 100, 86]);
     expect(spread([], 14, 100)).toEqual([]);
+  });
+});
+
+describe('brief', () => {
+  it('cuts what is too long for the end of a line', () => {
+    expect(brief('loss/ce_rep')).toBe('ce_rep');
+    expect(brief('x'.repeat(24))).toBe('x'.repeat(24));
+    expect(brief('x'.repeat(25))).toBe(`${'x'.repeat(23)}…`);
   });
 });

@@ -34,6 +34,14 @@ export function short(name: string): string {
   return name.startsWith('loss/') ? name.slice(5) : name;
 }
 
+const LONGEST = 24;
+
+/// What stands at the end of a line: a long name must leave room for the line.
+export function brief(name: string): string {
+  const words = short(name);
+  return words.length > LONGEST ? `${words.slice(0, LONGEST - 1)}…` : words;
+}
+
 /// Columns by step: the steps first, then for each name its values, `null` where a step has none.
 export function columns(points: readonly Point[], names: readonly string[], beside: readonly Point[] = []): (number | null)[][] {
   const steps = [...new Set([...points, ...beside].map((point) => point.step))].sort((a, b) => a - b);
