@@ -33,9 +33,9 @@ export class Coordinator {
   }
 
   /// `promptfield up`: a coordinator with two real workers, and the experiment that `cargo xtask demo` runs.
-  static async demo(): Promise<Coordinator> {
+  static async demo(backbones = ''): Promise<Coordinator> {
     const coordinator = new Coordinator(mkdtempSync(join(tmpdir(), 'promptfield-')), await freePort());
-    coordinator.settle();
+    coordinator.settle({ backbones });
     copyFileSync(join(ROOT, 'configs/experiments/demo.toml'), join(coordinator.folder, 'demo.toml'));
     await coordinator.up(['up', 'demo.toml', '--workers', '2']);
     return coordinator;

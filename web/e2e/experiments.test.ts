@@ -84,11 +84,13 @@ test('what the coordinator refuses stands at its field', async () => {
   const seeds = page.getByRole('textbox', { name: 'Seeds' });
   await seeds.fill('1, 2, two');
   await eventually(() => about(seeds)).toMatch(/two is not valid; expected/);
+  await seeds.fill('1, 2');
   const backbone = page.getByLabel('Backbone');
   await backbone.fill('ViT-Z');
   await eventually(() => about(backbone)).toMatch(/ViT-Z is not valid; expected .*clip-mini/);
   await backbone.fill('clip-mini');
   await eventually(() => backbone.getAttribute('aria-invalid')).toBe(null);
+  await seeds.fill('1, 1');
   await page.getByRole('button', { name: 'Submit' }).click();
   await eventually(() => seeds.getAttribute('aria-invalid')).toBe('true');
   expect(page.url()).toMatch(/experiments\/new$/);
