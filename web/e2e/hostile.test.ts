@@ -136,7 +136,7 @@ test('lines of a log and names of numbers', async () => {
   await page.getByRole('figure', { name: 'Loss and its terms' }).waitFor();
   await expectHarmless(seen, ...ALL);
   await page.getByRole('searchbox', { name: 'Search' }).fill('<img');
-  expect(await page.locator('mark').allInnerTexts()).toEqual(['<img']);
+  await eventually(() => page.locator('mark').allInnerTexts()).toEqual(['<img']);
   await page.getByLabel('wrap').check();
   await expectHarmless(seen, IMAGE);
   await page.getByRole('button', { name: 'Show as table' }).click();
