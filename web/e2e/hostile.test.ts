@@ -15,6 +15,9 @@ const SCRIPT = '"><script>alert(2)</script>';
 const ADDRESS = 'javascript:alert(3)';
 const LONG = `${'long'.repeat(40)}<b>end</b>`;
 const ALL = [IMAGE, SCRIPT, ADDRESS, LONG];
+/// All of that at once: where each of them would cost a visit to every view.
+const MEAN = `${ADDRESS}//${SCRIPT}${IMAGE}`;
+const FEW = [MEAN, LONG];
 
 beforeAll(async () => {
   [coordinator, browser] = await Promise.all([Coordinator.start(), launch()]);
@@ -56,12 +59,12 @@ async function expectHarmless({ page, complaints }: Visit, ...texts: string[]) {
 
 test('an experiment’s name', async () => {
   const ids: number[] = [];
-  for (const name of ALL) ids.push((await submit(name)).id);
+  for (const name of FEW) ids.push((await submit(name)).id);
   const list = await visit(browser, `${coordinator.url}/experiments`);
-  await expectHarmless(list, ...ALL);
+  await expectHarmless(list, ...FEW);
   await expectSound(list);
   for (const [at, id] of ids.entries()) {
-    const name = ALL[at] ?? '';
+    const name = FEW[at] ?? '';
     const heading = { name, exact: true };
     const seen = await visit(browser, `${coordinator.url}/experiments/${id}`);
     await seen.page.getByRole('heading', heading).waitFor();
@@ -84,8 +87,8 @@ test('an experiment’s name', async () => {
     await seen.page.context().close();
   }
   // The dialog names it too.
-  await list.page.getByRole('button', { name: `Cancel ${IMAGE}` }).click();
-  await list.page.getByRole('heading', { name: `Cancel ${IMAGE}?` }).waitFor();
+  await list.page.getByRole('button', { name: `Cancel ${MEAN}` }).click();
+  await list.page.getByRole('heading', { name: `Cancel ${MEAN}?` }).waitFor();
   await expectHarmless(list);
   await expectSound(list);
 });
@@ -103,7 +106,7 @@ test('why a job failed, wherever that is said', async () => {
   const { id } = await submit('reasons');
   const seen = await visit(browser, `${coordinator.url}/events`);
   await seen.page.getByText('live', { exact: true }).waitFor();
-  for (const reason of ALL) {
+  for (const reason of FEW) {
     const grant = await lease();
     await worker.fail(grant, reason);
     // Among the events, and in the notice above the page.
