@@ -1,12 +1,6 @@
 import { expect, it } from 'vitest';
 
-import { isOfMethod, percent } from './job-list';
-
-it('tells a method from those whose names begin alike', () => {
-  const title = 'train mmrlpp on caltech101, 16 shots, seed 1';
-  expect([isOfMethod(title, 'mmrlpp'), isOfMethod(title, 'mmrl'), isOfMethod(title, 'caltech101')]).toEqual([true, false, false]);
-  expect(isOfMethod('zero_shot on caltech101, base classes', 'zero_shot')).toBe(true);
-});
+import { percent } from './job-list';
 
 it('says how far a running job has come', () => {
   const progress = { epoch: 1, epochs: 10, step: 48, steps: 481 };

@@ -6,7 +6,7 @@ import type { Event } from '../live.svelte';
 import type { State } from '../states';
 
 type Job = Schemas['JobSummary'];
-export type Filter = { experiment: number; state: State | null; dataset: string | null };
+export type Filter = { experiment: number; state: State | null; dataset: string | null; method: Schemas['Method'] | null };
 
 const PAGE = 500;
 /// Rows before the end of what is loaded at which more is asked for.
@@ -103,12 +103,13 @@ export class Pages {
   }
 
   private ask(limit: number, state: State | null, cursor: string | undefined) {
-    const { experiment, dataset } = this.filter;
+    const { experiment, dataset, method } = this.filter;
     const query = {
       limit,
       ...(cursor === undefined ? {} : { cursor }),
       ...(state === null ? {} : { state }),
       ...(dataset === null ? {} : { dataset }),
+      ...(method === null ? {} : { method }),
     };
     return ask(api.GET('/api/v1/experiments/{id}/jobs', { params: { path: { id: experiment }, query } }));
   }
