@@ -98,9 +98,13 @@ test('a matrix and the workers, while jobs run', async () => {
   await page.getByRole('application').waitFor();
   await page.getByText('Throughput').waitFor();
   await take(page, 'matrix', 870);
+  for (const [{ id }, busy_percent, memory_mib] of [[north, 97, 31_400], [south, 88, 29_900]] as const) {
+    const device = { device: 'cuda:0', busy_percent, memory_mib, memory_total_mib: 81_559 };
+    await coordinator.ask('POST', `/workers/${id}/load`, { devices: [device] });
+  }
   await page.goto(`${coordinator.url}/workers`);
   await page.getByText(/^epoch 15 of 25/).first().waitFor();
-  await page.getByRole('img', { name: /of its slots in use/ }).first().waitFor();
+  await page.getByRole('img', { name: /^slots in use/ }).first().waitFor();
   await take(page, 'workers', 760);
 });
 

@@ -9,8 +9,6 @@ type Job = Schemas['JobSummary'];
 export type Filter = { experiment: number; state: State | null; dataset: string | null; method: Schemas['Method'] | null };
 
 const PAGE = 500;
-/// Rows before the end of what is loaded at which more is asked for.
-const AHEAD = 100;
 const PACE = 1000;
 /// Jobs whose details are asked for one by one after something happened to them, at a time.
 const AT_ONCE = 8;
@@ -32,11 +30,6 @@ export class Pages {
   private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(private filter: Filter) {}
-
-  /// The rows up to `end` are looked at.
-  need(end: number) {
-    if (end + AHEAD >= this.items.length) void this.more();
-  }
 
   async more() {
     if (this.loading || this.isComplete || this.isClosed) return;
