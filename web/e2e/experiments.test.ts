@@ -1,24 +1,11 @@
 // Experiments put together by the form, and what is done with them.
 
-import type { Browser, Locator, Page } from 'playwright-core';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Locator, Page } from 'playwright-core';
+import { expect, test } from 'vitest';
 
-import { eventually, expectSound, launch, textOf, visit } from './browser';
-import { Coordinator, type PlayedWorker, type Schemas } from './coordinator';
-
-let coordinator: Coordinator;
-let browser: Browser;
-let worker: PlayedWorker;
-
-beforeAll(async () => {
-  [coordinator, browser] = await Promise.all([Coordinator.start(), launch()]);
-  worker = await coordinator.worker('player');
-});
-
-afterAll(async () => {
-  await browser.close();
-  await coordinator.stop();
-});
+import { eventually, expectSound, textOf, visit } from './browser';
+import type { Schemas } from './coordinator';
+import { browser, coordinator, worker } from './stage';
 
 const detail = (id: number) => coordinator.ask<Schemas['ExperimentDetail']>('GET', `/experiments/${id}`);
 

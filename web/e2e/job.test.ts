@@ -2,25 +2,12 @@
 
 import { readFileSync } from 'node:fs';
 
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Page } from 'playwright-core';
+import { expect, test } from 'vitest';
 
-import { eventually, expectNotReloaded, expectSound, launch, mark, textOf, visit } from './browser';
-import { Coordinator, type PlayedWorker, type Schemas } from './coordinator';
-
-let coordinator: Coordinator;
-let browser: Browser;
-let worker: PlayedWorker;
-
-beforeAll(async () => {
-  [coordinator, browser] = await Promise.all([Coordinator.start(), launch()]);
-  worker = await coordinator.worker('player');
-});
-
-afterAll(async () => {
-  await browser.close();
-  await coordinator.stop();
-});
+import { eventually, expectNotReloaded, expectSound, mark, textOf, visit } from './browser';
+import type { Schemas } from './coordinator';
+import { browser, coordinator, worker } from './stage';
 
 let seeds = 0;
 /// The lease of a training that no other test has.

@@ -1,24 +1,11 @@
 // What the first view costs, and that nothing jumps about or moves where it should not.
 
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Page } from 'playwright-core';
+import { expect, test } from 'vitest';
 
-import { eventually, launch, textOf, visit } from './browser';
-import { Coordinator, type PlayedWorker, type Schemas } from './coordinator';
-
-let coordinator: Coordinator;
-let browser: Browser;
-let worker: PlayedWorker;
-
-beforeAll(async () => {
-  [coordinator, browser] = await Promise.all([Coordinator.start(), launch()]);
-  worker = await coordinator.worker('player');
-});
-
-afterAll(async () => {
-  await browser.close();
-  await coordinator.stop();
-});
+import { eventually, textOf, visit } from './browser';
+import type { Schemas } from './coordinator';
+import { browser, coordinator, worker } from './stage';
 
 const METHODS = ['alignednorm', 'coop', 'zero_shot'];
 

@@ -1,24 +1,11 @@
 // The matrix of an experiment's jobs: by keyboard, in bulk, while it changes, and with a hundred thousand jobs.
 
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Page } from 'playwright-core';
+import { expect, test } from 'vitest';
 
-import { eventually, expectNotReloaded, expectSound, launch, mark, visit } from './browser';
-import { Coordinator, type PlayedWorker, type Schemas } from './coordinator';
-
-let coordinator: Coordinator;
-let browser: Browser;
-let worker: PlayedWorker;
-
-beforeAll(async () => {
-  [coordinator, browser] = await Promise.all([Coordinator.start(), launch()]);
-  worker = await coordinator.worker('player');
-});
-
-afterAll(async () => {
-  await browser.close();
-  await coordinator.stop();
-});
+import { eventually, expectNotReloaded, expectSound, mark, visit } from './browser';
+import type { Schemas } from './coordinator';
+import { browser, coordinator, worker } from './stage';
 
 /// An experiment of two methods with three seeds on a data set, and its matrix.
 async function open(dataset: string) {

@@ -2,15 +2,13 @@
 
 import { readFileSync } from 'node:fs';
 
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Page } from 'playwright-core';
+import { beforeAll, expect, test } from 'vitest';
 
-import { type Visit, eventually, expectNotReloaded, expectSound, launch, mark, textOf, visit } from './browser';
-import { Coordinator, type PlayedWorker, type Schemas } from './coordinator';
+import { type Visit, eventually, expectNotReloaded, expectSound, mark, textOf, visit } from './browser';
+import type { Schemas } from './coordinator';
+import { browser, coordinator, worker } from './stage';
 
-let coordinator: Coordinator;
-let browser: Browser;
-let worker: PlayedWorker;
 /// Two methods and CLIP on two data sets, three seeds: complete.
 let papers: number;
 
@@ -30,16 +28,9 @@ function known({ dataset, method, seed, stage }: Schemas['JobSpec']): number {
 }
 
 beforeAll(async () => {
-  [coordinator, browser] = await Promise.all([Coordinator.start(), launch()]);
-  worker = await coordinator.worker('player');
   const methods = ['alignednorm', 'coop', 'zero_shot'];
   papers = (await coordinator.submit({ name: 'papers', protocol: 'base_to_new', methods, datasets: ['eurosat', 'dtd'], seeds: [1, 2, 3], shots: [16] })).id;
   await worker.work(known);
-});
-
-afterAll(async () => {
-  await browser.close();
-  await coordinator.stop();
 });
 
 async function open(address: string): Promise<Visit> {
