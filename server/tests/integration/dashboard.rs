@@ -37,6 +37,9 @@ async fn what_is_named_by_its_contents_is_kept_and_what_is_missing_is_not_there(
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()[header::CONTENT_TYPE], "text/javascript; charset=utf-8");
     assert_eq!(response.headers()[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
+    let licences = get(&server, "/licences.txt").await;
+    assert_eq!(licences.headers()[header::CONTENT_TYPE], "text/plain; charset=utf-8");
+    assert!(licences.text().await.unwrap().contains("svelte"));
     let tag = response.headers()[header::ETAG].clone();
     let again = reqwest::Client::new().get(format!("http://{}{path}", server.address));
     assert_eq!(again.header(header::IF_NONE_MATCH, tag).send().await.unwrap().status(), StatusCode::NOT_MODIFIED);
