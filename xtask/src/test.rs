@@ -4,7 +4,7 @@
 //! and is skipped; with `CI=true` that is a failure.
 
 mod reference;
-mod rust;
+pub(crate) mod rust;
 
 use std::ops::AddAssign;
 use std::process::ExitCode;

@@ -83,7 +83,7 @@ pub(crate) fn test_in_browser(workspace: &Workspace) -> Result<Outcome> {
         ));
     }
     crate::setup::run(workspace, &crate::setup::Options::default())?;
-    workspace.build_programs()?;
+    crate::test::rust::build_programs(workspace)?;
     install(workspace)?;
     vitest(workspace, &["--config", "vitest.e2e.config.ts"]).map(Outcome::Ran)
 }

@@ -13,6 +13,13 @@ use crate::workspace::{Workspace, status};
 /// other features.
 const SELECTION: [&str; 3] = ["--workspace", "--features", "promptfield/otel"];
 
+/// Builds all programs as the tests do: another selection would build half of the dependencies once more.
+pub(crate) fn build_programs(workspace: &Workspace) -> Result<()> {
+    let built = status(workspace.cargo().arg("build").args(SELECTION))?;
+    ensure!(built.success(), "the build failed: see the messages above");
+    Ok(())
+}
+
 pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     setup::run(workspace, &setup::Options::default())?;
     // Tests start the other packages' programs too: everything is built before the first runs.
