@@ -24,21 +24,32 @@ pub struct Spent {
     pub completed_last_hour: u64,
 }
 
+/// How long jobs took that are each other's like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Took {
+    /// One of them.
+    pub job: JobId,
+    /// How many attempts that is of.
+    pub attempts: i64,
+    /// How long they took together, in milliseconds.
+    pub total_ms: i64,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Mean {
     total_ms: i64,
-    jobs: i64,
+    attempts: i64,
 }
 
 impl Mean {
-    fn add(&mut self, took_ms: i64) {
-        self.total_ms += took_ms;
-        self.jobs += 1;
+    fn add(&mut self, took: Took) {
+        self.total_ms += took.total_ms;
+        self.attempts += took.attempts;
     }
 
     /// In milliseconds.
     const fn value(self) -> i64 {
-        self.total_ms / self.jobs
+        self.total_ms / self.attempts
     }
 }
 
@@ -51,19 +62,19 @@ struct Durations<'a> {
 }
 
 impl<'a> Durations<'a> {
-    /// From jobs and how long their attempts took, in milliseconds. What an attempt only found tells nothing.
-    fn new(scheduler: &'a Scheduler, took: &[(JobId, i64)]) -> Self {
+    /// What an attempt only found tells nothing.
+    fn new(scheduler: &'a Scheduler, took: &[Took]) -> Self {
         let mut durations = Self::default();
-        for &(id, took_ms) in took {
-            let Some(record) = scheduler.job(id) else { continue };
+        for &took in took {
+            let Some(record) = scheduler.job(took.job) else { continue };
             if record.state.name() != super::JobStateName::Completed {
                 continue;
             }
             let CompactSpec { recipe, stage, shots, .. } = &record.spec;
             let backbone = recipe.backbone.as_str();
-            durations.like.entry((record.recipe, *stage, *shots)).or_default().add(took_ms);
-            durations.of_method.entry((recipe.method, backbone, *stage)).or_default().add(took_ms);
-            durations.of_backbone.entry((backbone, *stage)).or_default().add(took_ms);
+            durations.like.entry((record.recipe, *stage, *shots)).or_default().add(took);
+            durations.of_method.entry((recipe.method, backbone, *stage)).or_default().add(took);
+            durations.of_backbone.entry((backbone, *stage)).or_default().add(took);
         }
         durations
     }
@@ -107,8 +118,8 @@ impl Sum {
 }
 
 impl Scheduler {
-    /// What the submission of these jobs would bring. `took` are jobs and how long their attempts took, in milliseconds.
-    pub fn preview(&self, planned: &[PlannedJob], took: &[(JobId, i64)]) -> Preview {
+    /// What the submission of these jobs would bring. `took` is how long jobs took so far.
+    pub fn preview(&self, planned: &[PlannedJob], took: &[Took]) -> Preview {
         let durations = Durations::new(self, took);
         let (mut counts, mut sum) = (Counts::default(), Sum::default());
         let mut recipes: HashMap<*const crate::spec::Recipe, Option<RecipeId>> = HashMap::new();
@@ -135,7 +146,7 @@ impl Scheduler {
     pub fn forecast(
         &self,
         id: ExperimentId,
-        took: &[(JobId, i64)],
+        took: &[Took],
         spent: Spent,
         now: Timestamp,
     ) -> Result<Forecast, Rejection> {

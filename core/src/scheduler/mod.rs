@@ -52,7 +52,7 @@ pub use command::{
     Rejection, Reply, Submitted, WorkerDescription, WorkerRecord, WorkerState,
 };
 pub use explain::Explanation;
-pub use forecast::Spent;
+pub use forecast::{Spent, Took};
 pub use pace::Speculation;
 pub use rows::{Misfit, Rows};
 pub use shape::{Need, shape};

@@ -1,7 +1,9 @@
 //! How long attempts took.
 
+use std::collections::HashMap;
+
 use promptfield_core::id::{JobId, WorkerId};
-use promptfield_core::scheduler::Spent;
+use promptfield_core::scheduler::{Spent, Took};
 use promptfield_core::time::Timestamp;
 
 use super::{Doing, Reader, StoreError};
@@ -10,8 +12,10 @@ use super::{Doing, Reader, StoreError};
 const RECENT: i64 = 20_000;
 const HOUR_MS: i64 = 3_600_000;
 
-pub(super) const DURATIONS: &str = "SELECT job_id, ended_at - started_at FROM attempt \
-     WHERE id > (SELECT max(id) FROM attempt) - ?1 AND ending = 'completed'";
+/// What an attempt only found tells nothing of how long it takes.
+pub(super) const DURATIONS: &str = "SELECT job.recipe_id, job.stage, job.shots, job.id, ended_at - started_at FROM attempt \
+     CROSS JOIN job ON job.id = attempt.job_id CROSS JOIN job_state ON job_state.job_id = job.id \
+     WHERE attempt.id > (SELECT max(id) FROM attempt) - ?1 AND ending = 'completed' AND job_state.state = 'completed'";
 /// What goes on is at an end now.
 pub(super) const HELD: &str = "SELECT worker_id, started_at, coalesce(ended_at, ?2) FROM attempt \
      WHERE id > (SELECT max(id) FROM attempt) - ?1 AND coalesce(ended_at, ?2) > ?3";
@@ -21,11 +25,19 @@ pub(super) const SPENT: &str = "SELECT coalesce(sum(max(coalesce(ended_at, ?3) -
      FROM attempt WHERE job_id BETWEEN ?1 AND ?2";
 
 impl Reader {
-    /// How long the latest attempts took that ended with a result, in milliseconds, with their jobs.
-    pub(crate) async fn durations(&self) -> Result<Vec<(JobId, i64)>, StoreError> {
-        let query = sqlx::query_as::<_, (i64, i64)>(DURATIONS).bind(RECENT);
+    /// How long the latest attempts took that ended with a result, added up for jobs that are each other's like: here, where the
+    /// writer doesn't wait for it.
+    pub(crate) async fn durations(&self) -> Result<Vec<Took>, StoreError> {
+        let query = sqlx::query_as::<_, (i64, String, i64, i64, i64)>(DURATIONS).bind(RECENT);
         let rows = query.fetch_all(&self.pool).await.doing("read how long attempts took")?;
-        Ok(rows.into_iter().map(|(job, took)| (JobId(job.cast_unsigned()), took)).collect())
+        let mut took: HashMap<_, Took> = HashMap::new();
+        for (recipe, stage, shots, job, took_ms) in rows {
+            let new = || Took { job: JobId(job.cast_unsigned()), attempts: 0, total_ms: 0 };
+            let alike = took.entry((recipe, stage, shots)).or_insert_with(new);
+            alike.attempts += 1;
+            alike.total_ms += took_ms;
+        }
+        Ok(took.into_values().collect())
     }
 
     /// When which workers had a job since a time, from the latest attempts.

@@ -5,8 +5,13 @@ use crate::api::overview::{Forecast, Preview};
 
 const EXPERIMENT: ExperimentId = ExperimentId(1);
 
+/// An attempt each.
+fn each(took: &[(JobId, i64)]) -> Vec<Took> {
+    took.iter().map(|&(job, total_ms)| Took { job, attempts: 1, total_ms }).collect()
+}
+
 fn forecast(world: &World, took: &[(JobId, i64)]) -> Forecast {
-    world.scheduler.forecast(EXPERIMENT, took, Spent::default(), world.now).unwrap()
+    world.scheduler.forecast(EXPERIMENT, &each(took), Spent::default(), world.now).unwrap()
 }
 
 fn complete(world: &mut World, grant: &Grant, adopted: bool) {
@@ -75,7 +80,7 @@ fn a_preview_counts_what_is_new_and_what_is_done() {
     complete(&mut world, &grant, false);
     let preview = |rest: &str| -> Preview {
         let Command::Submit { jobs, .. } = experiment("y", rest) else { unreachable!() };
-        world.scheduler.preview(&jobs, &[(grant.job, 60_000)])
+        world.scheduler.preview(&jobs, &each(&[(grant.job, 60_000)]))
     };
     let wider = preview("methods = [\"mmrl\"]\ndatasets = [\"dtd\"]\nseeds = [1, 2, 3]");
     let counts = Counts { completed: 1, queued: 2, blocked: 1, ..Counts::default() };
