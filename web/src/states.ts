@@ -23,6 +23,11 @@ export function total(counts: Counts): number {
   return STATES.reduce((sum, state) => sum + counts[state], 0);
 }
 
+/// Whether something will still happen to a job by itself: so it can be cancelled.
+export function isOpen(state: State): boolean {
+  return state === 'blocked' || state === 'queued' || state === 'leased' || state === 'running';
+}
+
 /// Jobs with a result.
 export function done(counts: Counts): number {
   return counts.completed + counts.skipped;
@@ -30,5 +35,5 @@ export function done(counts: Counts): number {
 
 /// Jobs to which something will still happen by itself.
 export function open(counts: Counts): number {
-  return counts.blocked + counts.queued + counts.leased + counts.running;
+  return STATES.filter(isOpen).reduce((sum, state) => sum + counts[state], 0);
 }
