@@ -110,6 +110,8 @@ async fn register(client: &Client, name: String, slots: usize) -> Result<WorkerI
         version: promptfield_core::VERSION.to_owned(),
         labels: Vec::new(),
         memory_mib: None,
+        pilot: None,
+        time_left_ms: None,
     };
     Ok(client.post::<Registered>("/workers", &description).await?.worker)
 }
@@ -130,7 +132,7 @@ async fn lease(
         let room = grants.reserve_many(most).await.context("nobody reports any more")?;
         let asked = Instant::now();
         let request = LeaseRequest { slots: most, wait_ms: WAIT_MS };
-        let LeaseResponse { leases } = client.post(&path, &request).await?;
+        let LeaseResponse { leases, .. } = client.post(&path, &request).await?;
         if leases.is_empty() {
             continue;
         }

@@ -8,10 +8,11 @@ use promptfield_core::access::Scope;
 use promptfield_core::id::{ExperimentId, JobId, TokenId};
 use promptfield_core::method::Method;
 use promptfield_core::names::Protocol;
+use promptfield_core::pilots::PilotKey;
 use promptfield_core::published::Reference;
 use promptfield_core::tables::Format;
 
-use crate::span::Span;
+use crate::span::{Span, WallTime};
 
 /// Runs prompt-learning benchmarks for vision-language models.
 #[derive(Debug, Parser)]
@@ -40,6 +41,11 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Run a worker.
     Work(WorkArgs),
+    /// Have workers started on demand, here or on a cluster, and ended when there is nothing to do.
+    Scale {
+        #[command(subcommand)]
+        what: ScaleCommand,
+    },
     /// Hand experiments to a coordinator.
     Submit(SubmitArgs),
     /// Show the experiments, or one experiment with its jobs.
@@ -68,6 +74,128 @@ pub(crate) enum Command {
     Cancel(TargetArgs),
     /// Queue the failed and cancelled jobs of an experiment again, or one job.
     Retry(TargetArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScaleCommand {
+    /// Have a pool of workers that are jobs of a Slurm cluster: `scale slurm NAME …`; or turn pools off: `scale slurm off [NAMES]`.
+    Slurm(Box<ScaleSlurmArgs>),
+    /// Have a pool of workers on the coordinator's host: `scale local NAME …`; or turn pools off: `scale local off [NAMES]`.
+    Local(ScaleLocalArgs),
+    /// Show the pools and the latest pilots.
+    Status(ScaleStatusArgs),
+    /// Let a pool that was paused go on.
+    Resume(ScaleResumeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ScaleLocalArgs {
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ScaleStatusArgs {
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ScaleResumeArgs {
+    /// The pool.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+/// What all pools have.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PoolArgs {
+    /// The pool's name; or `off`, and the pools to turn off [default: all of this launcher].
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// The most workers at once, those that still wait included.
+    #[arg(long, value_name = "N")]
+    pub(crate) max: Option<u32>,
+    /// So many are kept whatever there is to do.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) min: u32,
+    /// A worker goes when it had nothing to do for so long [default: 5m].
+    #[arg(long, value_name = "TIME")]
+    pub(crate) idle: Option<Span>,
+    /// Jobs at once for each GPU of a worker.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) slots_per_gpu: u32,
+    /// What experiments may ask these workers for; may be given several times.
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
+    /// The memory that the slots of a worker share, in MiB [default: what it finds].
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory_mib: Option<u64>,
+    /// The time between two submissions [default: 10s].
+    #[arg(long, value_name = "TIME")]
+    pub(crate) submit_every: Option<Span>,
+    /// So long before its time is up, a worker takes no more jobs [default: 2m].
+    #[arg(long, value_name = "TIME")]
+    pub(crate) lead: Option<Span>,
+    /// With `off`: don't wait until no worker is left.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ScaleSlurmArgs {
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+    /// Slurm's partition.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) partition: Option<String>,
+    /// What each worker gets besides processors, such as `gpu:1`.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) gres: Option<String>,
+    /// How long each worker may run, as Slurm writes it or with a unit: `4:00:00`, `4h`.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) time: Option<WallTime>,
+    /// Whose account pays.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) account: Option<String>,
+    /// The quality of service.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) qos: Option<String>,
+    /// The features that nodes must have.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) constraint: Option<String>,
+    /// Memory of each node.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) mem: Option<String>,
+    /// Processors of each worker.
+    #[arg(long, value_name = "N")]
+    pub(crate) cpus_per_task: Option<u32>,
+    /// A shell script that each worker's job runs first, such as `module load cuda`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) setup: Option<PathBuf>,
+    /// Any other options of `sbatch`, each as one word: `-- --exclude=n7 --reservation=vision`.
+    #[arg(last = true, value_name = "SBATCH OPTIONS")]
+    pub(crate) options: Vec<String>,
+}
+
+impl ScaleSlurmArgs {
+    /// What is passed on to `sbatch` as it is.
+    pub(crate) fn sbatch_options(&self) -> Vec<String> {
+        let Self { account, qos, constraint, mem, cpus_per_task, options, .. } = self;
+        let cpus = cpus_per_task.map(|cpus| cpus.to_string());
+        let named = [
+            ("account", account.as_ref()),
+            ("qos", qos.as_ref()),
+            ("constraint", constraint.as_ref()),
+            ("mem", mem.as_ref()),
+            ("cpus-per-task", cpus.as_ref()),
+        ];
+        let given = named.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?)));
+        given.chain(options.iter().cloned()).collect()
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -186,6 +314,24 @@ pub(crate) struct WorkArgs {
     /// The output root is the coordinator host's own: checkpoints needn't be sent.
     #[arg(long)]
     pub(crate) shared_output: bool,
+    /// The pilot that it is; set by what starts pilots.
+    #[arg(long, value_name = "KEY", requires = "leave_after")]
+    pub(crate) pilot: Option<PilotKey>,
+    /// A pilot goes when the coordinator has been out of reach for so long.
+    #[arg(long, value_name = "TIME", requires = "pilot")]
+    pub(crate) leave_after: Option<Span>,
+    /// So long before its time is up, a pilot takes no more jobs.
+    #[arg(long, value_name = "TIME", requires = "pilot", default_value = "120s")]
+    pub(crate) lead: Span,
+    /// Jobs at once for each GPU that `CUDA_VISIBLE_DEVICES` names, or in all if it names none.
+    #[arg(long, value_name = "N", conflicts_with = "slots")]
+    pub(crate) slots_per_gpu: Option<usize>,
+    /// The memory that the slots share, in MiB [default: the settings', or what there is].
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory_mib: Option<u64>,
+    /// What experiments may ask this worker for, besides what the settings say; may be given several times.
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
     /// Stop when stdin ends: what `run` and `up` start doesn't outlive them.
     #[arg(long)]
     pub(crate) until_stdin_ends: bool,

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use promptfield_core::access::{TokenCreated, TokenRequest, TokenSummary};
+use promptfield_core::api::pools::{Pilots, PoolSummary, Pools};
 use promptfield_core::api::{
     Changed, ExperimentSummary, JobDetail, JobSummary, PREFIX, Page, Problem, Results, SubmitResponse, WorkerSummary,
 };
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::{ExperimentId, JobId, TokenId};
 use promptfield_core::input::InvalidInput;
+use promptfield_core::pilots::PoolSettings;
 use promptfield_core::published::Reference;
 use promptfield_core::scheduler::Explanation;
 use promptfield_core::tables::Format;
@@ -117,6 +119,27 @@ impl Client {
 
     pub(crate) async fn workers(&self) -> anyhow::Result<Vec<WorkerSummary>> {
         self.all_pages("/workers?").await
+    }
+
+    pub(crate) async fn pools(&self) -> anyhow::Result<Pools> {
+        self.json(self.request(Method::GET, "/pools")).await
+    }
+
+    pub(crate) async fn set_pool(&self, name: &str, settings: &PoolSettings) -> anyhow::Result<PoolSummary> {
+        self.json(self.request(Method::PUT, &format!("/pools/{name}")).json(settings)).await
+    }
+
+    pub(crate) async fn end_pool(&self, name: &str) -> anyhow::Result<PoolSummary> {
+        self.json(self.request(Method::DELETE, &format!("/pools/{name}"))).await
+    }
+
+    pub(crate) async fn resume_pool(&self, name: &str) -> anyhow::Result<()> {
+        self.send(self.request(Method::POST, &format!("/pools/{name}/resume"))).await.map(drop)
+    }
+
+    /// The latest.
+    pub(crate) async fn pilots(&self) -> anyhow::Result<Pilots> {
+        self.json(self.request(Method::GET, "/pilots")).await
     }
 
     /// Where it is.

@@ -91,8 +91,10 @@ impl Fleet {
 
 /// The CPU threads of each of so many trainers on this machine: more of them than cores would stand in each other's way.
 pub(crate) fn threads_for(trainers: usize) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (cores / trainers).max(1)
+    let machine = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // Slurm may give fewer, and not hold one to it.
+    let given = std::env::var("SLURM_CPUS_ON_NODE").ok().and_then(|cores| cores.parse().ok());
+    (given.map_or(machine, |given: usize| given.min(machine)) / trainers).max(1)
 }
 
 /// Waits while a worker gives its jobs back.

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use promptfield_core::access::TokenSummary;
+use promptfield_core::api::pools::PoolSummary;
 use promptfield_core::api::{ExperimentSummary, JobSummary, Results, WorkerSummary};
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::outcome::TestResult;
+use promptfield_core::pilots::PilotRecord;
 use promptfield_core::scheduler::Counts;
 use promptfield_core::tables::{Grid, ResultTable};
 use promptfield_core::time::Timestamp;
@@ -17,6 +19,41 @@ const RULED: TableStyle = TableStyle::new().top_border(line('─')).header_separ
 
 const fn line(fill: char) -> LineStyle {
     LineStyle::new(fill, fill, fill, fill)
+}
+
+/// The pools.
+pub(crate) fn pools(pools: &[PoolSummary]) -> String {
+    let mut table = table(&["pool", "launcher", "state", "pilots", "working", "most", "reason"]);
+    for PoolSummary { name, settings, state, reason, pilots, .. } in pools {
+        table.add_row([
+            name.clone(),
+            settings.launcher.to_string(),
+            state.to_string(),
+            pilots.total().to_string(),
+            pilots.working.to_string(),
+            settings.max.to_string(),
+            reason.clone().unwrap_or_default(),
+        ]);
+    }
+    align_right(&mut table, 3..6);
+    table.trim_fmt()
+}
+
+/// Pilots.
+pub(crate) fn pilots(pilots: &[PilotRecord]) -> String {
+    let mut table = table(&["pilot", "pool", "state", "job", "node", "worker", "detail"]);
+    for PilotRecord { id, pool, state, launcher_id, node, worker, detail, .. } in pilots {
+        table.add_row([
+            id.to_string(),
+            pool.clone(),
+            state.to_string(),
+            launcher_id.clone().unwrap_or_default(),
+            node.clone().unwrap_or_default(),
+            worker.map(|worker| worker.to_string()).unwrap_or_default(),
+            detail.clone().unwrap_or_default(),
+        ]);
+    }
+    table.trim_fmt()
 }
 
 /// Prints a value as one JSON document.

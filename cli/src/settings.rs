@@ -9,8 +9,9 @@ use anyhow::Context;
 use promptfield_core::dataset::{Catalogue, DatasetDefinition};
 use promptfield_core::experiment::{Known, LABEL, is_label};
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
+use promptfield_core::pilots::{PoolSettings, pool_name};
 use promptfield_core::scheduler::Speculation;
-use promptfield_server::{Keep, Limits, Retention, Tls, TokenRule, Webhook};
+use promptfield_server::{Keep, Limits, PilotOptions, Retention, Tls, TokenRule, Webhook};
 use promptfield_worker::Caches;
 use serde::Deserialize;
 
@@ -43,6 +44,20 @@ struct CoordinatorSection {
     limits: LimitsSection,
     retention: RetentionSection,
     webhooks: Vec<WebhookSection>,
+    pilots: PilotsSection,
+    pools: BTreeMap<String, PoolSettings>,
+}
+
+/// See [`PilotOptions`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PilotsSection {
+    program: Option<PathBuf>,
+    settings: Option<PathBuf>,
+    url: Option<String>,
+    token_file: Option<PathBuf>,
+    folder: Option<PathBuf>,
+    look_every_s: Option<u32>,
 }
 
 /// See [`Webhook`].
@@ -145,6 +160,40 @@ impl WebhookSection {
     }
 }
 
+/// Where pilots' settings count from.
+struct PilotsPlace<'a> {
+    file: Option<&'a Path>,
+    base: &'a Path,
+    state: &'a Path,
+    url: Option<&'a str>,
+}
+
+impl PilotsPlace<'_> {
+    fn resolve(self, section: PilotsSection, pools: BTreeMap<String, PoolSettings>) -> anyhow::Result<PilotOptions> {
+        let Self { file, base, state, url } = self;
+        // Where pilots run, paths may be others: they are taken as they are, but for those that count from this file.
+        let at = |path: PathBuf| base.join(path);
+        let program = match section.program {
+            Some(program) => at(program),
+            None => std::env::current_exe().context("can't tell where this program lies")?,
+        };
+        let folder = section.folder.map_or_else(|| state.join("pilots"), at);
+        let mut options = PilotOptions::new(program, folder);
+        options.settings = section.settings.map(at).or_else(|| file.map(Path::to_owned));
+        options.url = section.url.or_else(|| url.map(str::to_owned));
+        options.token_file = section.token_file.map(at);
+        if let Some(seconds) = at_least_one("pilots", "look_every_s", section.look_every_s)? {
+            options.look_every = Duration::from_secs(seconds.into());
+        }
+        for (name, settings) in pools {
+            let checked = pool_name(&name).and_then(|()| settings.checked());
+            let settings = checked.map_err(|error| error.under(&format!("coordinator.pools.{name}")))?;
+            options.pools.insert(name, settings);
+        }
+        Ok(options)
+    }
+}
+
 impl RetentionSection {
     fn resolve(self) -> Result<Retention, InvalidInput> {
         let Self { events_days, most_events, logs_days, most_log_lines, metrics_days, most_metric_points } = self;
@@ -202,6 +251,8 @@ pub(crate) struct Settings {
     pub(crate) retention: Retention,
     /// Who is told what happens, with the files of their secrets.
     webhooks: Vec<(Webhook, Option<PathBuf>)>,
+    /// What workers are started with on demand.
+    pub(crate) pilots: PilotOptions,
     /// The data root.
     pub(crate) data: PathBuf,
     /// The user's own data sets.
@@ -280,6 +331,13 @@ impl Settings {
             Ok::<_, InvalidInput>((webhook, secret))
         };
         let webhooks = coordinator.webhooks.into_iter().enumerate().map(webhook).collect::<Result<_, _>>()?;
+        let pilots = PilotsPlace {
+            file: file.as_deref(),
+            base,
+            state: &at(coordinator.state.clone(), "var"),
+            url: coordinator.url.as_deref(),
+        };
+        let pilots = pilots.resolve(coordinator.pilots, coordinator.pools)?;
         for (field, value) in [("worker.slots", worker.slots), ("local.workers", local.workers)] {
             if value == Some(0) {
                 return Err(InvalidInput::new(field, 0, "a whole number of at least 1").into());
@@ -298,6 +356,7 @@ impl Settings {
             limits: coordinator.limits.resolve()?,
             retention: coordinator.retention.resolve()?,
             webhooks,
+            pilots,
             data: at(paths.data, "data"),
             datasets: at(paths.datasets, "datasets"),
             output: at(paths.output, "output"),

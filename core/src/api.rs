@@ -4,6 +4,7 @@
 //! lie.
 
 pub mod overview;
+pub mod pools;
 pub mod usage;
 
 use std::collections::BTreeMap;
@@ -189,12 +190,16 @@ pub struct Results {
 }
 
 /// The answer to a worker's registration. The request is a [`WorkerDescription`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Registered {
     /// The worker's identifier until it is started again.
     pub worker: WorkerId,
     /// How long a lease lasts without a word, in milliseconds; a worker reports three times as often.
     pub lease_ttl_ms: i64,
+    /// A file below the coordinator's output root, by its path from there, that it has made: a worker that finds it below its own
+    /// has the same one. `null` where the coordinator has none.
+    #[serde(default)]
+    pub marker: Option<String>,
 }
 
 /// A worker in a list.
@@ -230,6 +235,9 @@ pub struct LeaseRequest {
 pub struct LeaseResponse {
     /// At most as many as it asked for; none if there were none in the time it would wait.
     pub leases: Vec<LeaseGrant>,
+    /// Whether it gets none any more.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// A job in a worker's hands.

@@ -39,6 +39,8 @@ id! {
     Sequence,
     /// A bearer token.
     TokenId,
+    /// A worker that was started on demand.
+    PilotId,
 }
 
 /// What a write under a lease must show. Tokens only grow: of two leases of a job, the later has the greater token.

@@ -25,6 +25,7 @@ pub mod method;
 pub mod names;
 pub mod occasion;
 pub mod outcome;
+pub mod pilots;
 pub mod preset;
 pub mod published;
 pub mod scheduler;

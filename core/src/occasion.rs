@@ -1,6 +1,7 @@
 //! What people want to be told of, out of all that happens.
 
 use crate::names::named;
+use crate::pilots::PoolState;
 use crate::scheduler::{EventKind, JobStateName, Scheduler, WorkerState};
 
 named! {
@@ -12,6 +13,8 @@ named! {
         JobFailed = "job_failed",
         /// A worker was silent for too long.
         WorkerLost = "worker_lost",
+        /// A pool gets no more pilots until a person has looked at why.
+        PoolPaused = "pool_paused",
     }
 }
 
@@ -22,6 +25,7 @@ impl Occasion {
             EventKind::ExperimentFinished { .. } => Some(Self::ExperimentFinished),
             EventKind::JobChanged { to: JobStateName::Failed, .. } => Some(Self::JobFailed),
             EventKind::WorkerChanged { to: WorkerState::Lost, .. } => Some(Self::WorkerLost),
+            EventKind::PoolChanged { to: PoolState::Paused, .. } => Some(Self::PoolPaused),
             _ => None,
         }
     }
@@ -39,6 +43,10 @@ impl Occasion {
             }
             EventKind::WorkerChanged { name, to: WorkerState::Lost, .. } => {
                 format!("Worker “{name}” was silent for too long and is lost.")
+            }
+            EventKind::PoolChanged { pool, to: PoolState::Paused, reason } => {
+                let reason = reason.as_deref().unwrap_or("nobody said why");
+                format!("The pool “{pool}” gets no more pilots: {reason}")
             }
             _ => return None,
         })

@@ -1,14 +1,17 @@
 //! Starting and stopping.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use promptfield_core::chain::chain;
 use promptfield_core::experiment::Known;
-use promptfield_core::scheduler::{Policy, Scheduler};
+use promptfield_core::pilots::{PoolSettings, PoolState};
+use promptfield_core::scheduler::{Command, Policy, Scheduler};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -16,6 +19,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::artefacts::Artefacts;
 use crate::clock::Clock;
 use crate::http;
+use crate::launch::keeper::Keeper;
+use crate::launch::{Launcher, Launchers, PilotOptions, Site, TokenFile};
 use crate::limits::{Gate, Limits};
 use crate::listener::Listener;
 use crate::loads::Loads;
@@ -27,7 +32,7 @@ use crate::tls::{Tls, TlsListener};
 use crate::tokens::Tokens;
 use crate::upkeep::Upkeep;
 use crate::webhooks::{Courier, Webhook};
-use crate::writer::{Setup, Signals, Writer};
+use crate::writer::{Setup, Signals, WriteError, Writer};
 
 /// How long requests in progress may take when the coordinator stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -53,6 +58,10 @@ pub struct Options {
     pub security: Security,
     /// Who is told what happens.
     pub webhooks: Vec<Webhook>,
+    /// What workers are started with on demand; `None` if none are.
+    pub pilots: Option<PilotOptions>,
+    /// The output root of this machine, where it has one: workers with the same one are told so.
+    pub output_root: Option<PathBuf>,
 }
 
 /// Who may ask a coordinator, and how it's asked.
@@ -146,6 +155,7 @@ pub struct Coordinator {
     requests: Writer,
     upkeep: JoinHandle<()>,
     couriers: JoinSet<()>,
+    keepers: JoinSet<()>,
     reader: Reader,
     /// Ends the writer when no more requests are wanted.
     close: CancellationToken,
@@ -154,13 +164,26 @@ pub struct Coordinator {
 impl Coordinator {
     /// Opens the database, rebuilds the state, and listens. When this returns, requests are answered.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { listen, database, artefacts, known, policy, limits, retention, security, webhooks } = options;
+        let Options {
+            listen,
+            database,
+            artefacts,
+            known,
+            policy,
+            limits,
+            retention,
+            security,
+            webhooks,
+            pilots,
+            output_root,
+        } = options;
         let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let room = Room {
             folders: vec![("database", folder.to_owned()), ("artefacts", artefacts.clone())],
             least: limits.least_room,
         };
         let unusable = |source: StoreError| StartError::Database { path: database.clone(), source: source.into() };
+        let unusable_now = |source: WriteError| StartError::Database { path: database.clone(), source: source.into() };
         let acceptor = security.tls.map(|tls| {
             tls.acceptor().map_err(|source| StartError::Tls { certificate: tls.certificate, source: source.into() })
         });
@@ -168,6 +191,7 @@ impl Coordinator {
         let mut store = Store::open(&database).await.map_err(unusable)?;
         let rows = store.load().await.map_err(unusable)?;
         let tokens = Tokens::new(store.load_tokens().await.map_err(unusable)?);
+        let instance = store.instance().await.map_err(unusable)?;
         let clock = Clock::start();
         let tokens_required = security.tokens.requires_tokens(listen);
         if tokens_required && !tokens.list().iter().any(|token| token.is_valid(clock.now())) {
@@ -184,7 +208,8 @@ impl Coordinator {
             TcpListener::bind(listen).await.map_err(|source| StartError::Listen { address: listen, source })?;
         let address = listener.local_addr().map_err(|source| StartError::Listen { address: listen, source })?;
         let (jobs, experiments) = (rows.jobs.len(), rows.experiments.len());
-        let scheduler = Scheduler::restore(policy, rows, clock.now());
+        let mut scheduler = Scheduler::restore(policy, rows, clock.now());
+        scheduler.recall(&reader.durations().await.map_err(unusable)?);
         tracing::info!(%address, jobs, experiments, "listening on {address}, with {jobs} jobs of {experiments} experiments");
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
         let signals = Signals { stop: stop.clone(), close: close.clone() };
@@ -210,6 +235,42 @@ impl Coordinator {
         let couriers: JoinSet<()> = couriers.map(Courier::run).collect();
         let upkeep = tokio::spawn(upkeep.run());
         let requests = writer.clone();
+        if let Some(pilots) = &pilots {
+            set_pools(&writer, &pilots.pools).await.map_err(unusable_now)?;
+        }
+        let marker = output_root.and_then(|root| mark(&root, &instance));
+        let is_https = acceptor.is_some();
+        let (launchers, keepers) = match pilots {
+            None => (Launchers::none(), JoinSet::new()),
+            Some(pilots) => {
+                let own = || format!("{}://{address}", if is_https { "https" } else { "http" });
+                let token = match pilots.token_file {
+                    Some(path) => TokenFile::Given(path),
+                    None if tokens_required => TokenFile::Own(pilots.folder.join("token")),
+                    None => TokenFile::None,
+                };
+                let site = Arc::new(Site {
+                    instance,
+                    program: pilots.program,
+                    settings: pilots.settings,
+                    url: pilots.url.unwrap_or_else(own),
+                    token,
+                    folder: pilots.folder,
+                });
+                let launchers = Launchers::new(&site, pilots.look_every);
+                let keeper = |launcher: &Arc<dyn Launcher>| Keeper {
+                    launcher: Arc::clone(launcher),
+                    site: Arc::clone(&site),
+                    writer: writer.clone(),
+                    tokens: tokens.clone(),
+                    clock,
+                    beat: pilots.beat,
+                    stop: stop.clone(),
+                };
+                let keepers = launchers.iter().map(keeper).map(Keeper::run).collect();
+                (launchers, keepers)
+            }
+        };
         let (patience, cut_off) = (limits.patience, metrics.cut_off());
         let app = http::App {
             writer,
@@ -224,6 +285,8 @@ impl Coordinator {
             loads: Loads::default(),
             tokens,
             copies,
+            launchers,
+            marker,
             tokens_required,
             clock,
             stop: stop.clone(),
@@ -233,7 +296,7 @@ impl Coordinator {
                 tracing::debug!(error = chain(&error), "can't send small packets at once");
             }
         });
-        let (router, is_https, stopping) = (http::router(app), acceptor.is_some(), stop.clone().cancelled_owned());
+        let (router, stopping) = (http::router(app), stop.clone().cancelled_owned());
         let server = match acceptor {
             None => {
                 let listener = Listener { inner: listener, patience, cut_off };
@@ -247,7 +310,7 @@ impl Coordinator {
             }
         };
         let (stop, writer) = (stop.drop_guard(), writer_task);
-        Ok(Self { address, is_https, stop, server, writer, requests, upkeep, couriers, reader, close })
+        Ok(Self { address, is_https, stop, server, writer, requests, upkeep, couriers, keepers, reader, close })
     }
 
     /// Where it listens.
@@ -263,7 +326,8 @@ impl Coordinator {
     /// Stops in bounded time: no new connections, waiting workers and followers of events are sent home at once, requests in
     /// progress get a few seconds, and what was answered is on the disk.
     pub async fn shutdown(self) {
-        let Self { address, is_https: _, stop, mut server, writer, requests, upkeep, couriers, reader, close } = self;
+        let Self { address, is_https: _, stop, mut server, writer, requests, upkeep, couriers, keepers, reader, close } =
+            self;
         drop(stop);
         if tokio::time::timeout(GRACE, &mut server).await.is_err() {
             tracing::warn!("requests that took longer than {} s were cut off", GRACE.as_secs());
@@ -273,6 +337,7 @@ impl Coordinator {
             tracing::error!(error = chain(&error), "the upkeep ended badly");
         }
         couriers.join_all().await;
+        keepers.join_all().await;
         // The writer's connection is the last to close, and takes SQLite's write-ahead log with it.
         reader.close().await;
         close.cancel();
@@ -281,5 +346,35 @@ impl Coordinator {
             tracing::error!(error = chain(&error), "the writer ended badly");
         }
         tracing::info!(%address, "stopped");
+    }
+}
+
+/// Has the pools that the settings file names, and those that it named earlier no more.
+async fn set_pools(writer: &Writer, pools: &BTreeMap<String, PoolSettings>) -> Result<(), WriteError> {
+    for (name, settings) in pools {
+        let (name, settings) = (name.clone(), Box::new(settings.clone()));
+        writer.apply(Command::SetPool { name, settings, from_file: true }).await?;
+    }
+    let known = writer.look(|scheduler, _| {
+        let from_file = scheduler.pools().filter(|pool| pool.from_file && pool.state != PoolState::Off);
+        from_file.map(|pool| pool.name.clone()).collect::<Vec<_>>()
+    });
+    for name in known.await?.into_iter().filter(|name| !pools.contains_key(name)) {
+        writer.apply(Command::EndPool(name)).await?;
+    }
+    Ok(())
+}
+
+/// Makes the file by which workers find out that they have the same output root; gives its path below that.
+fn mark(root: &Path, instance: &str) -> Option<String> {
+    let marker = format!(".promptfield/{instance}");
+    let path = root.join(&marker);
+    let made = path.parent().map_or(Ok(()), fs_err::create_dir_all).and_then(|()| fs_err::write(&path, ""));
+    match made {
+        Ok(()) => Some(marker),
+        Err(error) => {
+            tracing::debug!("workers can't find out whether they have this machine's output root: {error}");
+            None
+        }
     }
 }

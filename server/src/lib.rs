@@ -18,6 +18,7 @@
 //! | `tokens` | who may do what |
 //! | `tls` | HTTPS |
 //! | `webhooks` | telling others what happens |
+//! | `launch` | starting and ending workers on demand |
 //! | `upkeep` | what is done by itself now and then |
 //! | `retention` | how long what isn't needed for going on is kept |
 //! | `offline` | the database while no coordinator runs |
@@ -32,6 +33,7 @@ mod artefacts;
 mod clock;
 mod coordinator;
 mod http;
+mod launch;
 mod limits;
 mod listener;
 mod loads;
@@ -47,6 +49,7 @@ mod webhooks;
 mod writer;
 
 pub use coordinator::{Coordinator, Options, Security, StartError, TokenRule};
+pub use launch::PilotOptions;
 pub use limits::Limits;
 pub use offline::{Database, DatabaseError};
 pub use retention::{Keep, Retention};

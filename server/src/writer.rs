@@ -17,7 +17,7 @@ use promptfield_core::api::{ExperimentSummary, SubmitResponse};
 use promptfield_core::chain::chain;
 use promptfield_core::id::{Sequence, WorkerId};
 use promptfield_core::scheduler::{
-    Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Scheduler, Submitted,
+    Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Scheduler, Submitted, WorkerState,
 };
 use promptfield_core::time::Timestamp;
 use tokio::sync::mpsc::error::TrySendError;
@@ -288,12 +288,15 @@ struct Batch {
     polled: Vec<Instant>,
     /// A job may have become ready.
     ready: bool,
+    /// Workers that get no more jobs from now on.
+    dismissed: HashSet<WorkerId>,
 }
 
 impl Batch {
     fn apply(&mut self, scheduler: &mut Scheduler, command: Command, now: Timestamp) -> Result<Reply, Rejection> {
         let (changes, reply) = scheduler.apply(command, now);
         self.ready |= changes.iter().any(makes_ready);
+        self.dismissed.extend(changes.iter().filter_map(dismisses));
         self.writes.changes.extend(changes);
         reply
     }
@@ -320,6 +323,13 @@ impl Batch {
         let answer = SubmitResponse { created, experiment: ExperimentSummary::new(record, counts) };
         self.writes.keys.extend(key.map(|key| KeptAnswer { key, answer: answer.clone(), at: now }));
         Ok(answer)
+    }
+}
+
+fn dismisses(change: &Change) -> Option<WorkerId> {
+    match change {
+        Change::Worker(record) if record.state != WorkerState::Active => Some(record.id),
+        _ => None,
     }
 }
 
@@ -457,9 +467,13 @@ impl Task {
         while let Some(poll) = self.parking.take_ended(instant, stopping) {
             batch.answers.push((poll.answer, Ok(Reply::Granted(Vec::new()))));
         }
+        for poll in self.parking.take_of(&batch.dismissed) {
+            let reply = batch.lease(scheduler, &poll, now);
+            batch.answers.push((poll.answer, reply));
+        }
         for poll in std::mem::take(&mut batch.polls) {
             let reply = batch.lease(scheduler, &poll, now);
-            let kind = scheduler.kind_of(poll.worker);
+            let kind = scheduler.kind_of(poll.worker).filter(|_| scheduler.takes_jobs(poll.worker));
             match kind.filter(|_| grants_nothing(&reply) && poll.until > instant && !stopping) {
                 Some(kind) if self.parking.len() < self.limits.waiting => self.parking.park(kind, poll),
                 // Who asked may be gone.

@@ -124,6 +124,8 @@ mod tests {
             version: "0".into(),
             labels: Vec::new(),
             memory_mib,
+            pilot: None,
+            time_left_ms: None,
         };
         let mut grants = Vec::new();
         for command in [

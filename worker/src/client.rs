@@ -6,8 +6,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -23,6 +22,7 @@ use promptfield_core::scheduler::WorkerDescription;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use crate::connection::{Connection, ConnectionError};
 use crate::mailbox::Mailbox;
@@ -109,7 +109,7 @@ pub(crate) struct Client {
     mailbox: Mailbox,
     /// Spreads the pauses of different workers.
     name: String,
-    out_of_reach: AtomicBool,
+    out_of_reach_since: Mutex<Option<Instant>>,
 }
 
 impl Client {
@@ -124,7 +124,7 @@ impl Client {
         let base = format!("{}{}", coordinator.trim_end_matches('/'), api::PREFIX).into();
         let http = Http { client, base };
         let mailbox = Mailbox::open(http.clone());
-        Ok(Self { http, mailbox, name: name.to_owned(), out_of_reach: AtomicBool::new(false) })
+        Ok(Self { http, mailbox, name: name.to_owned(), out_of_reach_since: Mutex::default() })
     }
 
     /// Repeats a call until it is answered.
@@ -153,9 +153,11 @@ impl Client {
     }
 
     fn lost(&self, reason: &str) {
-        if self.out_of_reach.swap(true, Ordering::Relaxed) {
+        let mut since = self.out_of_reach_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.is_some() {
             tracing::debug!(reason, "the coordinator is still out of reach");
         } else {
+            *since = Some(Instant::now());
             tracing::warn!(
                 reason,
                 "the coordinator at {} is out of reach; jobs go on and report later",
@@ -165,9 +167,15 @@ impl Client {
     }
 
     fn found(&self) {
-        if self.out_of_reach.swap(false, Ordering::Relaxed) {
+        let mut since = self.out_of_reach_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.take().is_some() {
             tracing::info!("the coordinator is back");
         }
+    }
+
+    /// Since when nobody has answered.
+    pub(crate) fn out_of_reach_since(&self) -> Option<Instant> {
+        *self.out_of_reach_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) async fn register(&self, description: &WorkerDescription) -> Result<Registered, CallError> {
@@ -189,6 +197,12 @@ impl Client {
     pub(crate) async fn report_load(&self, worker: WorkerId, report: &LoadReport) -> Result<(), CallError> {
         let call = Call { method: Method::POST, path: format!("/workers/{worker}/load") };
         self.http.send(call, |request| request.json(report)).await.map(drop)
+    }
+
+    /// Says that the worker takes no more jobs.
+    pub(crate) async fn drain(&self, worker: WorkerId) -> Result<(), CallError> {
+        let call = Call { method: Method::POST, path: format!("/workers/{worker}/drain") };
+        self.http.send(call, |request| request).await.map(drop)
     }
 
     pub(crate) async fn leave(&self, worker: WorkerId) -> Result<(), CallError> {

@@ -210,7 +210,7 @@ impl<'a> Job<'a> {
                 // The lease went with the registration. The job may still be finished before anybody else gets it; whether
                 // somebody has is asked with every heartbeat.
                 Standing::Orphaned(reason) => {
-                    let renewed = self.agent.registration.renew(&self.agent.client, self.worker, reason).await;
+                    let renewed = self.agent.renew(self.worker, reason).await;
                     if let Err(rejected) = renewed {
                         tracing::warn!("registering anew failed: {}", chain(&rejected));
                     }

@@ -12,6 +12,7 @@
 //! | `client` | what is said to the coordinator and asked of it, and patience with it |
 //! | `mailbox` | reports of all slots, gathered into requests |
 //! | `registration` | the worker's identifier, which can change |
+//! | `pilot` | a worker that was started on demand |
 //! | `load` | what the devices are at |
 //! | `memory` | how much memory jobs take, and how much there is |
 //! | `slot` | a slot's life: lease, run, replace a dead trainer |
@@ -22,10 +23,12 @@
 //! | `report` | what a running job tells the coordinator |
 //! | `trainer` | the trainer process and its pipes |
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 use promptfield_core::VERSION;
+use promptfield_core::id::WorkerId;
 use promptfield_core::scheduler::WorkerDescription;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +42,7 @@ mod load;
 mod mailbox;
 mod memory;
 mod options;
+mod pilot;
 mod places;
 mod registration;
 mod report;
@@ -49,10 +53,12 @@ mod trainer;
 pub use client::Rejected;
 pub use connection::{Connection, ConnectionError};
 pub use options::{Caches, Machine, Options, OptionsError};
+pub use pilot::{Pilot, slurm_time_left};
 pub use trainer::TrainerDeath;
 
 use client::Client;
 use memory::Gauge;
+use pilot::Deadline;
 use registration::Registration;
 use spool::Spool;
 use trainer::Trainer;
@@ -77,12 +83,27 @@ pub enum WorkerError {
         /// How the last one ended.
         source: TrainerDeath,
     },
+    /// Nobody answered for as long as a pilot waits.
+    #[error("the coordinator has been out of reach for {seconds} s")]
+    OutOfReach {
+        /// How long.
+        seconds: u64,
+    },
     /// The coordinator doesn't want this worker.
     #[error("the coordinator turned this worker away")]
     Refused {
         /// Its answer.
         source: Rejected,
     },
+}
+
+/// How a worker is told to end.
+#[derive(Clone, Debug, Default)]
+pub struct Stops {
+    /// Now: what it's at is given back.
+    pub shutdown: CancellationToken,
+    /// Soon: a pilot takes no more jobs, and gives back what isn't done [`Pilot::lead`] from then on.
+    pub ending: CancellationToken,
 }
 
 /// The agent.
@@ -99,19 +120,29 @@ struct Agent {
     gauge: Gauge,
     /// Cancelled from outside, or when a slot can't go on.
     shutdown: CancellationToken,
+    /// Cancelled from outside when the worker's end is near.
+    ending: CancellationToken,
+    /// Cancelled when the worker takes no more jobs: it ends with those that it has.
+    drain: CancellationToken,
+    deadline: Deadline,
+    /// How many slots have a job.
+    busy: AtomicUsize,
     /// When the worker started: all slots' reports keep to one beat, so that they travel together.
     start: Instant,
 }
 
 impl Worker {
-    /// Runs a worker until `shutdown` is cancelled, or until it can't go on.
+    /// Runs a worker until it's told to stop, or until it can't go on; a pilot also until nobody wants it.
     ///
-    /// Waits for a coordinator that isn't there, at the start and at any time later. On `shutdown` it takes no more jobs,
+    /// Waits for a coordinator that isn't there, at the start and at any time later. On [`Stops::shutdown`] it takes no more jobs,
     /// stops those that run (their last epoch's state is kept), gives them back, says goodbye and ends its trainers; that
     /// takes at most 10 seconds, whether or not the coordinator answers. Results that it couldn't deliver are delivered by the
     /// next worker of the same name.
-    pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), WorkerError> {
+    pub async fn run(mut options: Options, stops: Stops) -> Result<(), WorkerError> {
+        let Stops { shutdown, ending } = stops;
         options.check()?;
+        let time_left = options.pilot.as_ref().and_then(|pilot| pilot.time_left);
+        let deadline = Deadline::new(time_left.map(|left| Instant::now() + left));
         let client = Client::new(&options.coordinator, &options.name, &options.connection)?;
         let starting = try_join_all((0..options.slots).map(async |slot| {
             let started = start_trainer(&options, slot).await;
@@ -127,27 +158,48 @@ impl Worker {
         let spool = Spool::of(&options);
         let registering = async {
             spool.deliver(&client, &options.machine).await;
-            Registration::new(&client, description).await
+            Registration::new(&client, description, &deadline).await
         };
+        let patience = options.pilot.as_ref().map(|pilot| pilot.leave_after);
         let registration = tokio::select! {
             registration = registering => Some(registration),
             () = shutdown.cancelled() => None,
+            // Nobody else would end it.
+            seconds = out_of_patience(patience) => return Err(WorkerError::OutOfReach { seconds }),
         };
         let Some(registration) = registration else {
             join_all(trainers.into_iter().map(Trainer::stop)).await;
             return Ok(());
         };
-        let registration = registration.map_err(|source| WorkerError::Refused { source })?;
-        let shutdown = shutdown.child_token();
-        let agent = Agent { options, client, registration, spool, gauge, shutdown, start: Instant::now() };
+        let (registration, registered) = registration.map_err(|source| WorkerError::Refused { source })?;
+        options.machine.find_out_sharing(registered.marker.as_deref());
+        let agent = Agent {
+            options,
+            client,
+            registration,
+            spool,
+            gauge,
+            shutdown: shutdown.child_token(),
+            ending,
+            drain: CancellationToken::new(),
+            deadline,
+            busy: AtomicUsize::new(0),
+            start: Instant::now(),
+        };
         let slots = trainers.into_iter().zip(devices.iter().cycle()).enumerate();
         let slots = join_all(slots.map(async |(slot, (trainer, device))| {
             let end = slot::run(&agent, slot, device, trainer).await;
-            // A slot ends only when all should.
-            agent.shutdown.cancel();
+            if end.is_err() {
+                agent.shutdown.cancel();
+            }
             end
         }));
-        let (ends, ()) = tokio::join!(slots, load::report(&agent, &devices));
+        let slots = async {
+            let ends = slots.await;
+            agent.shutdown.cancel();
+            ends
+        };
+        let (ends, (), ()) = tokio::join!(slots, load::report(&agent, &devices), pilot::tend(&agent));
         agent.leave().await;
         ends.into_iter().collect()
     }
@@ -163,6 +215,8 @@ fn describe(options: &Options, devices: &[String], gauge: &Gauge) -> WorkerDescr
         version: VERSION.to_owned(),
         labels: options.labels.clone(),
         memory_mib: options.memory_mib.or_else(|| gauge.total_mib(devices)),
+        pilot: options.pilot.as_ref().map(|pilot| pilot.key.clone()),
+        time_left_ms: None,
     }
 }
 
@@ -171,7 +225,54 @@ async fn start_trainer(options: &Options, slot: usize) -> Result<(Trainer, Vec<S
     Trainer::start(&options.trainer, options.threads(), &options.caches, slot).await
 }
 
+/// Returns after so long; never, if it's of no matter.
+async fn out_of_patience(patience: Option<Duration>) -> u64 {
+    match patience {
+        Some(patience) => {
+            tokio::time::sleep(patience).await;
+            patience.as_secs()
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// A slot has a job, as long as this lives.
+struct Busy<'a>(&'a AtomicUsize);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Agent {
+    /// Returns when no more jobs are to be taken.
+    async fn wants_no_more(&self) {
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = self.drain.cancelled() => {}
+        }
+    }
+
+    fn busy(&self) -> Busy<'_> {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(&self.busy)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0
+    }
+
+    /// Registers anew, unless that was done since `unknown` was this worker. A pilot that isn't wanted any more ends.
+    async fn renew(&self, unknown: WorkerId, reason: &str) -> Result<(), Rejected> {
+        let renewed = self.registration.renew(&self.client, &self.deadline, unknown, reason).await;
+        if let (Err(Rejected::Stale(reason)), Some(_)) = (&renewed, &self.options.pilot) {
+            tracing::info!("{reason}");
+            self.shutdown.cancel();
+        }
+        renewed
+    }
+
     /// The next beat of so many seconds after `now`.
     fn next_beat(&self, now: Instant, period: Duration) -> Instant {
         let beats = now.duration_since(self.start).as_nanos() / period.as_nanos().max(1) + 1;

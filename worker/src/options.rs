@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::connection::Connection;
+use crate::pilot::Pilot;
 
 /// What a worker is started with.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct Options {
     pub memory_mib: Option<u64>,
     /// What the trainers keep.
     pub caches: Caches,
+    /// How it was started, if that was on demand.
+    pub pilot: Option<Pilot>,
 }
 
 /// What the trainers keep between jobs, as far as their environment doesn't say it already.
@@ -74,8 +77,9 @@ pub struct Machine {
     pub weights: BTreeMap<String, PathBuf>,
     /// The folder of user-defined data sets; `None` for `datasets` below the data root.
     pub datasets: Option<PathBuf>,
-    /// Whether the other workers have the same output root. Checkpoints are then not sent to the coordinator.
-    pub shared_output: bool,
+    /// Whether the other workers have the same output root. Checkpoints are then not sent to the coordinator. `None` finds out
+    /// whether it's the coordinator's, and takes the others to have that too.
+    pub shared_output: Option<bool>,
 }
 
 /// A setting that a worker can't start with. Every message begins with the setting's name.
@@ -193,6 +197,14 @@ impl Options {
 }
 
 impl Machine {
+    /// Finds out whether the output root is the coordinator's, by the file that it has made there.
+    pub(crate) fn find_out_sharing(&mut self, marker: Option<&str>) {
+        let inside = |marker: &&str| Path::new(marker).components().all(|part| matches!(part, Component::Normal(_)));
+        let is_there = |marker: &str| self.output_root.join(marker).is_file();
+        let shared = self.shared_output.unwrap_or_else(|| marker.filter(inside).is_some_and(is_there));
+        self.shared_output = Some(shared);
+    }
+
     fn check(&self) -> Result<(), OptionsError> {
         if self.weights.is_empty() {
             return Err(OptionsError::NoWeights);
@@ -244,13 +256,14 @@ mod tests {
                 output_root: folder.join("a/b/output"),
                 weights: BTreeMap::from([("mini".to_owned(), file("weights"))]),
                 datasets: None,
-                shared_output: false,
+                shared_output: Some(false),
             },
             trainer: file("trainer"),
             threads_per_slot: None,
             labels: Vec::new(),
             memory_mib: None,
             caches: Caches::default(),
+            pilot: None,
         }
     }
 

@@ -97,7 +97,9 @@ pub(crate) async fn hand_over(
     spec: &JobSpec,
     manifest: Option<&Manifest>,
 ) -> Result<(), PlaceError> {
-    let Some(sha256) = manifest.and_then(checkpoint::made).filter(|_| !machine.shared_output) else { return Ok(()) };
+    let Some(sha256) = manifest.and_then(checkpoint::made).filter(|_| machine.shared_output != Some(true)) else {
+        return Ok(());
+    };
     let folder = output_folder(machine, spec)?;
     checkpoint::hand_over(client, &folder, sha256).await.map_err(PlaceError::Checkpoint)
 }

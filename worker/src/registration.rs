@@ -3,11 +3,13 @@
 //! It changes when the coordinator has given the worker up. Registering under a name ends the registration before it, so
 //! that of several slots which notice at the same time only one may register.
 
+use promptfield_core::api::Registered;
 use promptfield_core::id::WorkerId;
 use promptfield_core::scheduler::WorkerDescription;
 use tokio::sync::Mutex;
 
 use crate::client::{Client, Rejected};
+use crate::pilot::Deadline;
 
 /// A worker that the coordinator knows.
 #[derive(Debug)]
@@ -17,10 +19,14 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// Registers. Waits for as long as the coordinator is out of reach.
-    pub(crate) async fn new(client: &Client, description: WorkerDescription) -> Result<Self, Rejected> {
-        let worker = register(client, &description).await?;
-        Ok(Self { description, current: Mutex::new(worker) })
+    /// Registers. Waits for as long as the coordinator is out of reach. Also gives its answer.
+    pub(crate) async fn new(
+        client: &Client,
+        description: WorkerDescription,
+        deadline: &Deadline,
+    ) -> Result<(Self, Registered), Rejected> {
+        let registered = register(client, &description, deadline).await?;
+        Ok((Self { description, current: Mutex::new(registered.worker) }, registered))
     }
 
     /// The identifier; waits while it's being renewed.
@@ -30,18 +36,33 @@ impl Registration {
 
     /// Registers anew, unless that has been done since `unknown` was the identifier. Waits for as long as the coordinator is
     /// out of reach.
-    pub(crate) async fn renew(&self, client: &Client, unknown: WorkerId, reason: &str) -> Result<(), Rejected> {
+    pub(crate) async fn renew(
+        &self,
+        client: &Client,
+        deadline: &Deadline,
+        unknown: WorkerId,
+        reason: &str,
+    ) -> Result<(), Rejected> {
         let mut current = self.current.lock().await;
         if *current == unknown {
             tracing::warn!(worker = %unknown, "{reason}");
-            *current = register(client, &self.description).await?;
+            *current = register(client, &self.description, deadline).await?.worker;
         }
         Ok(())
     }
 }
 
-async fn register(client: &Client, description: &WorkerDescription) -> Result<WorkerId, Rejected> {
-    let worker = client.until_answered(|| client.register(description)).await?.worker;
+async fn register(
+    client: &Client,
+    description: &WorkerDescription,
+    deadline: &Deadline,
+) -> Result<Registered, Rejected> {
+    let call = async || {
+        let time_left_ms = deadline.left_ms();
+        client.register(&WorkerDescription { time_left_ms, ..description.clone() }).await
+    };
+    let registered = client.until_answered(call).await?;
+    let worker = registered.worker;
     tracing::info!(%worker, name = description.name, "registered as worker {worker}");
-    Ok(worker)
+    Ok(registered)
 }

@@ -23,7 +23,7 @@ const SHORTEST_POLL: Duration = Duration::from_secs(1);
 /// So many trainers that don't get as far as `ready`, one after the other, are enough.
 const MOST_FAILED_STARTS: u32 = 4;
 
-/// Runs jobs on `device` until the worker shuts down, beginning with a trainer that was started already.
+/// Runs jobs on `device` until the worker shuts down or takes no more, beginning with a trainer that was started already.
 pub(crate) async fn run(agent: &Agent, slot: usize, device: &str, first: Trainer) -> Result<(), WorkerError> {
     let mut trainer = first;
     loop {
@@ -31,7 +31,7 @@ pub(crate) async fn run(agent: &Agent, slot: usize, device: &str, first: Trainer
         let (worker, grant) = loop {
             tokio::select! {
                 biased;
-                () = agent.shutdown.cancelled() => {
+                () = agent.wants_no_more() => {
                     trainer.stop().await;
                     return Ok(());
                 }
@@ -45,7 +45,10 @@ pub(crate) async fn run(agent: &Agent, slot: usize, device: &str, first: Trainer
             }
         };
         let span = tracing::info_span!("job", lease = %grant.lease, job = %grant.job, title = grant.spec.title());
-        let alive = match Job::new(agent, device, worker, grant).run(trainer).instrument(span).await {
+        let busy = agent.busy();
+        let alive = Job::new(agent, device, worker, grant).run(trainer).instrument(span).await;
+        drop(busy);
+        let alive = match alive {
             Some(trainer) => Some(trainer),
             None => restart(agent, slot).await?,
         };
@@ -61,12 +64,15 @@ async fn lease(agent: &Agent) -> Result<(WorkerId, LeaseGrant), Rejected> {
         let asked = Instant::now();
         match agent.client.until_answered(|| agent.client.lease(worker, 1, POLL)).await {
             Ok(answer) => {
+                if answer.draining && agent.options.pilot.is_some() {
+                    agent.drain.cancel();
+                }
                 if let Some(grant) = answer.leases.into_iter().next() {
                     return Ok((worker, grant));
                 }
                 sleep_until(asked + SHORTEST_POLL).await;
             }
-            Err(Rejected::UnknownWorker(reason)) => agent.registration.renew(&agent.client, worker, &reason).await?,
+            Err(Rejected::UnknownWorker(reason)) => agent.renew(worker, &reason).await?,
             Err(other) => return Err(other),
         }
     }
@@ -92,7 +98,7 @@ async fn restart(agent: &Agent, slot: usize) -> Result<Option<Trainer>, WorkerEr
         };
         let started = tokio::select! {
             started = attempt => started,
-            () = agent.shutdown.cancelled() => return Ok(None),
+            () = agent.wants_no_more() => return Ok(None),
         };
         match started {
             Ok((trainer, _)) => return Ok(Some(trainer)),

@@ -105,6 +105,8 @@ impl Cluster {
             version: VERSION.to_owned(),
             labels: Vec::new(),
             memory_mib: None,
+            pilot: None,
+            time_left_ms: None,
         };
         match self.apply(Command::Register(description))? {
             Reply::Registered(id) => self.ids.push(id),

@@ -7,6 +7,7 @@ mod config;
 mod doctor;
 mod door;
 mod run;
+mod scale;
 mod serve;
 mod submit;
 mod token;
@@ -61,6 +62,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<u8> {
         Command::Up(args) => run::run(&context, args, true).await,
         Command::Serve(args) => serve::serve(&context, &args).await,
         Command::Work(args) => work::work(&context, args).await,
+        Command::Scale { what } => scale::scale(&context, what).await,
         Command::Submit(args) => submit::submit(&context, args).await,
         Command::Status(args) => ask::status(&context, args).await,
         Command::Results(args) => ask::results(&context, args).await,

@@ -35,6 +35,8 @@ pub(super) async fn start(settings: &Settings, listen: Option<SocketAddr>) -> an
         retention: settings.retention,
         security,
         webhooks: settings.webhooks()?,
+        pilots: Some(settings.pilots.clone()),
+        output_root: Some(settings.output.clone()),
     };
     Ok(Coordinator::start(options).await?)
 }

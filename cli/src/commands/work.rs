@@ -1,18 +1,38 @@
 //! `work`: a worker.
 
-use promptfield_worker::{Machine, Options, Rejected, Worker, WorkerError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use promptfield_worker::{Machine, Options, Pilot, Rejected, Stops, Worker, WorkerError, slurm_time_left};
 use tokio::io::AsyncReadExt;
-use tokio_util::sync::CancellationToken;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, serve};
+
 use crate::args::WorkArgs;
 use crate::exit::{self, Coded};
 use crate::local;
 
+/// How long a pilot that nobody told waits for a coordinator that is out of reach.
+const PATIENCE: Duration = Duration::from_mins(5);
+
 pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8> {
     let settings = &context.settings;
     let host = host_name();
-    let slots = args.slots.unwrap_or(settings.slots).max(1);
+    let slots = match args.slots_per_gpu {
+        Some(each) => each.max(1) * gpus_given(),
+        None => args.slots.unwrap_or(settings.slots).max(1),
+    };
+    let pilot = match args.pilot {
+        None => None,
+        Some(key) => Some(Pilot {
+            key: key.to_string(),
+            leave_after: args.leave_after.map_or(PATIENCE, |span| span.0),
+            lead: args.lead.0,
+            time_left: slurm_time_left().await,
+        }),
+    };
+    let is_pilot = pilot.is_some();
     let url = settings.coordinator_url(args.coordinator.url.as_deref());
     let options = Options {
         coordinator: url.clone(),
@@ -26,16 +46,26 @@ pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8
             output_root: settings.output.clone(),
             weights: settings.backbones.clone(),
             datasets: settings.datasets_folder(),
-            shared_output: args.shared_output,
+            // Pilots find out: whoever starts them may not know.
+            shared_output: (args.shared_output || !is_pilot).then_some(args.shared_output),
         },
         trainer: settings.trainer.clone(),
         threads_per_slot: args.threads.or(settings.threads).or(Some(local::threads_for(slots))),
-        labels: settings.labels.clone(),
-        memory_mib: settings.memory_mib,
+        labels: settings.labels.iter().chain(&args.labels).cloned().collect(),
+        memory_mib: args.memory_mib.or(settings.memory_mib),
         caches: settings.caches.clone(),
+        pilot,
     };
-    let shutdown = CancellationToken::new();
-    let stop = shutdown.clone();
+    let stops = Stops::default();
+    let Stops { shutdown: stop, ending } = stops.clone();
+    if is_pilot {
+        // Slurm says with it that the end is near.
+        let mut near = signal(SignalKind::user_defined1()).context("can't listen for SIGUSR1")?;
+        tokio::spawn(async move {
+            near.recv().await;
+            ending.cancel();
+        });
+    }
     let until_stdin_ends = args.until_stdin_ends;
     tokio::spawn(async move {
         tokio::select! {
@@ -44,8 +74,12 @@ pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8
         }
         stop.cancel();
     });
-    match Worker::run(options, shutdown).await {
+    match Worker::run(options, stops).await {
         Ok(()) => Ok(exit::DONE),
+        Err(WorkerError::Refused { source: Rejected::Stale(reason) }) if is_pilot => {
+            anstream::eprintln!("{reason}");
+            Ok(exit::DONE)
+        }
         Err(WorkerError::Options(error)) => Err(Coded::BadInput(format!("{:#}", anyhow::Error::new(error))).into()),
         Err(WorkerError::Refused { source: Rejected::Refused { status: 401 | 403, detail, .. } }) => {
             Err(Coded::Refused { url, detail }.into())
@@ -59,6 +93,12 @@ async fn stdin_ends() {
     let mut stdin = tokio::io::stdin();
     let mut nothing = [0; 64];
     while stdin.read(&mut nothing).await.is_ok_and(|n| n > 0) {}
+}
+
+/// How many GPUs this process was given: those that `CUDA_VISIBLE_DEVICES` names, or one device whatever it is.
+fn gpus_given() -> usize {
+    let named = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+    named.split(',').filter(|name| !name.trim().is_empty()).count().max(1)
 }
 
 /// This host's name for lists.

@@ -114,7 +114,7 @@ async fn what_is_acknowledged_is_there_and_nothing_else_when_the_disk_was_full()
     assert!(submitted.created);
     let Registered { worker: id, .. } = served.post("/workers", &worker).await.json().await.unwrap();
     let lease = format!("/workers/{id}/lease");
-    let LeaseResponse { leases } =
+    let LeaseResponse { leases, .. } =
         served.post(&lease, &json!({ "slots": 1, "wait_ms": 0 })).await.json().await.unwrap();
     let [grant] = &leases[..] else { panic!("one job is ready: {leases:?}") };
     assert_eq!(served.get("/readyz").await.status(), StatusCode::NO_CONTENT);

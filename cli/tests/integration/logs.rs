@@ -65,10 +65,12 @@ async fn lease(url: &str) -> LeaseGrant {
         version: promptfield_core::VERSION.into(),
         labels: Vec::new(),
         memory_mib: None,
+        pilot: None,
+        time_left_ms: None,
     };
     let Registered { worker, .. } = post(url, "/workers", &worker).await;
     let request = LeaseRequest { slots: 1, wait_ms: 60_000 };
-    let LeaseResponse { mut leases } = post(url, &format!("/workers/{worker}/lease"), &request).await;
+    let LeaseResponse { mut leases, .. } = post(url, &format!("/workers/{worker}/lease"), &request).await;
     leases.remove(0)
 }
 

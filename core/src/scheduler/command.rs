@@ -8,10 +8,13 @@ use super::shape::Need;
 use super::state::{Counts, JobState, JobStateName};
 use crate::evaluation::Evaluation;
 use crate::experiment::Experiment;
-use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, RecipeId, Sequence, WorkerId};
+use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, PilotId, RecipeId, Sequence, WorkerId};
 use crate::matrix::PlannedJob;
 use crate::names::named;
 use crate::outcome::{Failure, Manifest, TestResult};
+use crate::pilots::{
+    Launch, LauncherKind, PilotRecord, PilotState, PoolRecord, PoolSettings, PoolState, Sighting, Step,
+};
 use crate::spec::{CompactSpec, Recipe, SpecHash};
 use crate::time::Timestamp;
 use crate::trainer_wire::{Outcome, Progress};
@@ -85,6 +88,42 @@ pub enum Command {
     RetryJobs(Vec<JobId>),
     /// Retry all failed and cancelled jobs of an experiment.
     RetryExperiment(ExperimentId),
+    /// Have a pool with these settings: a new one, or one that is there.
+    SetPool {
+        /// Its name.
+        name: String,
+        /// What its pilots are like.
+        settings: Box<PoolSettings>,
+        /// Whether the coordinator's settings file says so.
+        from_file: bool,
+    },
+    /// End a pool's pilots, and start no more.
+    EndPool(String),
+    /// Let a pool that was paused go on.
+    ResumePool(String),
+    /// What is a launcher to do next?
+    Scale {
+        /// The launcher.
+        launcher: LauncherKind,
+        /// Names for what it may be asked for, which nobody can guess: one for each pool at least.
+        batches: Vec<String>,
+    },
+    /// An order to a launcher went so.
+    Launched {
+        /// What was ordered.
+        batch: String,
+        /// How it went.
+        launch: Launch,
+    },
+    /// A launcher has these pilots.
+    Sight {
+        /// The launcher.
+        launcher: LauncherKind,
+        /// When it was asked: what was ordered later can't be among them.
+        asked_at: Timestamp,
+        /// All that it has or still remembers.
+        seen: Vec<Sighting>,
+    },
     /// Let time pass: leases end, back-offs end, silent workers are lost.
     Tick,
 }
@@ -120,6 +159,12 @@ pub struct WorkerDescription {
     /// The memory that its slots share, in MiB; absent where what jobs take is not to be counted against it.
     #[serde(default)]
     pub memory_mib: Option<u64>,
+    /// Which pilot it is, if it is one: `BATCH.INDEX`.
+    #[serde(default)]
+    pub pilot: Option<String>,
+    /// How long it has until it's ended from outside, in milliseconds; absent where nobody will.
+    #[serde(default)]
+    pub time_left_ms: Option<i64>,
 }
 
 /// The answer to a [`Command`], one variant for each kind of answer.
@@ -138,6 +183,8 @@ pub enum Reply {
     },
     /// To `CancelJobs`, `CancelExperiment`, `RetryJobs`, `RetryExperiment`: how many jobs it changed.
     Changed(usize),
+    /// To `Scale` and `Sight`.
+    Steps(Vec<Step>),
     /// To the other commands.
     Done,
 }
@@ -195,6 +242,12 @@ pub enum Rejection {
         "worker {0} isn't registered: it said goodbye, was silent for too long, or was started again; register anew"
     )]
     NoWorker(WorkerId),
+    /// No such pool.
+    #[error("there is no pool `{0}`")]
+    NoPool(String),
+    /// A worker says that it's a pilot which isn't there, or is to end.
+    #[error("the pilot {0} isn't wanted: it was told to end, or its pool was turned off")]
+    UnwantedPilot(String),
     /// The lease isn't the latest attempt's, or its job has ended.
     #[error("lease {lease} is no longer valid: {reason}")]
     Stale {
@@ -274,6 +327,10 @@ pub enum Change {
     JobSpared(JobId),
     /// A worker registered, or its state changed.
     Worker(WorkerRecord),
+    /// A pool is new, or something of it changed.
+    Pool(Box<PoolRecord>),
+    /// A pilot is new, or something of it changed.
+    Pilot(Box<PilotRecord>),
     /// Something for the event log.
     Event(Event),
 }
@@ -469,5 +526,25 @@ pub enum EventKind {
         name: String,
         /// What it is now.
         to: WorkerState,
+    },
+    /// A pool is new, or its settings or its state changed.
+    PoolChanged {
+        /// The pool.
+        pool: String,
+        /// What it is now.
+        to: PoolState,
+        /// Why, where there is a reason.
+        reason: Option<String>,
+    },
+    /// Something became of a pilot.
+    PilotChanged {
+        /// The pilot.
+        pilot: PilotId,
+        /// Its pool.
+        pool: String,
+        /// Where it stands now.
+        to: PilotState,
+        /// What its launcher says of it, or why.
+        reason: Option<String>,
     },
 }

@@ -1,6 +1,6 @@
 //! Results and failures.
 
-use super::{AttemptEnd, Change, Held, JobState, Rejection, Reply, Scheduler};
+use super::{AttemptEnd, Change, Held, JobState, Rejection, Reply, Scheduler, Took};
 use crate::evaluation::Evaluation;
 use crate::id::{JobId, LeaseId};
 use crate::outcome::{Failure, FailureClass};
@@ -40,6 +40,7 @@ impl Scheduler {
         self.set_state(job, state, None, now);
         if let Some(since) = since.filter(|_| !adopted) {
             self.note_duration(job, since, now);
+            self.learn_duration(Took { job, attempts: 1, total_ms: now.since(since).max(0) });
         }
         // What was found took no memory.
         if let Some(memory_mib) = memory_mib.filter(|_| !adopted) {

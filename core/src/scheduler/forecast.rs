@@ -1,18 +1,11 @@
 //! How long what is left will take, judged by what is done.
-//!
-//! A job takes as long as its like took on average: those of the same recipe, stage and number of shots, which differ by their
-//! seed. Before any of those is done, as long as those of the same method, backbone and stage; then of the same backbone and stage.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Counts, JobRecord, Rejection, Scheduler, WorkerState};
+use super::{Counts, JobRecord, Rejection, Scheduler, WorkerState, identity};
 use crate::api::overview::{Forecast, Preview};
 use crate::id::{ExperimentId, JobId, RecipeId};
 use crate::matrix::PlannedJob;
-use crate::method::Method;
-use crate::names::Stage;
-use crate::scheduler::identity;
-use crate::spec::CompactSpec;
 use crate::time::Timestamp;
 
 /// What an experiment has cost so far.
@@ -22,73 +15,6 @@ pub struct Spent {
     pub device_ms: i64,
     /// Jobs completed in the last hour.
     pub completed_last_hour: u64,
-}
-
-/// How long jobs took that are each other's like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Took {
-    /// One of them.
-    pub job: JobId,
-    /// How many attempts that is of.
-    pub attempts: i64,
-    /// How long they took together, in milliseconds.
-    pub total_ms: i64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Mean {
-    total_ms: i64,
-    attempts: i64,
-}
-
-impl Mean {
-    fn add(&mut self, took: Took) {
-        self.total_ms += took.total_ms;
-        self.attempts += took.attempts;
-    }
-
-    /// In milliseconds.
-    const fn value(self) -> i64 {
-        self.total_ms / self.attempts
-    }
-}
-
-/// How long jobs took, from the narrowest likeness to the widest.
-#[derive(Default)]
-struct Durations<'a> {
-    like: HashMap<(RecipeId, Stage, u32), Mean>,
-    of_method: HashMap<(Method, &'a str, Stage), Mean>,
-    of_backbone: HashMap<(&'a str, Stage), Mean>,
-}
-
-impl<'a> Durations<'a> {
-    /// What an attempt only found tells nothing.
-    fn new(scheduler: &'a Scheduler, took: &[Took]) -> Self {
-        let mut durations = Self::default();
-        for &took in took {
-            let Some(record) = scheduler.job(took.job) else { continue };
-            if record.state.name() != super::JobStateName::Completed {
-                continue;
-            }
-            let CompactSpec { recipe, stage, shots, .. } = &record.spec;
-            let backbone = recipe.backbone.as_str();
-            durations.like.entry((record.recipe, *stage, *shots)).or_default().add(took);
-            durations.of_method.entry((recipe.method, backbone, *stage)).or_default().add(took);
-            durations.of_backbone.entry((backbone, *stage)).or_default().add(took);
-        }
-        durations
-    }
-
-    /// How long a job will take, in milliseconds.
-    fn of(&self, spec: &CompactSpec, recipe: Option<RecipeId>) -> Option<i64> {
-        let CompactSpec { recipe: shared, stage, shots, .. } = spec;
-        let backbone = shared.backbone.as_str();
-        let like = recipe.and_then(|recipe| self.like.get(&(recipe, *stage, *shots)));
-        let found = like
-            .or_else(|| self.of_method.get(&(shared.method, backbone, *stage)))
-            .or_else(|| self.of_backbone.get(&(backbone, *stage)));
-        found.map(|mean| mean.value())
-    }
 }
 
 /// Device time added up, as far as it's known.
@@ -118,9 +44,8 @@ impl Sum {
 }
 
 impl Scheduler {
-    /// What the submission of these jobs would bring. `took` is how long jobs took so far.
-    pub fn preview(&self, planned: &[PlannedJob], took: &[Took]) -> Preview {
-        let durations = Durations::new(self, took);
+    /// What the submission of these jobs would bring.
+    pub fn preview(&self, planned: &[PlannedJob]) -> Preview {
         let (mut counts, mut sum) = (Counts::default(), Sum::default());
         let mut recipes: HashMap<*const crate::spec::Recipe, Option<RecipeId>> = HashMap::new();
         // One job may stand for several values of a sweep.
@@ -136,24 +61,17 @@ impl Scheduler {
                 let recipe = recipes
                     .entry(std::sync::Arc::as_ptr(&spec.recipe))
                     .or_insert_with(|| self.by_recipe.get(&identity(&spec.recipe)).copied());
-                sum.add(durations.of(spec, *recipe));
+                sum.add(self.duration(spec, *recipe));
             }
         }
         Preview { jobs: seen.len(), new, counts, device_ms: sum.total_ms(), unknown: sum.unknown }
     }
 
     /// Where an experiment stands in time.
-    pub fn forecast(
-        &self,
-        id: ExperimentId,
-        took: &[Took],
-        spent: Spent,
-        now: Timestamp,
-    ) -> Result<Forecast, Rejection> {
+    pub fn forecast(&self, id: ExperimentId, spent: Spent, now: Timestamp) -> Result<Forecast, Rejection> {
         let (_, counts) = self.experiment(id).ok_or(Rejection::NoExperiment(id))?;
-        let durations = Durations::new(self, took);
         let left = |record: &JobRecord| {
-            let whole = durations.of(&record.spec, Some(record.recipe))?;
+            let whole = self.duration_of(record)?;
             let done = record.state.lease().map_or(0, |lease| now.since(lease.since));
             Some((whole - done).max(0))
         };

@@ -4,17 +4,22 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::load::Load;
 use super::{
-    Alarm, Attempt, AttemptEnd, Change, EventKind, ExperimentEntry, Grant, Held, JobState, LaneKey, Lease, NameId,
-    Names, Queue, Rejection, Reply, Scheduler, WorkerDescription, WorkerEntry, WorkerKind, WorkerRecord, WorkerState,
+    Alarm, Attempt, AttemptEnd, Change, EventKind, ExperimentEntry, Grant, GroupKey, Held, JobState, LaneKey, Lease,
+    NameId, Names, Queue, Rejection, Reply, Scheduler, WorkerDescription, WorkerEntry, WorkerKind, WorkerRecord,
+    WorkerState,
 };
 use crate::id::{FencingToken, JobId, LeaseId, WorkerId};
 use crate::outcome::{Failure, FailureClass};
 use crate::time::Timestamp;
 use crate::trainer_wire::Progress;
 
+/// Of the jobs of a group, so many are looked at for one that a worker has time for.
+const LOOKED_AT: usize = 64;
+
 impl Scheduler {
     /// Registers a worker process. An earlier process of the same name is gone: what it held is given back at once.
-    pub(super) fn register(&mut self, description: WorkerDescription, now: Timestamp) -> Reply {
+    pub(super) fn register(&mut self, description: WorkerDescription, now: Timestamp) -> Result<Reply, Rejection> {
+        let pilot = description.pilot.as_deref().map(|key| self.wanted_pilot(key)).transpose()?;
         if let Some(earlier) = self.by_name.get(&description.name).copied() {
             self.dismiss(earlier, WorkerState::Gone, "the worker was started again", now);
         }
@@ -24,7 +29,10 @@ impl Scheduler {
         self.workers.insert(id, WorkerEntry::new(record, &mut self.names, now));
         self.alarms.insert((self.silence_ends(now), Alarm::Silent(id)));
         self.note_worker(id, now);
-        Reply::Registered(id)
+        if let Some(pilot) = pilot {
+            self.arrived(pilot, id, now);
+        }
+        Ok(Reply::Registered(id))
     }
 
     /// Grants up to `slots` jobs that the worker can run.
@@ -36,7 +44,8 @@ impl Scheduler {
         let mut grants = Vec::new();
         let mut load = self.load(worker);
         while grants.len() < slots {
-            let Some(job) = self.next_for(worker, &load).or_else(|| self.next_slow(worker, &load)) else { break };
+            let next = self.next_for(worker, &load, now).or_else(|| self.next_slow(worker, &load, now));
+            let Some(job) = next else { break };
             let Some(grant) = self.grant(job, worker, now) else { break };
             load.add(self, job);
             grants.push(grant);
@@ -45,7 +54,7 @@ impl Scheduler {
     }
 
     /// The job that a worker should take next.
-    fn next_for(&self, worker: WorkerId, load: &Load) -> Option<JobId> {
+    fn next_for(&self, worker: WorkerId, load: &Load, now: Timestamp) -> Option<JobId> {
         let entry = self.workers.get(&worker)?;
         let share = |lane: &LaneKey| {
             let owner = self.experiments.get(&lane.owner)?;
@@ -53,10 +62,15 @@ impl Scheduler {
             let of_user = self.users.get(&owner.record.submitted_by).copied().unwrap_or_default();
             free.then_some((of_user, owner.counts.held(), lane.owner))
         };
-        let fits = |shape| self.fits(shape, load, entry);
-        let lane = self.queue.best_lane(share, fits)?;
-        let warmest = entry.fresh.iter().copied().chain(self.kin_at(worker));
-        self.queue.next(&lane, fits, warmest, &entry.warm)
+        let in_time = |job: &JobId| self.job(*job).is_some_and(|record| self.in_time(record, entry, now));
+        // Those of a group take about equally long.
+        let first = |group: &GroupKey, jobs: &BTreeSet<JobId>| {
+            let fits = self.fits(group.shape, load, entry);
+            fits.then(|| jobs.iter().take(LOOKED_AT).copied().find(in_time)).flatten()
+        };
+        let lane = self.queue.best_lane(share, first)?;
+        let warmest = entry.fresh.iter().copied().chain(self.kin_at(worker)).filter(in_time);
+        self.queue.next(&lane, first, warmest, &entry.warm)
     }
 
     fn grant(&mut self, job: JobId, worker: WorkerId, now: Timestamp) -> Option<Grant> {
@@ -353,7 +367,9 @@ impl WorkerEntry {
         let kind = WorkerKind(names.number(&format!("{able:?} {carried:?}")));
         let backbones = backbones.iter().map(|name| names.number(name)).collect();
         let (warm, fresh) = (VecDeque::new(), VecDeque::new());
-        Self { record, kind, backbones, last_seen: now, held: BTreeSet::new(), warm, fresh }
+        let ends_at = record.description.time_left_ms.map(|left| record.registered_at.plus(left));
+        let (last_seen, idle_since) = (now, now);
+        Self { record, kind, backbones, last_seen, idle_since, ends_at, held: BTreeSet::new(), warm, fresh }
     }
 
     pub(super) const fn is_here(&self) -> bool {

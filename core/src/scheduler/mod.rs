@@ -22,7 +22,10 @@
 //! | `restore` | the state from the database's rows, and what must always hold |
 //! | `rows` | the rows that changes leave behind, as a database has them |
 //! | `explain` | why a job waits, or why it failed |
+//! | `durations` | how long jobs take |
 //! | `forecast` | how long what is left will take |
+//! | `pilots` | workers that are started on demand |
+//! | `demand` | how many of them jobs could keep busy |
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -30,6 +33,8 @@ use std::sync::Arc;
 
 mod command;
 mod control;
+mod demand;
+mod durations;
 mod explain;
 mod finish;
 mod forecast;
@@ -38,6 +43,7 @@ mod kin;
 mod lease;
 mod load;
 mod pace;
+mod pilots;
 mod queue;
 mod restore;
 mod rows;
@@ -51,15 +57,18 @@ pub use command::{
     Attempt, AttemptEnd, Change, Command, Event, EventKind, ExperimentRecord, Grant, Held, JobChange, JobRecord, Link,
     Rejection, Reply, Submitted, WorkerDescription, WorkerRecord, WorkerState,
 };
+pub use durations::Took;
 pub use explain::Explanation;
-pub use forecast::{Spent, Took};
+pub use forecast::Spent;
 pub use pace::Speculation;
 pub use rows::{Misfit, Rows};
 pub use shape::{Need, shape};
 pub use state::{Counts, JobState, JobStateName, Lease};
 
+use durations::Durations;
 use jobs::Jobs;
 use pace::Paces;
+use pilots::Fleet;
 use queue::{GroupKey, LaneKey, NameId, Names, Queue, Spot};
 use shape::{ShapeId, Shapes};
 
@@ -127,6 +136,10 @@ pub struct Scheduler {
     spared: BTreeSet<JobId>,
     /// Which jobs are slow.
     paces: Paces,
+    /// How long jobs take.
+    durations: Durations,
+    /// Workers that are started on demand.
+    fleet: Fleet,
     /// The recipes of each place, the oldest first.
     by_place: HashMap<NameId, Vec<RecipeId>>,
     /// By host: jobs that see the images which its workers have just seen, the latest first.
@@ -167,12 +180,16 @@ struct RecipeEntry {
 }
 
 /// A worker with what it is at.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct WorkerEntry {
     record: WorkerRecord,
     kind: WorkerKind,
     backbones: Vec<NameId>,
     last_seen: Timestamp,
+    /// Since when it has held nothing, while it holds nothing.
+    idle_since: Timestamp,
+    /// When it will be ended from outside.
+    ends_at: Option<Timestamp>,
     held: BTreeSet<JobId>,
     /// Where its last jobs were, the latest first: the weights, the split and the images lie in its memory.
     warm: VecDeque<NameId>,
@@ -204,6 +221,8 @@ impl Scheduler {
             shapes: Shapes::default(),
             spared: BTreeSet::new(),
             paces: Paces::default(),
+            durations: Durations::default(),
+            fleet: Fleet::default(),
             by_place: HashMap::new(),
             kin: HashMap::new(),
             next_sequence: 1,
@@ -215,7 +234,7 @@ impl Scheduler {
     pub fn apply(&mut self, command: Command, now: Timestamp) -> (Vec<Change>, Result<Reply, Rejection>) {
         let reply = match command {
             Command::Submit { experiment, jobs, by } => Ok(self.submit(*experiment, jobs, by, now)),
-            Command::Register(description) => Ok(self.register(description, now)),
+            Command::Register(description) => self.register(description, now),
             Command::Lease { worker, slots } => self.lease(worker, slots, now),
             Command::Progress { held, progress } => self.progress(held, progress, now),
             Command::Complete { held, outcome, evaluation, memory_mib } => {
@@ -229,6 +248,18 @@ impl Scheduler {
             Command::CancelExperiment(experiment) => self.cancel_experiment(experiment, now),
             Command::RetryJobs(jobs) => self.retry_jobs(&jobs, now),
             Command::RetryExperiment(experiment) => self.retry_experiment(experiment, now),
+            Command::SetPool { name, settings, from_file } => {
+                self.set_pool(name, *settings, from_file, now);
+                Ok(Reply::Done)
+            }
+            Command::EndPool(name) => self.end_pool(&name, now),
+            Command::ResumePool(name) => self.resume_pool(&name, now),
+            Command::Scale { launcher, batches } => Ok(Reply::Steps(self.scale(launcher, batches, now))),
+            Command::Launched { batch, launch } => {
+                self.launched(&batch, launch, now);
+                Ok(Reply::Done)
+            }
+            Command::Sight { launcher, asked_at, seen } => Ok(Reply::Steps(self.sight(launcher, asked_at, seen, now))),
             Command::Tick => {
                 self.tick(now);
                 Ok(Reply::Done)
@@ -293,15 +324,22 @@ impl Scheduler {
         self.workers.get(&id).is_some_and(WorkerEntry::is_here)
     }
 
+    /// Whether a worker is here and isn't to end.
+    pub fn takes_jobs(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(|entry| entry.record.state == WorkerState::Active)
+    }
+
     /// What a worker can run.
     pub fn kind_of(&self, id: WorkerId) -> Option<WorkerKind> {
         self.workers.get(&id).map(|entry| entry.kind)
     }
 
     /// Whether a worker that got no job means that no other of its kind gets one now: it takes jobs, and holds none that could
-    /// stand in the way of others.
+    /// stand in the way of others. One whose time is limited speaks for itself alone.
     pub fn speaks_for_its_kind(&self, id: WorkerId) -> bool {
-        let idle = |entry: &WorkerEntry| entry.record.state == WorkerState::Active && entry.held.is_empty();
+        let idle = |entry: &WorkerEntry| {
+            entry.record.state == WorkerState::Active && entry.held.is_empty() && entry.ends_at.is_none()
+        };
         self.workers.get(&id).is_some_and(idle)
     }
 
@@ -348,6 +386,7 @@ impl Scheduler {
                     self.alarms.remove(&(lease.deadline, Alarm::Expire(id, lease.id)));
                     if let Some(holder) = self.workers.get_mut(&lease.worker) {
                         holder.held.remove(&id);
+                        holder.idle_since = now;
                     }
                 }
             }

@@ -138,7 +138,7 @@ impl Scheduler {
     }
 
     /// A slow job that an idle worker can begin beside the worker that has it.
-    pub(super) fn next_slow(&self, worker: WorkerId, load: &Load) -> Option<JobId> {
+    pub(super) fn next_slow(&self, worker: WorkerId, load: &Load, now: Timestamp) -> Option<JobId> {
         let entry = self.workers.get(&worker)?;
         self.paces.slow.iter().copied().find(|job| {
             let fits = self.spot(*job).is_some_and(|spot| {
@@ -147,7 +147,8 @@ impl Scheduler {
             let theirs =
                 self.job(*job).and_then(|record| record.state.lease()).is_some_and(|lease| lease.worker != worker);
             // What takes workers down isn't given to two.
-            fits && theirs && self.job(*job).is_some_and(|record| record.losses == 0)
+            let may = |record: &JobRecord| record.losses == 0 && self.in_time(record, entry, now);
+            fits && theirs && self.job(*job).is_some_and(may)
         })
     }
 

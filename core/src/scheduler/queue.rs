@@ -33,6 +33,16 @@ impl Names {
         number
     }
 
+    /// The number of a name that has one.
+    pub(super) fn find(&self, name: &str) -> Option<NameId> {
+        self.numbers.get(name).copied()
+    }
+
+    /// All numbers.
+    pub(super) fn all(&self) -> impl Iterator<Item = NameId> {
+        0..self.names.len() as NameId
+    }
+
     pub(super) fn name(&self, number: NameId) -> &str {
         self.names.get(number as usize).map_or("", String::as_str)
     }
@@ -103,19 +113,20 @@ impl Queue {
         self.lanes.values().flat_map(Groups::values).map(BTreeSet::len).sum()
     }
 
-    /// The best lane of those for which `share` gives something and which have a job that `fits`, by its shape: the
+    /// The best lane of those for which `share` gives something and which have a group of which `first` gives a job: the
     /// highest priority, then the smallest share, then the job that unblocks most.
     pub(super) fn best_lane<S: Ord>(
         &self,
         share: impl Fn(&LaneKey) -> Option<S>,
-        fits: impl Fn(ShapeId) -> bool,
+        first: impl Fn(&GroupKey, &BTreeSet<JobId>) -> Option<JobId>,
     ) -> Option<LaneKey> {
         let mut best: Option<((S, Reverse<u32>), LaneKey)> = None;
         for (lane, groups) in &self.lanes {
             if best.as_ref().is_some_and(|(_, best)| best.priority != lane.priority) {
                 break;
             }
-            let rank = share(lane).zip(groups.keys().find(|group| fits(group.shape)).map(|group| group.unblocks));
+            let rank = share(lane)
+                .zip(groups.iter().find(|(group, jobs)| first(group, jobs).is_some()).map(|(group, _)| group.unblocks));
             if let Some(rank) = rank
                 && best.as_ref().is_none_or(|(least, _)| rank < *least)
             {
@@ -125,29 +136,35 @@ impl Queue {
         best.map(|(_, lane)| lane)
     }
 
-    /// A lane's next job that `fits`: one of the `warmest` if it's there, or else one of the `warm` places where a worker has
-    /// lately been.
+    /// A lane's next job: one of the `warmest` if it's there, or else the `first` of a group, of one of the `warm` places where a
+    /// worker has lately been.
     pub(super) fn next(
         &self,
         lane: &LaneKey,
-        fits: impl Fn(ShapeId) -> bool,
+        first: impl Fn(&GroupKey, &BTreeSet<JobId>) -> Option<JobId>,
         mut warmest: impl Iterator<Item = JobId>,
         warm: &VecDeque<NameId>,
     ) -> Option<JobId> {
-        let groups = self.lanes.get(lane)?.iter().filter(|(group, _)| fits(group.shape));
+        let able = |(group, jobs)| Some((group, jobs, first(group, jobs)?));
+        let groups = self.lanes.get(lane)?.iter().filter_map(able);
         let most = groups.clone().next()?.0.unblocks;
-        let top = || groups.clone().take_while(|(group, _)| group.unblocks == most);
-        if let Some(job) = warmest.find(|job| top().any(|(_, jobs)| jobs.contains(job))) {
+        let top = || groups.clone().take_while(|(group, ..)| group.unblocks == most);
+        if let Some(job) = warmest.find(|job| top().any(|(_, jobs, _)| jobs.contains(job))) {
             return Some(job);
         }
         // Of one place, the job that came first: shapes have other numbers after a restart.
-        let at = |place: NameId| top().filter(move |(group, _)| group.place == place);
-        let lately = warm.iter().find_map(|place| at(*place).min_by_key(|(_, jobs)| jobs.first().copied()));
+        let at = |place: NameId| top().filter(move |(group, ..)| group.place == place);
+        let lately = warm.iter().find_map(|place| at(*place).map(|(.., job)| job).min());
         let coldest = || {
             let crowd = |place: NameId| self.warm.get(&place).copied().unwrap_or_default();
-            top().min_by_key(|(group, jobs)| (crowd(group.place), jobs.first().copied()))
+            top().map(|(group, _, job)| (crowd(group.place), job)).min().map(|(_, job)| job)
         };
-        lately.or_else(coldest)?.1.first().copied()
+        lately.or_else(coldest)
+    }
+
+    /// All that wait, in the order of their lanes.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&LaneKey, &GroupKey, &BTreeSet<JobId>)> {
+        self.lanes.iter().flat_map(|(lane, groups)| groups.iter().map(move |(group, jobs)| (lane, group, jobs)))
     }
 
     /// A worker became warm for a place.

@@ -38,6 +38,9 @@ impl Scheduler {
             }
             scheduler.workers.insert(entry.record.id, entry);
         }
+        rows.pools.into_values().for_each(|record| scheduler.fleet.add_pool(record));
+        rows.pilots.into_values().for_each(|record| scheduler.fleet.add_pilot(record, now));
+        scheduler.fleet.last_pilot = rows.last_pilot;
         scheduler.jobs.reserve(rows.jobs.len());
         for record in rows.jobs {
             let id = record.id;
@@ -119,7 +122,17 @@ impl Scheduler {
         let experiments: Vec<_> = self.experiments.values().map(experiment).collect();
         let workers: Vec<_> = self.workers.values().map(worker).collect();
         let learned = (self.shapes.learned(), self.spared.clone());
-        (jobs, experiments, workers, learned, self.next_lease(), self.next_sequence)
+        let pools: Vec<_> = self.pools().cloned().collect();
+        let pilots: Vec<_> = self.pilots().cloned().collect();
+        (
+            jobs,
+            experiments,
+            workers,
+            (pools, pilots, self.fleet.last_pilot),
+            learned,
+            self.next_lease(),
+            self.next_sequence,
+        )
     }
 
     /// What must hold after every command, as a list of what doesn't. Empty in a sound state.
@@ -186,6 +199,7 @@ impl Scheduler {
         for (user, count) in &self.users {
             check(*count == running(user), format!("user {user:?}: {count} jobs run, by experiment {}", running(user)));
         }
+        found.extend(self.pilot_violations());
         found
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Attempt, Change, ExperimentRecord, Held, JobRecord, Link, Need, WorkerRecord};
-use crate::id::{ExperimentId, JobId, LeaseId, RecipeId, Sequence};
+use crate::id::{ExperimentId, JobId, LeaseId, PilotId, RecipeId, Sequence};
+use crate::pilots::{PilotRecord, PoolRecord};
 use crate::spec::Recipe;
 
 /// Everything that the changes of earlier runs left behind and a scheduler needs to go on.
@@ -24,6 +25,12 @@ pub struct Rows {
     pub needs: BTreeMap<Arc<str>, Need>,
     /// The jobs of which an out-of-memory error was overlooked.
     pub spared: BTreeSet<JobId>,
+    /// The pools, by name.
+    pub pools: BTreeMap<String, PoolRecord>,
+    /// The pilots that aren't over.
+    pub pilots: BTreeMap<PilotId, PilotRecord>,
+    /// The greatest pilot's identifier.
+    pub last_pilot: PilotId,
     /// The greatest lease that was granted.
     pub last_lease: LeaseId,
     /// The greatest sequence number of the event log.
@@ -102,6 +109,17 @@ impl Rows {
                 Ok(place) => self.workers[place] = record.clone(),
                 Err(place) => self.workers.insert(place, record.clone()),
             },
+            Change::Pool(record) => {
+                self.pools.insert(record.name.clone(), record.as_ref().clone());
+            }
+            Change::Pilot(record) => {
+                self.last_pilot = self.last_pilot.max(record.id);
+                if record.state.is_over() {
+                    self.pilots.remove(&record.id);
+                } else {
+                    self.pilots.insert(record.id, record.as_ref().clone());
+                }
+            }
             Change::Event(event) => {
                 follows("event", self.last_sequence.0, event.sequence.0)?;
                 self.last_sequence = event.sequence;

@@ -16,6 +16,7 @@ use crate::trainer_wire::{Outcome, Progress};
 mod ends;
 mod forecast;
 mod memory;
+mod pilots;
 mod second_attempts;
 
 const RESULT: TestResult =
@@ -43,6 +44,8 @@ fn worker(name: &str) -> WorkerDescription {
         version: "0".into(),
         labels: Vec::new(),
         memory_mib: None,
+        pilot: None,
+        time_left_ms: None,
     }
 }
 
@@ -524,6 +527,8 @@ enum Action {
     RetryExperiment(usize),
     Pass(i64),
     Forge(usize),
+    /// Something of a pool or its pilots.
+    Pilots(usize, usize),
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -544,6 +549,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..4_usize).prop_map(Action::RetryExperiment),
         4 => (0..50_000_i64).prop_map(Action::Pass),
         1 => (0..64_usize).prop_map(Action::Forge),
+        4 => (0..8_usize, 0..64_usize).prop_map(|(what, which)| Action::Pilots(what, which)),
     ]
 }
 
@@ -581,7 +587,7 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
         Action::CancelExperiment(i) => Command::CancelExperiment(ExperimentId(i as u64)),
         Action::RetryJob(i) => Command::RetryJobs(vec![JobId(i as u64)]),
         Action::RetryExperiment(i) => Command::RetryExperiment(ExperimentId(i as u64)),
-        Action::Pass(_) => Command::Tick,
+        Action::Pass(_) | Action::Pilots(..) => Command::Tick,
         Action::Forge(i) => {
             let Held { lease, token } = of(i);
             let held = Held { lease, token: FencingToken(token.0 + 1) };
@@ -606,6 +612,10 @@ proptest! {
         for action in &actions {
             if let Action::Pass(milliseconds) = action {
                 world.pass(*milliseconds);
+            } else if let Action::Pilots(what, which) = action {
+                let command = pilots::random(&world, *what, *which);
+                // Refused or not.
+                let _ = world.apply(command);
             } else if let Ok(Reply::Granted(granted)) = world.apply(command(action, &grants)) {
                 grants.extend(granted);
             }

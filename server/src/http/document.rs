@@ -32,6 +32,7 @@ use super::problem::{ApiError, answer};
         (name = "experiments", description = "What a researcher asks for, and the tables that come out."),
         (name = "jobs", description = "The cells of the matrix."),
         (name = "workers", description = "Who runs jobs."),
+        (name = "pilots", description = "Workers that are started on demand, here or on a cluster."),
         (name = "leases", description = "What a worker says of the jobs it holds."),
         (name = "artefacts", description = "Files that travel between workers, by their SHA-256."),
         (name = "events", description = "What happens, as it happens."),

@@ -14,7 +14,7 @@ use promptfield_core::id::{LeaseId, WorkerId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
 use promptfield_core::outcome::TestResult;
-use promptfield_core::scheduler::{Command, Grant, Held, Reply};
+use promptfield_core::scheduler::{Command, Grant, Held, Reply, Scheduler, WorkerState};
 use promptfield_core::spec::SpecHash;
 
 use super::extract::{Id, JsonBody, MEDIUM, SMALL};
@@ -64,7 +64,13 @@ pub(super) async fn lease(
     for grant in grants {
         leases.push(put_into_words(&app, grant).await?);
     }
-    Ok(Json(LeaseResponse { leases }))
+    // Whoever got something comes again anyway.
+    let draining = leases.is_empty() && app.writer.look(move |scheduler, _| is_draining(scheduler, worker)).await?;
+    Ok(Json(LeaseResponse { leases, draining }))
+}
+
+fn is_draining(scheduler: &Scheduler, worker: WorkerId) -> bool {
+    scheduler.worker(worker).is_some_and(|record| record.state == WorkerState::Draining)
 }
 
 async fn put_into_words(app: &App, grant: Grant) -> Result<LeaseGrant, ApiError> {

@@ -44,6 +44,7 @@ mod manual;
 mod metrics;
 mod overview;
 mod page;
+mod pools;
 mod problem;
 mod results;
 mod tokens;
@@ -52,6 +53,7 @@ mod workers;
 
 use crate::artefacts::Artefacts;
 use crate::clock::Clock;
+use crate::launch::Launchers;
 use crate::limits::Gate;
 use crate::loads::Loads;
 use crate::metrics::Metrics;
@@ -84,6 +86,10 @@ pub(crate) struct App {
     pub(crate) loads: Loads,
     pub(crate) tokens: Tokens,
     pub(crate) copies: Copies,
+    /// What starts pilots.
+    pub(crate) launchers: Launchers,
+    /// See [`promptfield_core::api::Registered::marker`].
+    pub(crate) marker: Option<String>,
     /// Whether a token is needed.
     pub(crate) tokens_required: bool,
     pub(crate) clock: Clock,
@@ -122,6 +128,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(workers::register, workers::list))
         .routes(routes!(workers::drain))
         .routes(routes!(workers::leave))
+        .routes(routes!(pools::list))
+        .routes(routes!(pools::resume))
+        .routes(routes!(pools::pilots))
         .merge(compressible)
         .routes(routes!(leases::fail))
         .routes(routes!(leases::release))
@@ -134,11 +143,12 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .layer(from_fn(in_time));
-    // A matrix may be large, a worker waits for jobs, and the others stream.
+    // A matrix may be large, a cluster may be slow, a worker waits for jobs, and the others stream.
     let patient = OpenApiRouter::new()
         .routes(routes!(experiments::submit))
         .routes(routes!(overview::preview))
         .routes(routes!(leases::lease))
+        .routes(routes!(pools::set, pools::end))
         .routes(routes!(log::show))
         .routes(routes!(events::follow))
         .routes(routes!(backup::backup))

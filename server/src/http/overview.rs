@@ -117,8 +117,7 @@ pub(super) async fn preview(
     JsonBody(document): JsonBody<serde_json::Value>,
 ) -> Result<Json<Preview>, ApiError> {
     let (_, jobs) = expand(&app.known, document).await?;
-    let took = app.reader.durations().await?;
-    Ok(Json(app.writer.look(move |scheduler, _| scheduler.preview(&jobs, &took)).await?))
+    Ok(Json(app.writer.look(move |scheduler, _| scheduler.preview(&jobs)).await?))
 }
 
 /// Where an experiment stands in time: what it has cost, and when it will be done.
@@ -138,8 +137,7 @@ pub(super) async fn preview(
 pub(super) async fn forecast(State(app): Shared, Id(id): Id<ExperimentId>) -> Result<Json<Forecast>, ApiError> {
     let runs = app.writer.look(move |scheduler, _| scheduler.runs_of(id)).await?;
     let spent = app.reader.spent(&runs, app.clock.now()).await?;
-    let took = app.reader.durations().await?;
-    Ok(Json(app.writer.look(move |scheduler, now| scheduler.forecast(id, &took, spent, now)).await??))
+    Ok(Json(app.writer.look(move |scheduler, now| scheduler.forecast(id, spent, now)).await??))
 }
 
 /// All jobs of an experiment, in few bytes.

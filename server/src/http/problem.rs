@@ -73,6 +73,8 @@ kinds! {
     StaleLease = CONFLICT, "stale-lease", "The lease is no longer valid";
     /// The worker must register anew.
     UnknownWorker = GONE, "unknown-worker", "The worker isn't registered";
+    /// A worker says that it's a pilot which isn't there, or is to end.
+    UnwantedPilot = CONFLICT, "unwanted-pilot", "The pilot isn't wanted";
     /// It was there, and wasn't kept.
     Removed = GONE, "removed", "It isn't kept any more";
     /// The body is longer than the route takes.
@@ -123,6 +125,8 @@ answers! {
     StaleLease = [StaleLease];
     /// The worker must register anew.
     UnknownWorker = [UnknownWorker];
+    /// The pilot isn't wanted.
+    UnwantedPilot = [UnwantedPilot];
     /// It was there, and wasn't kept.
     Removed = [Removed];
     /// The body is too long.
@@ -200,6 +204,8 @@ pub(crate) enum ApiError {
     StaleLease(String),
     /// See [`Kind::UnknownWorker`].
     UnknownWorker(String),
+    /// See [`Kind::UnwantedPilot`].
+    UnwantedPilot(String),
     /// See [`Kind::Removed`].
     Removed(String),
     /// See [`Kind::TooLarge`].
@@ -233,6 +239,7 @@ impl ApiError {
             Self::MethodNotAllowed(detail) => Kind::MethodNotAllowed.problem(detail),
             Self::StaleLease(detail) => Kind::StaleLease.problem(detail),
             Self::UnknownWorker(detail) => Kind::UnknownWorker.problem(detail),
+            Self::UnwantedPilot(detail) => Kind::UnwantedPilot.problem(detail),
             Self::Removed(detail) => Kind::Removed.problem(detail),
             Self::TooLarge(detail) => Kind::TooLarge.problem(detail),
             Self::TooBusy(detail) => Kind::TooBusy.problem(detail),
@@ -315,7 +322,10 @@ impl From<WriteError> for ApiError {
     fn from(error: WriteError) -> Self {
         let text = error.to_string();
         match error {
-            WriteError::Rejected(Rejection::NoExperiment(_) | Rejection::NoJob(_)) => Self::NotFound(text),
+            WriteError::Rejected(Rejection::NoExperiment(_) | Rejection::NoJob(_) | Rejection::NoPool(_)) => {
+                Self::NotFound(text)
+            }
+            WriteError::Rejected(Rejection::UnwantedPilot(_)) => Self::UnwantedPilot(text),
             WriteError::Rejected(Rejection::NoWorker(_)) => Self::UnknownWorker(text),
             WriteError::Rejected(Rejection::Stale { .. }) => Self::StaleLease(text),
             WriteError::KeyReused(_) => Self::KeyReused(text),

@@ -25,6 +25,7 @@ use super::problem::{ApiError, answer};
     responses(
         (status = 201, description = "It is registered.", body = Registered),
         answer::Unreadable,
+        answer::UnwantedPilot,
         answer::TooLarge,
         answer::Invalid,
     ),
@@ -37,14 +38,15 @@ pub(super) async fn register(
     check(&description).map_err(ApiError::Invalid)?;
     match app.writer.apply(Command::Register(description)).await? {
         Reply::Registered(worker) => {
-            Ok((StatusCode::CREATED, Json(Registered { worker, lease_ttl_ms: app.policy.lease_ms })))
+            let (lease_ttl_ms, marker) = (app.policy.lease_ms, app.marker.clone());
+            Ok((StatusCode::CREATED, Json(Registered { worker, lease_ttl_ms, marker })))
         }
         other => Err(ApiError::unexpected(&other)),
     }
 }
 
 fn check(description: &WorkerDescription) -> Result<(), InvalidInput> {
-    let WorkerDescription { name, slots, backbones, labels, version, .. } = description;
+    let WorkerDescription { name, slots, backbones, labels, version, time_left_ms, .. } = description;
     if name.trim().is_empty() || name.len() > 200 {
         return Err(InvalidInput::new("name", name, "1 to 200 characters"));
     }
@@ -63,6 +65,9 @@ fn check(description: &WorkerDescription) -> Result<(), InvalidInput> {
             "[]",
             "at least one backbone: without weights a worker can run nothing",
         ));
+    }
+    if let Some(left) = time_left_ms.filter(|left| *left < 0) {
+        return Err(InvalidInput::new("time_left_ms", left, "milliseconds, 0 or more"));
     }
     match labels.iter().enumerate().find(|(_, label)| !is_label(label)) {
         Some((i, label)) => Err(InvalidInput::new(format!("labels[{i}]"), label, LABEL)),
@@ -117,7 +122,7 @@ pub(super) async fn list(
         answer::Unreadable,
         answer::UnknownWorker,
     ),
-    security(("bearer" = ["admin"])),
+    security(("bearer" = ["work"])),
 )]
 pub(super) async fn drain(State(app): Shared, Id(worker): Id<WorkerId>) -> Result<StatusCode, ApiError> {
     app.writer.apply(Command::Drain { worker }).await?;

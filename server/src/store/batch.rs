@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use promptfield_core::id::{ExperimentId, JobId, LeaseId, RecipeId, WorkerId};
+use promptfield_core::id::{ExperimentId, JobId, LeaseId, PilotId, RecipeId, WorkerId};
+use promptfield_core::pilots::{PilotRecord, PoolRecord};
 use promptfield_core::scheduler::{
     Change, Event, ExperimentRecord, JobChange, JobRecord, JobState, Link, Need, WorkerRecord,
 };
@@ -15,7 +16,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::attempts::{End, Start};
 use super::results::NewResult;
-use super::{StoreError, attempts, events, experiments, jobs, needs, results, workers};
+use super::{StoreError, attempts, events, experiments, jobs, needs, pilots, results, workers};
 
 #[derive(Default)]
 pub(super) struct Batch<'a> {
@@ -31,6 +32,8 @@ pub(super) struct Batch<'a> {
     results: Vec<NewResult<'a>>,
     needs: BTreeMap<&'a str, Need>,
     spared: Vec<JobId>,
+    pools: BTreeMap<&'a str, &'a PoolRecord>,
+    pilots: BTreeMap<PilotId, &'a PilotRecord>,
     events: Vec<&'a Event>,
 }
 
@@ -66,6 +69,12 @@ impl<'a> Batch<'a> {
                 Change::Worker(record) => {
                     batch.workers.insert(record.id, record);
                 }
+                Change::Pool(record) => {
+                    batch.pools.insert(&record.name, record);
+                }
+                Change::Pilot(record) => {
+                    batch.pilots.insert(record.id, record);
+                }
                 Change::Event(event) => batch.events.push(event),
             }
         }
@@ -95,6 +104,8 @@ impl<'a> Batch<'a> {
         results::insert(connection, &self.results).await?;
         needs::upsert(connection, &self.needs.into_iter().collect::<Vec<_>>()).await?;
         needs::spare(connection, &self.spared).await?;
+        pilots::upsert_pools(connection, &self.pools.into_values().collect::<Vec<_>>()).await?;
+        pilots::upsert(connection, &self.pilots.into_values().collect::<Vec<_>>()).await?;
         events::insert(connection, &self.events).await
     }
 }

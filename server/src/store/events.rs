@@ -1,6 +1,6 @@
 //! The event log.
 
-use promptfield_core::id::{ExperimentId, JobId, Sequence, WorkerId};
+use promptfield_core::id::{ExperimentId, JobId, PilotId, Sequence, WorkerId};
 use promptfield_core::scheduler::{Event, EventKind, JobStateName};
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
@@ -14,6 +14,12 @@ static INSERT: Bulk = Bulk::new(
     "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
+static INSERT_PILOTS: Bulk = Bulk::new(
+    "insert events of pilots",
+    "INSERT INTO event (sequence, at, type, pilot_id, name, to_state, reason)",
+    "(?, ?, ?, ?, ?, ?, ?)",
+    "",
+);
 /// Almost all events are of this kind.
 static INSERT_JOB_CHANGES: Bulk = Bulk::new(
     "insert events of jobs",
@@ -22,8 +28,8 @@ static INSERT_JOB_CHANGES: Bulk = Bulk::new(
     "",
 );
 const LAST_SEQUENCE: &str = "SELECT coalesce(max(sequence), 0) FROM event";
-pub(super) const AFTER: &str = "SELECT sequence, at, type, experiment_id, job_id, worker_id, from_state, to_state, name, jobs, done, reason \
-     FROM event WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
+pub(super) const AFTER: &str = "SELECT sequence, at, type, experiment_id, job_id, worker_id, pilot_id, from_state, to_state, name, jobs, done, \
+     reason FROM event WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
 
 /// An event's columns.
 #[derive(sqlx::FromRow)]
@@ -34,6 +40,7 @@ struct Row {
     experiment_id: Option<i64>,
     job_id: Option<i64>,
     worker_id: Option<i64>,
+    pilot_id: Option<i64>,
     from_state: Option<String>,
     to_state: Option<String>,
     name: Option<String>,
@@ -74,6 +81,15 @@ impl Row {
                 to: to?.parse()?,
                 name: self.name.ok_or("no name")?,
             },
+            "pool_changed" => {
+                EventKind::PoolChanged { pool: self.name.ok_or("no name")?, to: to?.parse()?, reason: self.reason }
+            }
+            "pilot_changed" => EventKind::PilotChanged {
+                pilot: PilotId(self.pilot_id.ok_or("no pilot")?.cast_unsigned()),
+                pool: self.name.ok_or("no name")?,
+                to: to?.parse()?,
+                reason: self.reason,
+            },
             other => return Err(format!("an unknown type, `{other}`").into()),
         })
     }
@@ -82,7 +98,11 @@ impl Row {
 pub(super) async fn insert<'q>(connection: &mut SqliteConnection, events: &'q [&'q Event]) -> Result<(), StoreError> {
     let (of_jobs, others): (Vec<&Event>, Vec<&Event>) =
         events.iter().partition(|event| matches!(event.kind, EventKind::JobChanged { .. }));
+    let (of_pilots, others): (Vec<&Event>, Vec<&Event>) = others
+        .into_iter()
+        .partition(|event| matches!(event.kind, EventKind::PoolChanged { .. } | EventKind::PilotChanged { .. }));
     INSERT.run(connection, &others, |query, event| bind(query, event)).await?;
+    INSERT_PILOTS.run(connection, &of_pilots, |query, event| bind(query, event)).await?;
     INSERT_JOB_CHANGES.run(connection, &of_jobs, |query, event| bind(query, event)).await
 }
 
@@ -120,6 +140,15 @@ fn bind<'q>(query: Binding<'q>, event: &Event) -> Binding<'q> {
             .bind(None::<&str>)
             .bind(None::<i64>)
             .bind(None::<i64>),
+        EventKind::PoolChanged { pool, to, reason } => {
+            query.bind("pool_changed").bind(None::<i64>).bind(pool.clone()).bind(to.as_str()).bind(reason.clone())
+        }
+        EventKind::PilotChanged { pilot, pool, to, reason } => query
+            .bind("pilot_changed")
+            .bind(pilot.0.cast_signed())
+            .bind(pool.clone())
+            .bind(to.as_str())
+            .bind(reason.clone()),
         EventKind::WorkerChanged { worker, name, to } => query
             .bind("worker_changed")
             .bind(None::<i64>)

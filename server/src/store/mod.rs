@@ -28,6 +28,7 @@ mod experiments;
 mod jobs;
 mod keys;
 mod needs;
+mod pilots;
 mod readiness;
 mod removal;
 mod results;
@@ -210,9 +211,17 @@ impl Store {
             workers: workers::load(&mut snapshot).await?,
             needs: needs::load(&mut snapshot).await?,
             spared: needs::load_spared(&mut snapshot).await?,
+            pools: pilots::load_pools(&mut snapshot).await?,
+            pilots: pilots::load(&mut snapshot).await?,
+            last_pilot: pilots::last(&mut snapshot).await?,
             last_lease: attempts::last(&mut snapshot).await?,
             last_sequence: events::last_sequence(&mut snapshot).await?,
         })
+    }
+
+    /// By what this coordinator's pilots are told from another's: 8 hexadecimal digits.
+    pub(crate) async fn instance(&mut self) -> Result<String, StoreError> {
+        pilots::instance(&mut self.connection).await
     }
 
     /// Every token there ever was, oldest first.

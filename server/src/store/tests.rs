@@ -7,6 +7,9 @@ use promptfield_core::experiment::{Experiment, Known};
 use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
 use promptfield_core::matrix;
 use promptfield_core::outcome::{Failure, FailureClass, TestResult};
+use promptfield_core::pilots::{
+    Launch, LauncherKind, Phase, PilotEnd, PilotRecord, PilotState, PoolSettings, PoolState, Sighting,
+};
 use promptfield_core::scheduler::{
     AttemptEnd, Command, Event, Grant, Held, JobChange, JobState, JobStateName, Need, Policy, Reply, Scheduler,
     Speculation, WorkerDescription, WorkerRecord, WorkerState,
@@ -43,6 +46,8 @@ fn register(name: &str) -> Command {
         version: "0".into(),
         labels: vec!["a100".into()],
         memory_mib: (name == "a").then_some(40_000),
+        pilot: None,
+        time_left_ms: None,
     })
 }
 
@@ -140,6 +145,44 @@ impl World {
             11 if i.is_multiple_of(2) => Command::CancelExperiment(ExperimentId((i % 4) as u64)),
             11 => Command::RetryExperiment(ExperimentId((i % 4) as u64)),
             12 => Command::RetryJobs(vec![JobId((i % 16) as u64)]),
+            14.. => self.pilot_command(kind, i),
+            _ => Command::Tick,
+        }
+    }
+
+    /// Something that a person, a pilot or a cluster might say.
+    fn pilot_command(&self, kind: usize, i: usize) -> Command {
+        let launcher = LauncherKind::Slurm;
+        let pilots: Vec<PilotRecord> = self.scheduler.pilots().cloned().collect();
+        let pilot = pilots.get(i % pilots.len().max(1));
+        let batch = pilot.map_or_else(|| format!("{:032x}", self.events.len()), |pilot| pilot.batch.clone());
+        match (kind, pilot) {
+            (14, _) => {
+                let settings =
+                    PoolSettings { setup: Some("module load \"x\"\n".into()), ..PoolSettings::new(launcher, 3) };
+                Command::SetPool { name: "p".into(), settings: Box::new(settings), from_file: i.is_multiple_of(2) }
+            }
+            (15, _) if i.is_multiple_of(8) => Command::EndPool("p".into()),
+            (15, _) => Command::Scale { launcher, batches: vec![format!("{:032x}", self.events.len())] },
+            (16, _) if i.is_multiple_of(3) => {
+                Command::Launched { batch, launch: Launch::Refused("it's \"full\"".into()) }
+            }
+            (16, _) => {
+                let names = (0..3).map(|place| format!("{batch}_{place}")).collect();
+                Command::Launched { batch, launch: Launch::Accepted(names) }
+            }
+            (17, Some(pilot)) => {
+                let phase = [Phase::Running, Phase::Waiting, Phase::Over(PilotEnd::Failed)][i % 3];
+                let launcher_id = pilot.launcher_id.clone().unwrap_or_else(|| "7".into());
+                let (detail, node) = ("so \u{e9}".into(), i.is_multiple_of(2).then(|| "n1".into()));
+                let sighting = Sighting { key: pilot.key(), launcher_id, phase, detail, node };
+                Command::Sight { launcher, asked_at: self.now, seen: vec![sighting] }
+            }
+            (18, Some(pilot)) => {
+                let Command::Register(description) = register("p") else { unreachable!() };
+                let pilot = Some(pilot.key().to_string());
+                Command::Register(WorkerDescription { pilot, time_left_ms: Some(60_000), ..description })
+            }
             _ => Command::Tick,
         }
     }
@@ -182,7 +225,7 @@ proptest! {
 
     /// After any commands, the database brings back the scheduler that wrote it.
     #[test]
-    fn the_database_brings_the_state_back(actions in proptest::collection::vec((0..14_usize, 0..64_usize), 1..60)) {
+    fn the_database_brings_the_state_back(actions in proptest::collection::vec((0..19_usize, 0..64_usize), 1..80)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut world = World::new().await;
@@ -372,6 +415,8 @@ async fn the_schema_names_the_states_that_the_code_has() {
         list(FailureClass::ALL.iter().map(|name| name.as_str()).collect()),
         list(WorkerState::ALL.iter().map(|name| name.as_str()).collect()),
         list(AttemptEnd::ALL.iter().map(|name| name.as_str()).collect()),
+        list(PoolState::ALL.iter().map(|name| name.as_str()).collect()),
+        list(PilotState::ALL.iter().map(|name| name.as_str()).collect()),
     ] {
         assert!(schema.iter().any(|sql| sql.contains(&names)), "no CHECK lists {names}");
     }
@@ -392,6 +437,7 @@ async fn readers_use_the_indexes() {
         keys::EXPIRE,
         keys::FIND,
         webhooks::OF,
+        pilots::LATEST,
         results::MANIFEST,
         results::FILE_OF_JOB,
         telemetry::POINTS,

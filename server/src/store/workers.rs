@@ -11,12 +11,13 @@ use super::{Doing, StoreError, damaged};
 /// What a worker said of itself stays as it is; it registers anew to say something else.
 static UPSERT: Bulk = Bulk::new(
     "insert or change workers",
-    "INSERT INTO worker (id, name, host, slots, devices, backbones, version, labels, memory_mib, state, registered_at)",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO worker (id, name, host, slots, devices, backbones, version, labels, memory_mib, pilot, time_left_ms, state, \
+     registered_at)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     " ON CONFLICT (id) DO UPDATE SET state = excluded.state",
 );
-const LOAD: &str = "SELECT id, name, host, slots, devices, backbones, version, labels, memory_mib, state, registered_at \
-     FROM worker ORDER BY id";
+const LOAD: &str = "SELECT id, name, host, slots, devices, backbones, version, labels, memory_mib, pilot, time_left_ms, state, \
+     registered_at FROM worker ORDER BY id";
 
 pub(super) async fn upsert<'q>(
     connection: &mut SqliteConnection,
@@ -34,6 +35,8 @@ pub(super) async fn upsert<'q>(
             .bind(&description.version)
             .bind(serde_json::json!(description.labels).to_string())
             .bind(description.memory_mib.map(u64::cast_signed))
+            .bind(description.pilot.as_deref())
+            .bind(description.time_left_ms)
             .bind(record.state.as_str())
             .bind(record.registered_at.0)
     };
@@ -51,6 +54,8 @@ struct Row {
     version: String,
     labels: String,
     memory_mib: Option<i64>,
+    pilot: Option<String>,
+    time_left_ms: Option<i64>,
     state: String,
     registered_at: i64,
 }
@@ -69,6 +74,8 @@ impl Row {
                 version: self.version,
                 labels: serde_json::from_str(&self.labels).map_err(damaged("worker", id))?,
                 memory_mib: self.memory_mib.map(i64::cast_unsigned),
+                pilot: self.pilot,
+                time_left_ms: self.time_left_ms,
             },
             state: self.state.parse().map_err(damaged("worker", id))?,
             registered_at: Timestamp(self.registered_at),

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 
+use promptfield_core::id::WorkerId;
 use promptfield_core::scheduler::WorkerKind;
 use tokio::time::Instant;
 
@@ -65,6 +66,17 @@ impl Parking {
             }
         }
         Some(poll)
+    }
+
+    /// Takes those of some workers.
+    pub(super) fn take_of(&mut self, workers: &HashSet<WorkerId>) -> Vec<Poll> {
+        if workers.is_empty() {
+            return Vec::new();
+        }
+        let theirs =
+            |(place, (_, poll)): (&Place, &(WorkerKind, Poll))| workers.contains(&poll.worker).then_some(*place);
+        let places: Vec<Place> = self.polls.iter().filter_map(theirs).collect();
+        places.into_iter().filter_map(|place| self.take(place)).collect()
     }
 
     /// Takes one that has waited until `now`; any, when all must go.

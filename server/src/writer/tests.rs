@@ -38,6 +38,8 @@ impl World {
             version: "0".into(),
             labels: Vec::new(),
             memory_mib: None,
+            pilot: None,
+            time_left_ms: None,
         };
         match self.writer.apply(Command::Register(description)).await {
             Ok(Reply::Registered(worker)) => worker,

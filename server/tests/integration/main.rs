@@ -18,6 +18,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod overview;
+mod pilots;
 mod retention;
 mod support;
 mod unavailable;

@@ -17,7 +17,9 @@ use promptfield_core::outcome::{Failure, FailureClass, FileEntry, Manifest, Seco
 use promptfield_core::scheduler::{Policy, WorkerDescription};
 use promptfield_core::time::Timestamp;
 use promptfield_core::trainer_wire::{Outcome, Progress};
-use promptfield_server::{Coordinator, Database, Limits, Options, Retention, Security, StartError, TokenRule, Webhook};
+use promptfield_server::{
+    Coordinator, Database, Limits, Options, PilotOptions, Retention, Security, StartError, TokenRule, Webhook,
+};
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -72,6 +74,22 @@ impl TestServer {
         let folder = tempfile::tempdir().unwrap();
         let security = Security { tokens: TokenRule::Required, ..Security::default() };
         let options = Options { security, ..options(folder.path()) };
+        let admin = first_token(&options).await;
+        Self::on(folder, options, Some(admin)).await
+    }
+
+    /// One that starts pilots.
+    pub(crate) async fn with_pilots(pilots: impl FnOnce(&std::path::Path) -> PilotOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { pilots: Some(pilots(folder.path())), ..options(folder.path()) };
+        Self::on(folder, options, None).await
+    }
+
+    /// The same, and it asks everybody for a token.
+    pub(crate) async fn with_pilots_and_tokens(pilots: impl FnOnce(&std::path::Path) -> PilotOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let security = Security { tokens: TokenRule::Required, ..Security::default() };
+        let options = Options { security, pilots: Some(pilots(folder.path())), ..options(folder.path()) };
         let admin = first_token(&options).await;
         Self::on(folder, options, Some(admin)).await
     }
@@ -152,6 +170,8 @@ pub(crate) fn options(folder: &std::path::Path) -> Options {
         retention: Retention::default(),
         security: Security::default(),
         webhooks: Vec::new(),
+        pilots: None,
+        output_root: None,
     }
 }
 
@@ -391,6 +411,8 @@ pub(crate) fn worker(name: &str) -> WorkerDescription {
         version: promptfield_core::VERSION.into(),
         labels: Vec::new(),
         memory_mib: None,
+        pilot: None,
+        time_left_ms: None,
     }
 }
 

@@ -566,10 +566,10 @@ fn answer_of(reply: &Result<Reply, Rejection>) -> Answer {
         Ok(Reply::Granted(grants)) => Answer::Granted(grants.iter().map(work_of).collect()),
         Ok(Reply::Renewed { ttl_ms }) => Answer::Renewed { ttl_ms: *ttl_ms },
         Ok(Reply::Changed(jobs)) => Answer::Changed(*jobs),
-        Ok(Reply::Done) => Answer::Done,
-        Err(Rejection::Stale { .. }) => Answer::Stale,
+        Ok(Reply::Done | Reply::Steps(_)) => Answer::Done,
+        Err(Rejection::Stale { .. } | Rejection::UnwantedPilot(_)) => Answer::Stale,
         Err(Rejection::NoWorker(_)) => Answer::NoWorker,
-        Err(Rejection::NoExperiment(_) | Rejection::NoJob(_)) => Answer::NotFound,
+        Err(Rejection::NoExperiment(_) | Rejection::NoJob(_) | Rejection::NoPool(_)) => Answer::NotFound,
     }
 }
 

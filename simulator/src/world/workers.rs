@@ -116,6 +116,8 @@ impl World {
             version: promptfield_core::VERSION.to_owned(),
             labels: Vec::new(),
             memory_mib: worker.memory_mib,
+            pilot: None,
+            time_left_ms: None,
         }
     }
 

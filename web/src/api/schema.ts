@@ -560,6 +560,78 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/pilots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Pilots, the latest first; those that are over too. */
+        get: operations["list_pilots"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/pools": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All pools there ever were, by name, with their pilots by state. */
+        get: operations["list_pools"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/pools/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Has a pool with these settings, a new one or one that is there: pilots come as jobs need them. Its launcher is asked first
+         *     whether it could start such pilots.
+         */
+        put: operations["set_pool"];
+        post?: never;
+        /** Turns a pool off: its pilots are ended, and give back what they are at. */
+        delete: operations["end_pool"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/pools/{name}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets a pool that was paused go on. */
+        post: operations["resume_pool"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/readyz": {
         parameters: {
             query?: never;
@@ -1071,6 +1143,26 @@ export interface components {
             type: "worker_changed";
             /** @description The worker. */
             worker: components["schemas"]["WorkerId"];
+        } | {
+            /** @description The pool. */
+            pool: string;
+            /** @description Why, where there is a reason. */
+            reason?: string | null;
+            /** @description What it is now. */
+            to: components["schemas"]["PoolState"];
+            /** @enum {string} */
+            type: "pool_changed";
+        } | {
+            /** @description The pilot. */
+            pilot: components["schemas"]["PilotId"];
+            /** @description Its pool. */
+            pool: string;
+            /** @description What its launcher says of it, or why. */
+            reason?: string | null;
+            /** @description Where it stands now. */
+            to: components["schemas"]["PilotState"];
+            /** @enum {string} */
+            type: "pilot_changed";
         };
         /** @description Methods × data sets × seeds × shots under one protocol. */
         Experiment: {
@@ -1460,6 +1552,11 @@ export interface components {
             title: string;
             worker?: components["schemas"]["WorkerId"] | null;
         };
+        /**
+         * @description What starts the pilots of a pool.
+         * @enum {string}
+         */
+        LauncherKind: "local" | "slurm";
         /** @description A job in a worker's hands. */
         LeaseGrant: {
             checkpoint?: components["schemas"]["CheckpointSource"] | null;
@@ -1503,6 +1600,8 @@ export interface components {
         };
         /** @description The jobs that a worker got. */
         LeaseResponse: {
+            /** @description Whether it gets none any more. */
+            draining?: boolean;
             /** @description At most as many as it asked for; none if there were none in the time it would wait. */
             leases: components["schemas"]["LeaseGrant"][];
         };
@@ -1912,6 +2011,145 @@ export interface components {
             /** @description How many there are on all pages. */
             total: number;
         };
+        /** @description How many pilots are in each state. */
+        PilotCounts: {
+            /** @description Those that run. */
+            running: number;
+            /** @description Those that were told to end. */
+            stopping: number;
+            /** @description Those that the launcher is being asked for. */
+            submitting: number;
+            /** @description Those that the launcher has halted. */
+            suspended: number;
+            /** @description Those that the launcher has, and that don't run yet. */
+            waiting: number;
+            /** @description Those of them whose worker has come. */
+            working: number;
+        };
+        /**
+         * Format: int64
+         * @description A worker that was started on demand.
+         */
+        PilotId: number;
+        /** @description A pilot as the database holds it. */
+        PilotRecord: {
+            /** @description What the launcher was asked for at once; 32 hexadecimal digits that nobody can guess. */
+            batch: string;
+            /** @description What the launcher says of it, or why it's over. */
+            detail?: string | null;
+            ended_at?: components["schemas"]["Timestamp"] | null;
+            /** @description Its identifier. */
+            id: components["schemas"]["PilotId"];
+            /**
+             * Format: int32
+             * @description Its place in the batch.
+             */
+            index: number;
+            /** @description What the launcher calls it: `1234_0`. */
+            launcher_id?: string | null;
+            /** @description Where it runs. */
+            node?: string | null;
+            /** @description Its pool. */
+            pool: string;
+            /** @description Where it stands. */
+            state: components["schemas"]["PilotState"];
+            /** @description When the launcher was asked for it. */
+            submitted_at: components["schemas"]["Timestamp"];
+            worker?: components["schemas"]["WorkerId"] | null;
+        };
+        /** @description Pilots, the latest first. */
+        Pilots: {
+            next?: components["schemas"]["PilotId"] | null;
+            /** @description Those that are over too. */
+            pilots: components["schemas"]["PilotRecord"][];
+        };
+        /**
+         * @description Where a pilot stands.
+         * @enum {string}
+         */
+        PilotState: "submitting" | "waiting" | "running" | "suspended" | "stopping" | "ended" | "failed";
+        /** @description All pools. */
+        Pools: {
+            /** @description By name. */
+            pools: components["schemas"]["PoolSummary"][];
+        };
+        /** @description What the pilots of a pool are like, and how many there may be. */
+        PoolSettings: {
+            /** @description Slurm's `--gres`, such as `gpu:1`. */
+            gres?: string | null;
+            /**
+             * Format: int32
+             * @description A pilot goes after so many seconds without a job, and a waiting one after so many without a job for it.
+             */
+            idle_s?: number;
+            /** @description What experiments may ask its workers for. */
+            labels?: string[];
+            /** @description What starts them. */
+            launcher: components["schemas"]["LauncherKind"];
+            /**
+             * Format: int32
+             * @description So many seconds before its time is up, a pilot takes no more jobs and ends those that end in time.
+             */
+            lead_s?: number;
+            /**
+             * Format: int32
+             * @description The most there may be at once, waiting ones included; 1 to 1000.
+             */
+            max: number;
+            /**
+             * Format: int64
+             * @description The memory that the slots of a pilot share, in MiB, where it isn't what the pilot finds.
+             */
+            memory_mib?: number | null;
+            /**
+             * Format: int32
+             * @description So many are kept whatever there is to do.
+             */
+            min?: number;
+            /** @description Further options for `sbatch`, each as one word: `--account=vision`. */
+            options?: string[];
+            /** @description Slurm's `--partition`. */
+            partition?: string | null;
+            /** @description Lines of a shell script that a Slurm pilot runs before its worker: `module load cuda`. */
+            setup?: string | null;
+            /**
+             * Format: int32
+             * @description Jobs at once for each GPU of a pilot, or for the pilot if it has none.
+             */
+            slots_per_gpu?: number;
+            /**
+             * Format: int32
+             * @description The time between two submissions, in seconds.
+             */
+            submit_every_s?: number;
+            /**
+             * Format: int32
+             * @description How long each may run, in seconds; Slurm's `--time`. Absent: the partition's own limit, and jobs of any length are given.
+             */
+            time_s?: number | null;
+        };
+        /**
+         * @description Whether a pool gets pilots.
+         * @enum {string}
+         */
+        PoolState: "active" | "paused" | "ending" | "off";
+        /** @description A pool with its pilots by state. */
+        PoolSummary: {
+            /** @description Whether the coordinator's settings file says so. */
+            from_file: boolean;
+            /** @description Its name. */
+            name: string;
+            /** @description No pilots are asked for before. */
+            not_before: components["schemas"]["Timestamp"];
+            /** @description Its pilots that aren't over. */
+            pilots: components["schemas"]["PilotCounts"];
+            /** @description Why it's paused, or what went wrong last. */
+            reason?: string | null;
+            /** @description What its pilots are like, and how many there may be. */
+            settings: components["schemas"]["PoolSettings"];
+            /** @description Whether it gets pilots. */
+            state: components["schemas"]["PoolState"];
+        };
         /**
          * @description The arithmetic a job trains and evaluates in.
          * @enum {string}
@@ -2000,6 +2238,11 @@ export interface components {
              * @description How long a lease lasts without a word, in milliseconds; a worker reports three times as often.
              */
             lease_ttl_ms: number;
+            /**
+             * @description A file below the coordinator's output root, by its path from there, that it has made: a worker that finds it below its own
+             *     has the same one. `null` where the coordinator has none.
+             */
+            marker?: string | null;
             /** @description The worker's identifier until it is started again. */
             worker: components["schemas"]["WorkerId"];
         };
@@ -2234,8 +2477,15 @@ export interface components {
             memory_mib?: number | null;
             /** @description A name that stays the same when the worker is started again: a second registration under it ends the first. */
             name: string;
+            /** @description Which pilot it is, if it is one: `BATCH.INDEX`. */
+            pilot?: string | null;
             /** @description Jobs it runs at once. */
             slots: number;
+            /**
+             * Format: int64
+             * @description How long it has until it's ended from outside, in milliseconds; absent where nobody will.
+             */
+            time_left_ms?: number | null;
             /** @description Promptfield's version. */
             version: string;
         };
@@ -5376,6 +5626,412 @@ export interface operations {
             };
         };
     };
+    list_pilots: {
+        parameters: {
+            query?: {
+                /** @description Those that came before this one. */
+                before?: components["schemas"]["PilotId"];
+                /** @description The most pilots of the answer. */
+                limit?: number;
+                /** @description Those of this pool. */
+                pool?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The pilots. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pilots"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_pools: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The pools. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pools"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_pool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The pool's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PoolSettings"];
+            };
+        };
+        responses: {
+            /** @description The pool. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PoolSummary"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large (`/problems/too-large`). */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body's encoding isn't taken here (`/problems/unsupported-encoding`). */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The input is not valid (`/problems/invalid-input`). */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    end_pool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The pool's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The pool. It's off when it has no pilots left. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PoolSummary"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing (`/problems/not-found`). */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resume_pool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The pool's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It gets pilots again, if it was paused. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing (`/problems/not-found`). */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     readyz: {
         parameters: {
             query?: never;
@@ -5810,6 +6466,15 @@ export interface operations {
             };
             /** @description This may not be asked for (`/problems/forbidden`). */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The pilot isn't wanted (`/problems/unwanted-pilot`). */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -59,7 +59,7 @@ async fn output_roots_that_are_only_said_to_be_shared_are_found_out() {
     let coordinator = Coordinator::start().await;
     let [train, test] = coordinator.submit("alignednorm").await;
     let mut one = Host::new("one", &coordinator);
-    one.options.machine.shared_output = true;
+    one.options.machine.shared_output = Some(true);
     let (worker, mut trainer) = one.start_with_trainer().await;
     let training = trainer.hear_job().await;
     worker.shutdown.cancel();
@@ -69,7 +69,7 @@ async fn output_roots_that_are_only_said_to_be_shared_are_found_out() {
     coordinator.until(train, JobStateName::Completed).await;
 
     let mut other = Host::new("other", &coordinator);
-    other.options.machine.shared_output = true;
+    other.options.machine.shared_output = Some(true);
     let (worker, _trainer) = other.start_with_trainer().await;
     let failure = coordinator.until(test, JobStateName::Failed).await.summary.failure.unwrap();
     assert_eq!(failure.class, FailureClass::Missing);

@@ -6,6 +6,7 @@ mod deliveries;
 mod evaluations;
 mod jobs;
 mod outages;
+mod pilots;
 mod reports;
 mod shutdown;
 mod support;

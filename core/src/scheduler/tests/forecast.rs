@@ -10,8 +10,15 @@ fn each(took: &[(JobId, i64)]) -> Vec<Took> {
     took.iter().map(|&(job, total_ms)| Took { job, attempts: 1, total_ms }).collect()
 }
 
+/// The state after a restart which found that jobs took so long.
+fn recalled(world: &World, took: &[(JobId, i64)]) -> Scheduler {
+    let mut scheduler = world.restored();
+    scheduler.recall(&each(took));
+    scheduler
+}
+
 fn forecast(world: &World, took: &[(JobId, i64)]) -> Forecast {
-    world.scheduler.forecast(EXPERIMENT, &each(took), Spent::default(), world.now).unwrap()
+    recalled(world, took).forecast(EXPERIMENT, Spent::default(), world.now).unwrap()
 }
 
 fn complete(world: &mut World, grant: &Grant, adopted: bool) {
@@ -66,7 +73,7 @@ fn what_was_only_found_tells_nothing_and_likeness_widens() {
     // Trainings on other data sets and of other methods, at the same backbone; tests are another stage.
     assert_eq!((remaining_ms, unknown), (Some(2 * 60_000), 4));
     assert_eq!(
-        world.scheduler.forecast(ExperimentId(9), &[], Spent::default(), world.now).unwrap_err(),
+        world.scheduler.forecast(ExperimentId(9), Spent::default(), world.now).unwrap_err(),
         Rejection::NoExperiment(ExperimentId(9))
     );
 }
@@ -80,7 +87,7 @@ fn a_preview_counts_what_is_new_and_what_is_done() {
     complete(&mut world, &grant, false);
     let preview = |rest: &str| -> Preview {
         let Command::Submit { jobs, .. } = experiment("y", rest) else { unreachable!() };
-        world.scheduler.preview(&jobs, &each(&[(grant.job, 60_000)]))
+        recalled(&world, &[(grant.job, 60_000)]).preview(&jobs)
     };
     let wider = preview("methods = [\"mmrl\"]\ndatasets = [\"dtd\"]\nseeds = [1, 2, 3]");
     let counts = Counts { completed: 1, queued: 2, blocked: 1, ..Counts::default() };

@@ -95,7 +95,19 @@ fn told_of_scheduler(scheduler: &Scheduler) -> Vec<String> {
         assert_eq!(counts.total(), record.experiment.seeds.len() * 2, "experiment {id}");
     }
     for (WorkerRecord { id, description, state, registered_at }, ..) in scheduler.workers() {
-        let WorkerDescription { name, host, slots, devices, backbones, version, labels, memory_mib } = description;
+        let WorkerDescription {
+            name,
+            host,
+            slots,
+            devices,
+            backbones,
+            version,
+            labels,
+            memory_mib,
+            pilot,
+            time_left_ms,
+        } = description;
+        assert_eq!((pilot, *time_left_ms), (&None, None), "there were no pilots");
         let (devices, backbones) = (devices.join(", "), backbones.join(", "));
         let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
         let memory = memory_mib.map(|memory| format!(" of {memory} MiB")).unwrap_or_default();
@@ -172,6 +184,10 @@ async fn told(store: &mut Store, reader: &Reader, scheduler: &Scheduler) -> BTre
         format!("need of `{shape}`: {} MiB, {} together", or(*memory_mib, "unknown"), or(*together, "any"))
     }));
     told.extend(rows.spared.iter().map(|job| format!("job {job} was spared")));
+    // What the fixtures call their webhook.
+    if let Some(told_up_to) = reader.told([7; 32]).await.unwrap() {
+        told.push(format!("webhook {} was told up to {told_up_to}", hex(&[7; 32])));
+    }
     for TokenRecord { hash, token } in store.load_tokens().await.unwrap() {
         let scopes = token.scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let [ends, revoked, used] =

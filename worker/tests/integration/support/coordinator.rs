@@ -1,7 +1,10 @@
 //! A real coordinator on a database in a folder of its own, asked by HTTP as anybody else asks it.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
+use promptfield_core::api::pools::Pilots;
 use promptfield_core::api::usage::{DeviceUsage, Usage};
 use promptfield_core::api::{JobDetail, JobSummary, Metrics, Page, SubmitResponse, WorkerSummary};
 use promptfield_core::dataset::Catalogue;
@@ -9,8 +12,9 @@ use promptfield_core::evaluation::Evaluation;
 use promptfield_core::experiment::Known;
 use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
-use promptfield_core::scheduler::{JobStateName, Policy, WorkerDescription};
-use promptfield_server::{Limits, Options, Retention, Security};
+use promptfield_core::pilots::PilotRecord;
+use promptfield_core::scheduler::{JobStateName, Policy, WorkerDescription, WorkerState};
+use promptfield_server::{Limits, Options, PilotOptions, Retention, Security};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -33,10 +37,43 @@ impl Coordinator {
         Self::start_with(Policy { backoff_ms: 1, ..Policy::default() }).await
     }
 
+    /// One that has a pilot, of which only the process is missing: the test plays it.
+    pub(crate) async fn start_with_pilot() -> Self {
+        let coordinator = Self::start_with(Policy::default()).await;
+        let settings = serde_json::json!({ "launcher": "local", "max": 1, "min": 1, "idle_s": 600 });
+        answer(coordinator.http.put(coordinator.address_of("/pools/home")).json(&settings)).await;
+        coordinator.eventually(async || coordinator.try_pilot().await).await;
+        coordinator
+    }
+
+    pub(crate) async fn pilot(&self) -> PilotRecord {
+        self.try_pilot().await.unwrap()
+    }
+
+    async fn try_pilot(&self) -> Option<PilotRecord> {
+        let Pilots { pilots, .. } = self.get("/pilots").await;
+        pilots.into_iter().find(|pilot| pilot.launcher_id.is_some())
+    }
+
+    pub(crate) async fn drain(&self, worker: WorkerId) {
+        answer(self.post(&format!("/workers/{worker}/drain"))).await;
+    }
+
+    /// Waits until a worker is in a state.
+    pub(crate) async fn until_worker(&self, id: WorkerId, state: WorkerState) {
+        self.eventually(async || (self.worker(id).await.state == state).then_some(())).await;
+    }
+
     pub(crate) async fn start_with(policy: Policy) -> Self {
         // For the tests' own clients; another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
+        // In `promptfield`'s place, as long as the test lasts.
+        let program = folder.path().join("pilot.sh");
+        fs_err::write(&program, "#!/bin/sh\ntrap 'exit 0' TERM; while [ -e \"$0\" ]; do sleep 0.05; done\n").unwrap();
+        fs_err::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut pilots = PilotOptions::new(program, folder.path().join("pilots"));
+        pilots.beat = Duration::from_millis(20);
         let mut options = Options {
             webhooks: Vec::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -47,6 +84,8 @@ impl Coordinator {
             limits: Limits::default(),
             retention: Retention::default(),
             security: Security::default(),
+            pilots: Some(pilots),
+            output_root: None,
         };
         let running = promptfield_server::Coordinator::start(options.clone()).await.unwrap();
         options.listen = running.address();
@@ -96,6 +135,8 @@ impl Coordinator {
             version: promptfield_core::VERSION.to_owned(),
             labels: Vec::new(),
             memory_mib: None,
+            pilot: None,
+            time_left_ms: None,
         };
         answer(self.post("/workers").json(&description)).await;
     }

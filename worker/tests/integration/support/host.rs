@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use promptfield_worker::{Caches, Connection, Machine, Options, Worker, WorkerError};
+use promptfield_worker::{Caches, Connection, Machine, Options, Stops, Worker, WorkerError};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
@@ -27,6 +27,7 @@ pub(crate) struct Host {
 /// A worker at work.
 pub(crate) struct Running {
     pub(crate) shutdown: CancellationToken,
+    pub(crate) ending: CancellationToken,
     task: JoinHandle<Result<(), WorkerError>>,
 }
 
@@ -51,7 +52,7 @@ impl Host {
                 output_root: path("output"),
                 weights: BTreeMap::from([(BACKBONE.to_owned(), weights)]),
                 datasets: None,
-                shared_output: false,
+                shared_output: Some(false),
             },
             trainer: path("trainer"),
             threads_per_slot: Some(1),
@@ -59,14 +60,16 @@ impl Host {
             // However small the machine is that the tests run on.
             memory_mib: Some(1 << 20),
             caches: Caches::default(),
+            pilot: None,
         };
         Self { trainers: UnixListener::bind(path("trainer.socket")).unwrap(), folder, options }
     }
 
     pub(crate) fn start(&self) -> Running {
-        let shutdown = CancellationToken::new();
-        let task = tokio::spawn(Worker::run(self.options.clone(), shutdown.clone()));
-        Running { shutdown, task }
+        let stops = Stops::default();
+        let task = tokio::spawn(Worker::run(self.options.clone(), stops.clone()));
+        let Stops { shutdown, ending } = stops;
+        Running { shutdown, ending, task }
     }
 
     /// Starts the worker, and its first trainer.
