@@ -6,6 +6,7 @@
 
 mod bench;
 mod demo;
+mod deploy;
 mod setup;
 mod simulate;
 mod test;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::workspace::Workspace;
-use crate::{simulate, tidy, web};
+use crate::{deploy, simulate, tidy, web};
 
 /// A kind of test.
 struct Group {
@@ -26,6 +26,7 @@ const GROUPS: &[Group] = &[
     Group { name: "web", run: web::test },
     Group { name: "rust", run: rust::run },
     Group { name: "simulate", run: simulate::test },
+    Group { name: "deploy", run: deploy::test },
     Group { name: "browser", run: web::test_in_browser },
     Group { name: "reference", run: reference::run },
 ];
