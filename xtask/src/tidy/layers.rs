@@ -10,7 +10,7 @@ struct Rule {
     reason: &'static str,
 }
 
-const RULES: [Rule; 4] = [
+const RULES: [Rule; 5] = [
     Rule {
         packages: &[
             "promptfield-core",
@@ -19,6 +19,7 @@ const RULES: [Rule; 4] = [
             "promptfield",
             "promptfield-simulator",
             "promptfield-bench",
+            "promptfield-slurm-sandbox",
             "xtask",
         ],
         forbidden: &["promptfield-trainer", "tch", "torch-sys"],
@@ -38,6 +39,11 @@ const RULES: [Rule; 4] = [
         packages: &["promptfield-bench"],
         forbidden: &["promptfield-server", "promptfield-worker", "sqlx"],
         reason: "what is measured is the program that people run, over its HTTP API",
+    },
+    Rule {
+        packages: &["promptfield-slurm-sandbox"],
+        forbidden: &["promptfield-core", "tokio"],
+        reason: "it plays a machine that knows nothing of jobs, and any test can wait for it",
     },
 ];
 
