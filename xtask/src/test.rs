@@ -5,6 +5,7 @@
 
 mod reference;
 pub(crate) mod rust;
+mod slurm;
 
 use std::ops::AddAssign;
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ const GROUPS: &[Group] = &[
     Group { name: "simulate", run: simulate::test },
     Group { name: "deploy", run: deploy::test },
     Group { name: "browser", run: web::test_in_browser },
+    Group { name: "slurm", run: slurm::run },
     Group { name: "reference", run: reference::run },
 ];
 

@@ -25,11 +25,17 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
     // Tests start the other packages' programs too: everything is built before the first runs.
     let built = status(workspace.cargo().arg("test").args(SELECTION).arg("--no-run"))?;
     ensure!(built.success(), "the build failed: see the messages above");
+    test(workspace, &[]).map(Outcome::Ran)
+}
+
+/// Runs tests, all or those that further arguments name.
+pub(super) fn test(workspace: &Workspace, arguments: &[&str]) -> Result<Report> {
     let mut child = workspace
         .cargo()
         .arg("test")
         .args(SELECTION)
         .arg("--no-fail-fast")
+        .args(arguments)
         .stdout(Stdio::piped())
         .spawn()
         .context("starting cargo test")?;
@@ -45,7 +51,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
         report.tally.failed = 1;
         report.failures.push(format!("cargo test ended with {status}: see its messages above"));
     }
-    Ok(Outcome::Ran(report))
+    Ok(report)
 }
 
 impl Report {
