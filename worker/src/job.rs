@@ -89,6 +89,7 @@ impl<'a> Job<'a> {
     }
 
     async fn work(&self, mut trainer: Trainer) -> (End, Option<Trainer>) {
+        let _busy = self.agent.busy();
         let machine = &self.agent.options.machine;
         let job = tokio::select! {
             job = places::trainer_job(&self.agent.client, machine, self.device, &self.grant) => job,

@@ -125,7 +125,7 @@ struct Agent {
     /// Cancelled when the worker takes no more jobs: it ends with those that it has.
     drain: CancellationToken,
     deadline: Deadline,
-    /// How many slots have a job.
+    /// How many slots compute.
     busy: AtomicUsize,
     /// When the worker started: all slots' reports keep to one beat, so that they travel together.
     start: Instant,
@@ -236,7 +236,7 @@ async fn out_of_patience(patience: Option<Duration>) -> u64 {
     }
 }
 
-/// A slot has a job, as long as this lives.
+/// A slot computes, as long as this lives. What it then waits for with a result that is on the disk keeps nobody here.
 struct Busy<'a>(&'a AtomicUsize);
 
 impl Drop for Busy<'_> {

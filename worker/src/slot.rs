@@ -45,10 +45,7 @@ pub(crate) async fn run(agent: &Agent, slot: usize, device: &str, first: Trainer
             }
         };
         let span = tracing::info_span!("job", lease = %grant.lease, job = %grant.job, title = grant.spec.title());
-        let busy = agent.busy();
-        let alive = Job::new(agent, device, worker, grant).run(trainer).instrument(span).await;
-        drop(busy);
-        let alive = match alive {
+        let alive = match Job::new(agent, device, worker, grant).run(trainer).instrument(span).await {
             Some(trainer) => Some(trainer),
             None => restart(agent, slot).await?,
         };

@@ -21,6 +21,8 @@ pub(super) fn run(workspace: &Workspace) -> Result<Outcome> {
         let missing = missing.join(", ");
         return Ok(Outcome::Skipped(format!("there is no {missing}: `apt-get install slurm-wlm munge`")));
     }
+    // Pilots are whole workers.
+    rust::build_programs(workspace)?;
     // Most of the time they wait: for Slurm to look at limits, or to miss a node.
     rust::test(workspace, &["--test", TARGET, "--", "--test-threads=4"]).map(Outcome::Ran)
 }
