@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Coordinator(CoordinatorArgs),
     /// Measure the demo matrix beside a shell loop, and simulate the full one
     Matrix(MatrixArgs),
+    /// Measure the demo matrix on a Slurm cluster, by pilots and by a job for each
+    Slurm(SlurmArgs),
     /// Measure the trainer, and plain PyTorch beside it
     Trainer(TrainerArgs),
     /// End every job of a coordinator at once, until stdin ends
@@ -159,6 +161,28 @@ pub(crate) struct MatrixArgs {
     #[arg(long, value_name = "GIB", default_value_t = number(8))]
     pub(crate) cache: NonZero<u64>,
     /// Where `matrix.json` is written, and `trainer.json` read
+    #[arg(long, value_name = "DIR", default_value = "bench/results")]
+    pub(crate) results: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SlurmArgs {
+    /// The `promptfield` program, which has its trainer beside it [default: the one beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) promptfield: Option<PathBuf>,
+    /// Where outputs and databases are made and removed again
+    #[arg(long, value_name = "DIR", default_value = "target/bench", overrides_with = "folder")]
+    pub(crate) folder: PathBuf,
+    /// The experiment that is run, on the bundled data and weights
+    #[arg(long, value_name = "FILE", default_value = "configs/experiments/demo.toml")]
+    pub(crate) experiment: PathBuf,
+    /// Jobs at once: no more than there are cores
+    #[arg(long, value_name = "N", default_value = "2")]
+    pub(crate) gpus: NonZero<u32>,
+    /// How often it's run, each time in both ways
+    #[arg(long, value_name = "TIMES", default_value_t = number(3))]
+    pub(crate) repeat: NonZero<u64>,
+    /// Where `slurm.json` is written
     #[arg(long, value_name = "DIR", default_value = "bench/results")]
     pub(crate) results: PathBuf,
 }

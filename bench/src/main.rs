@@ -5,6 +5,7 @@
 //! `/proc`. Peers are scripts in `peers/` that print what they measured as one line of JSON.
 
 mod args;
+mod bundled;
 mod cell;
 mod client;
 mod coordinator;
@@ -16,6 +17,7 @@ mod peers;
 mod process;
 mod report;
 mod run;
+mod slurm;
 mod stats;
 mod trainer;
 mod waiting;
@@ -45,6 +47,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         match command {
             Command::Coordinator(args) => run::run(&args).await,
             Command::Matrix(args) => matrix::run(&args).await,
+            Command::Slurm(args) => slurm::run(&args),
             Command::Trainer(args) => trainer::run(&args).await,
             Command::Worker(args) => worker::run(&args).await,
         }

@@ -14,6 +14,8 @@ pub(crate) enum Name {
     Coordinator,
     /// What whole matrices take
     Matrix,
+    /// What a matrix takes on a Slurm cluster
+    Slurm,
     /// What a training step takes
     Trainer,
 }
@@ -25,6 +27,7 @@ pub(crate) fn run(workspace: &Workspace, name: Name, arguments: &[String]) -> Re
     let (name, programs, profile) = match name {
         Name::Coordinator => ("coordinator", &["promptfield"][..], "release"),
         Name::Matrix => ("matrix", &["promptfield", "promptfield-trainer"][..], "dev"),
+        Name::Slurm => ("slurm", &["promptfield", "promptfield-trainer"][..], "dev"),
         Name::Trainer => ("trainer", &["promptfield-trainer"][..], "dev"),
     };
     if programs.contains(&"promptfield-trainer") {

@@ -5,13 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use promptfield_core::api::Results;
-use promptfield_core::dataset::{Catalogue, DatasetDefinition};
-use promptfield_core::experiment::{Experiment, Known};
-use promptfield_core::layout;
-use promptfield_core::matrix::{self, PlannedJob};
-use promptfield_core::names::Stage;
+use promptfield_core::matrix::PlannedJob;
 use promptfield_core::outcome::Manifest;
-use promptfield_core::trainer_job::{Places, TrainerJob};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tempfile::TempDir;
@@ -19,6 +14,7 @@ use tokio::process::Command;
 
 use super::gaps::{Done, gaps};
 use crate::args::MatrixArgs;
+use crate::bundled::{self, manifests, settings_text, trainer_job};
 use crate::coordinator::Coordinator;
 use crate::peers::{last_line, output};
 use crate::process::Cpu;
@@ -26,11 +22,6 @@ use crate::stats::Spread;
 
 /// A run that takes longer is given up.
 const LONGEST: Duration = Duration::from_hours(2);
-/// The bundled data, and the weights of the bundled backbone.
-const DATA: &str = "demo";
-const DATASETS: &str = "demo/datasets";
-const BACKBONE: &str = "clip-mini";
-const WEIGHTS: &str = "demo/clip-mini.safetensors";
 /// Runs the jobs one after another, each in a process of its own, as a script does it.
 const LOOP: &str =
     r#"trainer=$1; threads=$2; shift 2; for job; do "$trainer" run "$job" --threads "$threads" || exit; done"#;
@@ -88,7 +79,7 @@ pub(super) async fn measure(args: &MatrixArgs) -> Result<Demo> {
     let program = fs_err::canonicalize(args.promptfield.clone().unwrap_or(here.with_file_name("promptfield")))?;
     let experiment = fs_err::canonicalize(&args.experiment)?;
     let matrix = Matrix { args, trainer: program.with_file_name("promptfield-trainer"), program, experiment };
-    let jobs = matrix.jobs()?;
+    let jobs = bundled::jobs(&matrix.experiment)?;
     let cores = std::thread::available_parallelism().context("can't count the cores")?.get();
     let (mut ours, mut fresh, mut fresh_one_thread) = (Vec::new(), Vec::new(), Vec::new());
     let (mut equal, mut largest_difference) = (0, 0.0_f64);
@@ -126,17 +117,6 @@ struct Matrix<'a> {
 }
 
 impl Matrix<'_> {
-    /// The experiment's jobs, in the order in which scripts run them: data set by data set, method by method and seed by seed,
-    /// each test after its training.
-    fn jobs(&self) -> Result<Vec<PlannedJob>> {
-        let mut known = Known { datasets: Catalogue::built_in(), backbones: vec![BACKBONE.to_owned()] };
-        for entry in fs_err::read_dir(DATASETS)? {
-            known.datasets.add(DatasetDefinition::parse(&fs_err::read_to_string(entry?.path())?)?)?;
-        }
-        let experiment = Experiment::from_toml(&fs_err::read_to_string(&self.experiment)?, &known)?;
-        Ok(matrix::expand(&experiment, &known.datasets)?)
-    }
-
     /// By `promptfield run`, on an empty database.
     async fn ours(&self, jobs: &[PlannedJob]) -> Result<(Run, Vec<Manifest>)> {
         let folder = self.folder()?;
@@ -199,44 +179,4 @@ async fn timed(mut command: Command, folder: &Path) -> Result<(f64, f64, Vec<u8>
     let (wall_s, cpu) = (started.elapsed().as_secs_f64(), Cpu::of_children()? - before);
     ensure!(output.status.success(), "a run ended with {}: {}", output.status, last_line(&output.stderr));
     Ok((wall_s, cpu.total_us() as f64 / 1e6, output.stdout))
-}
-
-/// The settings of the repository, but for the state and the outputs, which lie beside this file.
-fn settings_text() -> Result<String> {
-    // A JSON string is one of TOML too.
-    let [data, datasets, weights] =
-        [DATA, DATASETS, WEIGHTS].map(|path| fs_err::canonicalize(path).map(|path| json!(path)));
-    Ok(format!("[paths]\ndata = {}\ndatasets = {}\n[backbones]\n{BACKBONE} = {}\n", data?, datasets?, weights?))
-}
-
-/// Where a job's output lies.
-fn output_folder(folder: &Path, job: &PlannedJob) -> PathBuf {
-    folder.join("output").join(layout::folder(&job.spec.to_spec()))
-}
-
-/// What a script tells the trainer.
-fn trainer_job(job: &PlannedJob, jobs: &[PlannedJob], folder: &Path) -> Result<TrainerJob> {
-    let spec = job.spec.to_spec();
-    let trained = jobs.iter().find(|training| Some(training.hash) == spec.trained_by);
-    ensure!(trained.is_some() || spec.stage == Stage::Train || !spec.method.learns(), "a test has no training");
-    let places = Places {
-        weights: fs_err::canonicalize(WEIGHTS)?,
-        data_root: fs_err::canonicalize(DATA)?,
-        output: output_folder(folder, job),
-        checkpoint: trained.map(|training| output_folder(folder, training)),
-        datasets: Some(fs_err::canonicalize(DATASETS)?),
-        device: "cpu".to_owned(),
-    };
-    Ok(TrainerJob::new(&spec, places))
-}
-
-/// What each job's output folder says of it.
-fn manifests(folder: &Path, jobs: &[PlannedJob]) -> Result<Vec<Manifest>> {
-    let read = |job: &PlannedJob| {
-        let path = output_folder(folder, job).join(layout::MANIFEST_FILE);
-        let manifest: Manifest = serde_json::from_slice(&fs_err::read(&path)?).context("a manifest can't be read")?;
-        ensure!(manifest.spec_hash == job.hash, "{} is another job's", path.display());
-        Ok(manifest)
-    };
-    jobs.iter().map(read).collect()
 }
