@@ -130,6 +130,21 @@ test('a token that may only read is told so when it wants to change something', 
   await page.getByRole('alert').getByText(/^That did not work: .*submit/).waitFor();
 });
 
+test('pools are for who may do everything', async () => {
+  // Nobody asks for a pilot of it.
+  await coordinator.ask('PUT', '/pools/spare', { launcher: 'local', max: 1 });
+  const seen = await visit(browser, `${coordinator.url}/workers`);
+  const { page } = seen;
+  await form(page).waitFor();
+  await signIn(page, reading);
+  const card = page.getByRole('article', { name: 'spare' });
+  await card.getByRole('button', { name: 'Turn off …' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Turn off', exact: true }).click();
+  await card.getByRole('status').getByText(/admin/).waitFor();
+  await card.getByText('active', { exact: true }).waitFor();
+  await expectSound(seen);
+});
+
 test('when the token is revoked, the reader is asked to sign in again', async () => {
   const { secret, id } = await coordinator.ask<Schemas['TokenCreated']>('POST', '/tokens', { name: 'short', scopes: ['read'] });
   await experiment('revoked');
@@ -141,5 +156,5 @@ test('when the token is revoked, the reader is asked to sign in again', async ()
   await page.getByRole('link', { name: 'Workers' }).click();
   await page.getByRole('alert').getByText('may have been revoked').waitFor();
   await signIn(page, reading);
-  await page.getByRole('heading', { name: 'Workers' }).waitFor();
+  await page.getByRole('heading', { name: 'Workers', exact: true }).waitFor();
 });

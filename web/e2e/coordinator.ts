@@ -12,6 +12,8 @@ export type Schemas = components['schemas'];
 
 const PROGRAM = process.env['PROMPTFIELD'] ?? resolve('../target/debug/promptfield');
 const ROOT = resolve('..');
+/// Only played workers have that backbone: real ones find no weights.
+const PLAYED = '"ViT-B/16" = "absent.safetensors"';
 
 export class Coordinator {
   private process: ChildProcess | null = null;
@@ -23,10 +25,9 @@ export class Coordinator {
   ) {}
 
   /// Starts one, with `more` in its settings' section `[coordinator]`.
-  static async start({ more = '', tokens = false } = {}): Promise<Coordinator> {
+  static async start({ more = '', tokens = false, backbones = PLAYED } = {}): Promise<Coordinator> {
     const coordinator = new Coordinator(mkdtempSync(join(tmpdir(), 'promptfield-')), await freePort());
-    // Only played workers have that backbone.
-    coordinator.settle({ more, tokens, backbones: '"ViT-B/16" = "absent.safetensors"' });
+    coordinator.settle({ more, tokens, backbones });
     if (tokens) coordinator.token = coordinator.tokenFor('admin');
     await coordinator.up();
     return coordinator;

@@ -3,7 +3,7 @@
 import type { Locator, Page } from 'playwright-core';
 import { expect, test } from 'vitest';
 
-import { eventually, expectSound, textOf, visit } from './browser';
+import { eventually, expectNotReloaded, expectSound, mark, textOf, visit } from './browser';
 import type { Schemas } from './coordinator';
 import { browser, coordinator, worker } from './stage';
 
@@ -150,4 +150,14 @@ test('what is submitted elsewhere appears in the list, and its progress', async 
   await page.getByRole('table', { name: /^from elsewhere/ }).waitFor();
   expect(page.url()).toBe(`${coordinator.url}/?experiment=${id}`);
   expect(complaints).toEqual([]);
+});
+
+test('who skips the menu is at the content', async () => {
+  const { page } = await form();
+  await mark(page);
+  await page.getByRole('link', { name: 'Skip to the content' }).focus();
+  await page.keyboard.press('Enter');
+  await eventually(() => page.evaluate(() => document.activeElement?.id)).toBe('main');
+  await page.getByLabel('Name').waitFor();
+  await expectNotReloaded(page);
 });

@@ -12,6 +12,8 @@ class Place {
       const link = event.target instanceof Element ? event.target.closest('a') : null;
       if (link === null || link.origin !== location.origin || link.target !== '' || link.hasAttribute('download')) return;
       if (link.pathname.startsWith('/api/') || link.pathname.startsWith('/problems/')) return;
+      // A place within the page is the browser's to find.
+      if (link.hash !== '' && link.pathname === location.pathname && link.search === location.search) return;
       event.preventDefault();
       this.go(link.pathname + link.search);
     });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { type Worker, isStale, parted } from './list';
+import { type Worker, isStale, parted, timeLeft } from './list';
 
 function worker(id: number, name: string, state: Worker['state'], last_seen = '2026-11-28T12:00:00Z'): Worker {
   return { id, name, state, last_seen, registered_at: last_seen, host: 'h', slots: 1, devices: ['cpu'], backbones: ['b'], version: '0.1.0', jobs: [] };
@@ -16,6 +16,15 @@ describe('workers', () => {
     ]);
     expect(here.map((one) => one.id)).toEqual([3, 1]);
     expect(away.map((one) => one.id)).toEqual([4, 2]);
+  });
+
+  it('say how long they have left, if they are here and it is limited', () => {
+    const now = new Date('2026-11-28T12:30:00Z');
+    const said = (more: Partial<Worker>) => timeLeft({ ...worker(1, 'a', 'draining'), ...more }, now);
+    expect([said({}), said({ time_left_ms: null })]).toEqual([null, null]);
+    expect(said({ time_left_ms: 3_600_000 })).toBe('30 min left');
+    expect(said({ time_left_ms: 60_000 })).toBe('its time is up');
+    expect(said({ time_left_ms: 3_600_000, state: 'gone' })).toBeNull();
   });
 
   it('are stale when they have been silent, unless they left', () => {

@@ -1,6 +1,7 @@
 // Which workers are here.
 
 import type { Schemas } from '../api/client';
+import { duration } from '../format';
 
 export type Worker = Schemas['WorkerSummary'];
 
@@ -9,13 +10,24 @@ const STALE = 60_000;
 
 /// Those that are here, by name; and the others, those that left last first.
 export function parted(workers: readonly Worker[]): { here: Worker[]; away: Worker[] } {
-  const isHere = (worker: Worker) => worker.state === 'active' || worker.state === 'draining';
   return {
     here: workers.filter(isHere).sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }) || a.id - b.id),
     away: workers.filter((worker) => !isHere(worker)).sort((a, b) => b.last_seen.localeCompare(a.last_seen)),
   };
 }
 
+function isHere({ state }: Worker): boolean {
+  return state === 'active' || state === 'draining';
+}
+
+/// How long a worker that is here has until it's ended from outside; `null` if nobody will.
+export function timeLeft(worker: Worker, now: Date): string | null {
+  const { registered_at, time_left_ms } = worker;
+  if (time_left_ms == null || !isHere(worker)) return null;
+  const left = new Date(registered_at).getTime() + time_left_ms - now.getTime();
+  return left > 0 ? `${duration(left)} left` : 'its time is up';
+}
+
 export function isStale(worker: Worker, now: Date): boolean {
-  return worker.state !== 'gone' && worker.state !== 'lost' && now.getTime() - new Date(worker.last_seen).getTime() > STALE;
+  return isHere(worker) && now.getTime() - new Date(worker.last_seen).getTime() > STALE;
 }
