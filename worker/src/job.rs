@@ -22,6 +22,7 @@ use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::client::Rejected;
+use crate::devices::Device;
 use crate::memory::Meter;
 use crate::report::{Outbox, SHORTEST_INTERVAL};
 use crate::trainer::{Flaw, Trainer, out_of_turn};
@@ -35,7 +36,7 @@ const SHUTDOWN_CANCEL_LIMIT: Duration = Duration::from_secs(3);
 /// A lease in a slot's hands.
 pub(crate) struct Job<'a> {
     agent: &'a Agent,
-    device: &'a str,
+    device: &'a Device,
     /// The registration under which the lease was granted.
     worker: WorkerId,
     grant: LeaseGrant,
@@ -65,7 +66,7 @@ enum Standing {
 }
 
 impl<'a> Job<'a> {
-    pub(crate) fn new(agent: &'a Agent, device: &'a str, worker: WorkerId, grant: LeaseGrant) -> Self {
+    pub(crate) fn new(agent: &'a Agent, device: &'a Device, worker: WorkerId, grant: LeaseGrant) -> Self {
         let (outbox, meter, revoked) = (Outbox::default(), OnceLock::new(), SetOnce::new());
         Self { agent, device, worker, grant, outbox, meter, revoked }
     }
@@ -73,7 +74,7 @@ impl<'a> Job<'a> {
     /// Does the job. Gives the trainer back if it's alive.
     pub(crate) async fn run(self, trainer: Trainer) -> Option<Trainer> {
         let (lease, title) = (self.grant.lease, self.grant.spec.title());
-        tracing::info!(%lease, device = self.device, "lease {lease}: {title}");
+        tracing::info!(%lease, device = self.device.name, "lease {lease}: {title}");
         let (end, trainer) = tokio::select! {
             ended = async {
                 let (end, trainer) = self.work(trainer).await;
@@ -92,7 +93,7 @@ impl<'a> Job<'a> {
         let _busy = self.agent.busy();
         let machine = &self.agent.options.machine;
         let job = tokio::select! {
-            job = places::trainer_job(&self.agent.client, machine, self.device, &self.grant) => job,
+            job = places::trainer_job(&self.agent.client, machine, &self.device.inside, &self.grant) => job,
             () = self.stop_wanted() => return (End::Stopped, Some(trainer)),
         };
         let job = match job {
@@ -121,7 +122,7 @@ impl<'a> Job<'a> {
     async fn compute(&self, trainer: &mut Trainer, job: TrainerJob) -> Result<End, Flaw> {
         let ours = self.grant.lease.0;
         if let Some(process) = trainer.process() {
-            self.meter.get_or_init(|| Meter::start(&self.agent.gauge, process, self.device));
+            self.meter.get_or_init(|| Meter::start(&self.agent.gauge, process, &self.device.name));
         }
         trainer.send(&Request::Run { id: ours, job: Box::new(job) }).await?;
         let mut stop_wanted = pin!(self.stop_wanted());

@@ -13,6 +13,7 @@
 //! | `mailbox` | reports of all slots, gathered into requests |
 //! | `registration` | the worker's identifier, which can change |
 //! | `pilot` | a worker that was started on demand |
+//! | `devices` | which devices there are, and how trainers are started for them |
 //! | `load` | what the devices are at |
 //! | `memory` | how much memory jobs take, and how much there is |
 //! | `slot` | a slot's life: lease, run, replace a dead trainer |
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 mod checkpoint;
 mod client;
 mod connection;
+mod devices;
 mod evaluation;
 mod job;
 mod load;
@@ -114,6 +116,8 @@ pub struct Worker;
 #[derive(Debug)]
 struct Agent {
     options: Options,
+    /// Which slices of GPUs the slots' trainers are started for, by turns.
+    slices: Vec<String>,
     client: Client,
     registration: Registration,
     spool: Spool,
@@ -144,17 +148,20 @@ impl Worker {
         let time_left = options.pilot.as_ref().and_then(|pilot| pilot.time_left);
         let deadline = Deadline::new(time_left.map(|left| Instant::now() + left));
         let client = Client::new(&options.coordinator, &options.name, &options.connection)?;
+        let slices = devices::slices(options.visible_gpus.as_deref(), &options.devices);
         let starting = try_join_all((0..options.slots).map(async |slot| {
-            let started = start_trainer(&options, slot).await;
+            let started = start_trainer(&options, &slices, slot).await;
             started.map_err(|source| WorkerError::Trainer { slot, source })
         }));
         let (trainers, found): (Vec<_>, Vec<_>) = tokio::select! {
             started = starting => started?.into_iter().unzip(),
             () = shutdown.cancelled() => return Ok(()),
         };
-        let devices = options.chosen_devices(found.first().map_or(&[], Vec::as_slice))?;
-        let gauge = Gauge::new(&devices);
-        let description = describe(&options, &devices, &gauge);
+        let found = found.first().map_or(&[][..], Vec::as_slice);
+        let devices = devices::choose(&options.devices, &slices, found)?;
+        let names: Vec<String> = devices.iter().map(|device| device.name.clone()).collect();
+        let gauge = Gauge::new(&names, options.visible_gpus.as_deref());
+        let description = describe(&options, &names, &gauge);
         let spool = Spool::of(&options);
         let registering = async {
             spool.deliver(&client, &options.machine).await;
@@ -175,6 +182,7 @@ impl Worker {
         options.machine.find_out_sharing(registered.marker.as_deref());
         let agent = Agent {
             options,
+            slices,
             client,
             registration,
             spool,
@@ -199,7 +207,7 @@ impl Worker {
             agent.shutdown.cancel();
             ends
         };
-        let (ends, (), ()) = tokio::join!(slots, load::report(&agent, &devices), pilot::tend(&agent));
+        let (ends, (), ()) = tokio::join!(slots, load::report(&agent, &names), pilot::tend(&agent));
         agent.leave().await;
         ends.into_iter().collect()
     }
@@ -221,8 +229,13 @@ fn describe(options: &Options, devices: &[String], gauge: &Gauge) -> WorkerDescr
 }
 
 /// A trainer for a slot, and the devices that it found.
-async fn start_trainer(options: &Options, slot: usize) -> Result<(Trainer, Vec<String>), TrainerDeath> {
-    Trainer::start(&options.trainer, options.threads(), &options.caches, slot).await
+async fn start_trainer(
+    options: &Options,
+    slices: &[String],
+    slot: usize,
+) -> Result<(Trainer, Vec<String>), TrainerDeath> {
+    let own = slices.get(slot.checked_rem(slices.len()).unwrap_or_default());
+    Trainer::start(&options.trainer, options.threads(), &options.caches, own.map(String::as_str), slot).await
 }
 
 /// Returns after so long; never, if it's of no matter.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use promptfield_core::api::usage::{DeviceLoad, LoadReport};
 
 use crate::Agent;
-use crate::memory::{Gauge, MIB, is_gpu, kib};
+use crate::devices::is_gpu;
+use crate::memory::{Gauge, MIB, kib};
 
 const PERIOD: Duration = Duration::from_secs(30);
 
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_a_gpu_says_what_its_memory_is_at() {
-        let load = look(&Gauge::new(&["cpu".to_owned()]), "cpu", Some(12.5));
+        let load = look(&Gauge::new(&["cpu".to_owned()], None), "cpu", Some(12.5));
         assert_eq!((load.device.as_str(), load.busy_percent), ("cpu", Some(12.5)));
         assert!(load.memory_mib.unwrap() > 0 && load.memory_mib < load.memory_total_mib, "{load:?}");
     }

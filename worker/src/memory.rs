@@ -12,6 +12,8 @@ use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
+use crate::devices::{in_place, is_gpu, is_slice};
+
 pub(crate) const MIB: u64 = 1 << 20;
 const KIB_PER_MIB: u64 = 1 << 10;
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
@@ -20,6 +22,10 @@ const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 pub(crate) struct Gauge {
     /// The GPUs' driver; `None` where it isn't needed or isn't there.
     driver: Option<Box<Nvml>>,
+    /// What `CUDA_VISIBLE_DEVICES` says.
+    visible: Option<String>,
+    /// The slices of GPUs among the devices.
+    slices: Vec<String>,
 }
 
 impl std::fmt::Debug for Gauge {
@@ -30,11 +36,12 @@ impl std::fmt::Debug for Gauge {
 
 impl Gauge {
     /// One for a worker's devices.
-    pub(crate) fn new(devices: &[String]) -> Self {
+    pub(crate) fn new(devices: &[String], visible: Option<&str>) -> Self {
         let driver = devices.iter().any(|device| is_gpu(device)).then(Nvml::init).and_then(|driver| {
             driver.inspect_err(|error| tracing::warn!("the GPUs' memory can't be looked at: {error}")).ok()
         });
-        Self { driver: driver.map(Box::new) }
+        let slices = devices.iter().filter(|device| is_slice(device)).cloned().collect();
+        Self { driver: driver.map(Box::new), visible: visible.map(str::to_owned), slices }
     }
 
     /// The memory that jobs on these devices share, in MiB: the GPUs', or the machine's if there is none among them.
@@ -50,20 +57,24 @@ impl Gauge {
 
     /// A GPU, by the name that CUDA gives it here.
     pub(crate) fn gpu(&self, name: &str) -> Option<Device<'_>> {
-        let place: u32 = name.strip_prefix("cuda:")?.parse().ok()?;
         let driver = self.driver.as_ref()?;
-        // CUDA numbers the devices that this variable leaves; the driver numbers them all.
-        let Ok(visible) = std::env::var("CUDA_VISIBLE_DEVICES") else { return driver.device_by_index(place).ok() };
-        let chosen = visible.split(',').nth(place as usize)?.trim();
-        chosen.parse().map_or_else(|_| driver.device_by_uuid(chosen), |index| driver.device_by_index(index)).ok()
+        let known = match name.strip_prefix("cuda:") {
+            // CUDA numbers the devices that the variable leaves; the driver numbers them all.
+            Some(place) => in_place(self.visible.as_deref(), place.parse().ok()?)?,
+            None => name.to_owned(),
+        };
+        known.parse().map_or_else(|_| driver.device_by_uuid(known.as_str()), |index| driver.device_by_index(index)).ok()
     }
 
     /// The bytes that a process uses on all GPUs now.
     fn used_on_gpus(&self, process: u32) -> Result<u64, NvmlError> {
         let Some(driver) = &self.driver else { return Ok(0) };
         let mut used = 0;
-        for index in 0..driver.device_count()? {
-            for found in driver.device_by_index(index)?.running_compute_processes()? {
+        let whole = (0..driver.device_count()?).map(|index| driver.device_by_index(index));
+        // What runs on a slice is told by the slice.
+        let slices = self.slices.iter().map(|name| driver.device_by_uuid(name.as_str()));
+        for device in whole.chain(slices) {
+            for found in device?.running_compute_processes()? {
                 if let (true, UsedGpuMemory::Used(bytes)) = (found.pid == process, found.used_gpu_memory) {
                     used += bytes;
                 }
@@ -154,10 +165,6 @@ fn of_process(process: u32, file: &str) -> PathBuf {
     Path::new("/proc").join(process.to_string()).join(file)
 }
 
-pub(crate) fn is_gpu(device: &str) -> bool {
-    device.starts_with("cuda:")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_job_s_peak_is_its_own() {
-        let gauge = Gauge::new(&["cpu".to_owned()]);
+        let gauge = Gauge::new(&["cpu".to_owned()], None);
         let peak = || Meter::start(&gauge, std::process::id(), "cpu");
         let before = peak().most_mib().unwrap();
         let large = peak();
@@ -188,10 +195,10 @@ mod tests {
     #[test]
     fn a_machine_without_a_gpu_shares_its_own_memory() {
         let devices = ["cpu".to_owned()];
-        let total = Gauge::new(&devices).total_mib(&devices).unwrap();
+        let total = Gauge::new(&devices, None).total_mib(&devices).unwrap();
         let machine = kib(&fs_err::read_to_string("/proc/meminfo").unwrap(), "MemTotal:").unwrap() / 1024;
         assert!((1..=machine).contains(&total), "{total} of {machine}");
-        let gauge = Gauge { driver: None };
+        let gauge = Gauge { driver: None, visible: None, slices: Vec::new() };
         assert_eq!(gauge.total_mib(&["cpu".to_owned(), "cuda:0".to_owned()]), None, "nobody to ask");
     }
 }

@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
 
 use crate::connection::Connection;
+use crate::devices::is_device;
 use crate::pilot::Pilot;
 
 /// What a worker is started with.
@@ -23,9 +24,11 @@ pub struct Options {
     pub host: String,
     /// Jobs to run at once, each in a trainer process of its own.
     pub slots: usize,
-    /// The devices over which the slots are spread: `cpu`, `cuda:0`. Empty: the trainer's CUDA devices, or `cpu` if it has
-    /// none.
+    /// The devices over which the slots are spread: `cpu`, `cuda:0`, `MIG-…`. Empty: the trainer's CUDA devices, or `cpu` if it
+    /// has none.
     pub devices: Vec<String>,
+    /// What `CUDA_VISIBLE_DEVICES` says to this process: a batch system gives GPUs, and slices of them, by it.
+    pub visible_gpus: Option<String>,
     /// Where things lie on this machine.
     pub machine: Machine,
     /// The `promptfield-trainer` binary.
@@ -101,7 +104,7 @@ pub enum OptionsError {
     #[error("`threads_per_slot`: `0` is not valid: expected a whole number of at least 1")]
     Threads,
     /// Not a device's name.
-    #[error("`devices`: `{device}` is not valid: expected `cpu` or `cuda:N`")]
+    #[error("`devices`: `{device}` is not valid: expected `cpu`, `cuda:N` or `MIG-UUID`")]
     Device {
         /// What was given.
         device: String,
@@ -179,21 +182,6 @@ impl Options {
             (machine / self.slots).max(1)
         })
     }
-
-    /// The devices to spread the slots over, given those that the trainer `found`.
-    pub(crate) fn chosen_devices(&self, found: &[String]) -> Result<Vec<String>, OptionsError> {
-        if let Some(device) = self.devices.iter().find(|device| !found.contains(device)) {
-            return Err(OptionsError::DeviceMissing { device: device.clone(), found: found.to_vec() });
-        }
-        let mut chosen = self.devices.clone();
-        if chosen.is_empty() {
-            chosen = found.iter().filter(|device| device.starts_with("cuda:")).cloned().collect();
-        }
-        if chosen.is_empty() {
-            chosen.push("cpu".to_owned());
-        }
-        Ok(chosen)
-    }
 }
 
 impl Machine {
@@ -230,10 +218,6 @@ fn regular_file(path: &Path) -> io::Result<()> {
     }
 }
 
-fn is_device(name: &str) -> bool {
-    name == "cpu" || name.strip_prefix("cuda:").is_some_and(|index| index.parse::<u32>().is_ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,6 +235,7 @@ mod tests {
             host: "h".into(),
             slots: 2,
             devices: Vec::new(),
+            visible_gpus: None,
             machine: Machine {
                 data_root: folder.join("data"),
                 output_root: folder.join("a/b/output"),
@@ -291,19 +276,5 @@ mod tests {
         assert!(wrong.contains("backbone `ViT-B/16`"), "{wrong}");
         assert!(refusal(&|o| o.machine.datasets = Some("nowhere".into())).starts_with("`datasets`"));
         assert!(refusal(&|o| o.machine.output_root = o.trainer.join("x")).starts_with("`output_root`"));
-    }
-
-    #[test]
-    fn slots_go_to_the_gpus_if_there_are_any() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut options = options(folder.path());
-        let found = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let all = found(&["cpu", "cuda:0", "cuda:1"]);
-        assert_eq!(options.chosen_devices(&all).unwrap(), ["cuda:0", "cuda:1"]);
-        assert_eq!(options.chosen_devices(&found(&["cpu"])).unwrap(), ["cpu"]);
-        options.devices = found(&["cuda:1"]);
-        assert_eq!(options.chosen_devices(&all).unwrap(), ["cuda:1"]);
-        let missing = options.chosen_devices(&found(&["cpu"])).unwrap_err().to_string();
-        assert_eq!(missing, "`devices`: `cuda:1` is not there: the trainer found cpu");
     }
 }

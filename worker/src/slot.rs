@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument;
 
 use crate::client::{Rejected, pause};
+use crate::devices::Device;
 use crate::job::Job;
 use crate::trainer::{Flaw, Trainer, out_of_turn};
 use crate::{Agent, WorkerError, start_trainer};
@@ -24,7 +25,7 @@ const SHORTEST_POLL: Duration = Duration::from_secs(1);
 const MOST_FAILED_STARTS: u32 = 4;
 
 /// Runs jobs on `device` until the worker shuts down or takes no more, beginning with a trainer that was started already.
-pub(crate) async fn run(agent: &Agent, slot: usize, device: &str, first: Trainer) -> Result<(), WorkerError> {
+pub(crate) async fn run(agent: &Agent, slot: usize, device: &Device, first: Trainer) -> Result<(), WorkerError> {
     let mut trainer = first;
     loop {
         let mut leasing = pin!(lease(agent));
@@ -91,7 +92,7 @@ async fn restart(agent: &Agent, slot: usize) -> Result<Option<Trainer>, WorkerEr
             if failures > 0 {
                 sleep(pause(&agent.options.name, failures)).await;
             }
-            start_trainer(&agent.options, slot).await
+            start_trainer(&agent.options, &agent.slices, slot).await
         };
         let started = tokio::select! {
             started = attempt => started,

@@ -106,11 +106,13 @@ fn quoted(last_words: &[String]) -> String {
 }
 
 impl Trainer {
-    /// Starts `program` for a slot, and waits until it can take a job. Also gives the devices that it found.
+    /// Starts `program` for a slot, and waits until it can take a job. Also gives the devices that it found: of GPUs, those that it
+    /// sees here, or only `gpu`.
     pub(crate) async fn start(
         program: &Path,
         threads: usize,
         caches: &Caches,
+        gpu: Option<&str>,
         slot: usize,
     ) -> Result<(Self, Vec<String>), TrainerDeath> {
         let not_started = |source| TrainerDeath {
@@ -123,6 +125,7 @@ impl Trainer {
             .arg("--threads")
             .arg(threads.to_string())
             .envs(caches.variables())
+            .envs(gpu.map(|gpu| ("CUDA_VISIBLE_DEVICES", gpu)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -19,8 +19,9 @@ const PATIENCE: Duration = Duration::from_mins(5);
 pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8> {
     let settings = &context.settings;
     let host = host_name();
+    let visible_gpus = std::env::var("CUDA_VISIBLE_DEVICES").ok();
     let slots = match args.slots_per_gpu {
-        Some(each) => each.max(1) * gpus_given(),
+        Some(each) => each.max(1) * gpus_in(visible_gpus.as_deref()),
         None => args.slots.unwrap_or(settings.slots).max(1),
     };
     let pilot = match args.pilot {
@@ -41,6 +42,7 @@ pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8
         host,
         slots,
         devices: settings.devices.clone(),
+        visible_gpus,
         machine: Machine {
             data_root: settings.data.clone(),
             output_root: settings.output.clone(),
@@ -95,10 +97,9 @@ async fn stdin_ends() {
     while stdin.read(&mut nothing).await.is_ok_and(|n| n > 0) {}
 }
 
-/// How many GPUs this process was given: those that `CUDA_VISIBLE_DEVICES` names, or one device whatever it is.
-fn gpus_given() -> usize {
-    let named = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
-    named.split(',').filter(|name| !name.trim().is_empty()).count().max(1)
+/// How many GPUs `CUDA_VISIBLE_DEVICES` names; without it there is one device, whatever it is.
+fn gpus_in(visible: Option<&str>) -> usize {
+    visible.unwrap_or_default().split(',').filter(|name| !name.trim().is_empty()).count().max(1)
 }
 
 /// This host's name for lists.

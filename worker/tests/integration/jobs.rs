@@ -179,3 +179,29 @@ async fn slots_are_spread_over_the_devices() {
     drop(trainers);
     worker.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn each_slice_of_a_gpu_has_a_trainer_of_its_own() {
+    let coordinator = Coordinator::start().await;
+    coordinator.submit("zero_shot").await;
+    let mut host = Host::new("a", &coordinator);
+    host.options.slots = 2;
+    host.options.visible_gpus = Some("MIG-aa,MIG-bb".into());
+    let worker = host.start();
+    let mut trainers = [host.trainer().await, host.trainer().await];
+    trainers.sort_by_key(|trainer| trainer.gpus.clone());
+    assert_eq!(trainers.each_ref().map(|trainer| trainer.gpus.as_str()), ["MIG-aa", "MIG-bb"]);
+    for trainer in &mut trainers {
+        trainer.ready(&["cpu", "cuda:0"]).await;
+    }
+    let [first, second] = &mut trainers;
+    let (device, gpus) = tokio::select! {
+        running = first.hear_job() => (running.job.device, "MIG-aa"),
+        running = second.hear_job() => (running.job.device, "MIG-bb"),
+    };
+    assert_eq!(device, "cuda:0", "to the trainer of {gpus}");
+    let id = coordinator.until_registered("a").await;
+    assert_eq!(coordinator.worker(id).await.description.devices, ["MIG-aa", "MIG-bb"]);
+    drop(trainers);
+    worker.stop().await.unwrap();
+}

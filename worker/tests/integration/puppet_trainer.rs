@@ -1,7 +1,7 @@
 //! A trainer process without a will of its own: it passes on what the worker says, and says what a test tells it to.
 //!
 //! The worker starts it through a link in the test's folder; beside the link lies the socket on which the test listens. The
-//! first line to the test is the process's number; then follow the requests as they come. Lines from the test: `out LINE`
+//! first line to the test is the process's number and the GPUs that it sees; then follow the requests as they come. Lines from the test: `out LINE`
 //! and `err LINE` are written to stdout and stderr, `exit CODE` ends the process. So do the end of stdin and the end of the
 //! connection.
 
@@ -15,7 +15,8 @@ fn main() -> io::Result<ExitCode> {
     let link = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
     let commands = UnixStream::connect(link.with_extension("socket"))?;
     let mut requests = commands.try_clone()?;
-    writeln!(requests, "{}", std::process::id())?;
+    let gpus = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+    writeln!(requests, "{} {gpus}", std::process::id())?;
     let (ended, end) = channel();
     let stdin_ended = ended.clone();
     std::thread::spawn(move || {

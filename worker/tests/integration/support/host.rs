@@ -47,6 +47,7 @@ impl Host {
             host: "here".to_owned(),
             slots: 1,
             devices: Vec::new(),
+            visible_gpus: None,
             machine: Machine {
                 data_root: path("data"),
                 output_root: path("output"),

@@ -22,6 +22,8 @@ use super::soon;
 /// One trainer process.
 pub(crate) struct Puppet {
     pub(crate) pid: i32,
+    /// What it was told of GPUs.
+    pub(crate) gpus: String,
     requests: Lines<BufReader<OwnedReadHalf>>,
     commands: OwnedWriteHalf,
 }
@@ -37,8 +39,9 @@ impl Puppet {
     pub(crate) async fn new(stream: UnixStream) -> Self {
         let (read, commands) = stream.into_split();
         let mut requests = BufReader::new(read).lines();
-        let pid = soon(requests.next_line()).await.unwrap().unwrap().parse().unwrap();
-        Self { pid, requests, commands }
+        let first = soon(requests.next_line()).await.unwrap().unwrap();
+        let (pid, gpus) = first.split_once(' ').unwrap();
+        Self { pid: pid.parse().unwrap(), gpus: gpus.to_owned(), requests, commands }
     }
 
     pub(crate) async fn say(&mut self, reply: &Reply) {
