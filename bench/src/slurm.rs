@@ -45,6 +45,7 @@ struct Report {
 
 /// The matrix, run once.
 #[derive(Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "seconds, in the report too")]
 struct Run {
     /// From the submission until the last job has its result.
     wall_s: f64,

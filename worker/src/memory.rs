@@ -30,7 +30,7 @@ pub(crate) struct Gauge {
 
 impl std::fmt::Debug for Gauge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gauge").field("driver", &self.driver.is_some()).finish()
+        f.debug_struct("Gauge").field("driver", &self.driver.is_some()).finish_non_exhaustive()
     }
 }
 

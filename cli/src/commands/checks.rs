@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
+use promptfield_core::pilots::PoolState;
 use promptfield_core::scheduler::WorkerState;
 use promptfield_core::time::Timestamp;
 use promptfield_core::{VERSION, works_with};
@@ -144,7 +145,9 @@ async fn coordinator(client: &Client) -> Vec<Check> {
         Ok(_) => Check::fine(check, format!("{} answers and can write its database", client.url())),
         Err(error) => Check::new(check, Verdict::Wrong, format!("{error:#}"), "look into its log and at its disk"),
     };
-    vec![ready, clock(date.as_deref(), sent, received), workers(client).await]
+    let mut checks = vec![ready, clock(date.as_deref(), sent, received), workers(client).await];
+    checks.extend(pools(client).await);
+    checks
 }
 
 /// Compares the coordinator's clock with this machine's while it answered.
@@ -203,6 +206,28 @@ async fn workers(client: &Client) -> Check {
         return Check::new(check, Verdict::Warning, detail, "bring them to the coordinator's version when it suits");
     }
     Check::fine(check, format!("{} here", all.len()))
+}
+
+/// Where there are pools that should get pilots.
+async fn pools(client: &Client) -> Option<Check> {
+    let check = "pools";
+    let mut pools = match client.pools().await {
+        Ok(pools) => pools.pools,
+        Err(error) => {
+            return Some(Check::new(check, Verdict::Wrong, format!("{error:#}"), "use a token that may read"));
+        }
+    };
+    pools.retain(|pool| pool.state != PoolState::Off);
+    if let Some(pool) = pools.iter().find(|pool| pool.state == PoolState::Paused) {
+        let detail = format!("`{}` is paused: {}", pool.name, pool.reason.as_deref().unwrap_or("nobody said why"));
+        let advice = format!("mend it, then `promptfield scale resume {}`", pool.name);
+        return Some(Check::new(check, Verdict::Warning, detail, advice));
+    }
+    if let Some((pool, reason)) = pools.iter().find_map(|pool| Some((pool, pool.reason.as_ref()?))) {
+        return Some(Check::new(check, Verdict::Warning, format!("`{}`: {reason}", pool.name), "it's tried again"));
+    }
+    let pilots: usize = pools.iter().map(|pool| pool.pilots.total()).sum();
+    (!pools.is_empty()).then(|| Check::fine(check, format!("{} with {pilots} pilots", pools.len())))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::load::{Load, Obstacle, Shortage};
 use super::shape::{Need, Shape};
 use super::{JobState, JobStateName, Lease, Rejection, Scheduler, WorkerEntry, WorkerState};
 use crate::id::JobId;
+use crate::pilots::PoolState;
 use crate::time::Timestamp;
 use crate::trainer_wire::Progress;
 
@@ -69,7 +70,7 @@ impl Scheduler {
         let active: Vec<&WorkerEntry> =
             self.workers.values().filter(|worker| worker.record.state == WorkerState::Active).collect();
         if active.is_empty() {
-            return "no worker is connected".to_owned();
+            return format!("no worker is connected{}", self.explain_pools());
         }
         let loads: Vec<Load> = active.iter().map(|worker| self.load(worker.record.id)).collect();
         let able: Vec<(&WorkerEntry, &Load, Option<Obstacle>)> = active
@@ -84,7 +85,7 @@ impl Scheduler {
             let backbone = format!("the backbone `{}`", self.names.name(lane.backbone));
             let asked = labels.iter().map(|label| format!("the label `{label}`"));
             let asked = std::iter::once(backbone).chain(asked).collect::<Vec<_>>().join(" and ");
-            return format!("none of the {} connected workers has {asked}", active.len());
+            return format!("none of the {} connected workers has {asked}{}", active.len(), self.explain_pools());
         }
         if lane.alone && able.iter().all(|(.., obstacle)| obstacle.is_some()) {
             let losses = record.losses;
@@ -106,6 +107,31 @@ impl Scheduler {
              {fit} workers",
             more_urgent + in_lane
         )
+    }
+}
+
+impl Scheduler {
+    /// What there is to say of workers that may come, as the end of a sentence.
+    fn explain_pools(&self) -> String {
+        let pools = self.fleet.pools.values().filter_map(|pool| {
+            let record = &pool.record;
+            let waiting = self.fleet.of(&record.name).find(|pilot| pilot.record.worker.is_none());
+            Some(match (record.state, waiting) {
+                (PoolState::Off | PoolState::Ending, _) => return None,
+                (PoolState::Paused, _) => format!("`{}` is paused", record.name),
+                (PoolState::Active, Some(pilot)) => {
+                    let detail = pilot.record.detail.as_deref().map(|words| format!(": {words}"));
+                    let count = self.fleet.of(&record.name).filter(|pilot| pilot.record.worker.is_none()).count();
+                    format!("{count} pilots of `{}` are on their way{}", record.name, detail.unwrap_or_default())
+                }
+                (PoolState::Active, None) => {
+                    let reason = record.reason.as_deref().map(|words| format!(": {words}"));
+                    format!("`{}` has asked for none yet{}", record.name, reason.unwrap_or_default())
+                }
+            })
+        });
+        let pools: Vec<String> = pools.collect();
+        if pools.is_empty() { String::new() } else { format!("; of the pools, {}", pools.join(", ")) }
     }
 }
 

@@ -20,6 +20,8 @@ use crate::writer::{WriteError, Writer};
 
 /// A launcher whose pools are all off is still asked this often, for strays.
 const QUIET: Duration = Duration::from_mins(1);
+/// How often old logs are looked for.
+const TIDY: Duration = Duration::from_hours(6);
 
 /// What the keeper of a launcher works with.
 #[derive(Debug)]
@@ -52,9 +54,16 @@ impl Keeper {
         let mut ticks = tokio::time::interval(self.beat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_look = Instant::now();
+        let mut next_tidy = Instant::now();
         let mut was_reached = true;
         loop {
             ticks.tick().await;
+            if Instant::now() >= next_tidy {
+                next_tidy = Instant::now() + TIDY;
+                if let Err(error) = self.site.tidy().await {
+                    tracing::warn!("old logs of pilots can't be removed: {error}");
+                }
+            }
             if let Err(error) = self.beat(&mut next_look, &mut was_reached).await {
                 tracing::warn!(launcher = kind.as_str(), error = chain(&error), "the pilots can't be looked after now");
             }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use promptfield_core::access::{Scope, Secret, TokenRequest};
 use promptfield_core::chain::chain;
@@ -14,6 +15,8 @@ use crate::store::TokenChange;
 use crate::tokens::Tokens;
 use crate::writer::Writer;
 
+/// How long logs are kept after their last line.
+const KEPT: Duration = Duration::from_hours(30 * 24);
 /// How much of a log is looked at for its last words.
 const TAIL: u64 = 4096;
 /// So many characters of them are repeated.
@@ -117,6 +120,23 @@ impl Site {
     /// The log of a place of a batch.
     pub(super) fn log(&self, batch: &str, place: &str) -> PathBuf {
         self.folder.join(format!("{batch}-{place}.log"))
+    }
+
+    /// Removes the logs of pilots that are long over.
+    pub(super) async fn tidy(&self) -> io::Result<()> {
+        let mut entries = match fs_err::tokio::read_dir(&self.folder).await {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        while let Some(entry) = entries.next_entry().await? {
+            let age = entry.metadata().await?.modified()?.elapsed().unwrap_or_default();
+            let is_log = entry.path().extension() == Some("log".as_ref());
+            if is_log && age > KEPT {
+                fs_err::tokio::remove_file(entry.path()).await?;
+            }
+        }
+        Ok(())
     }
 
     /// What a pilot's log says last, where this machine sees it.

@@ -129,6 +129,21 @@ fn as_many_come_as_jobs_can_use_and_no_more_than_may() {
 }
 
 #[test]
+fn a_job_that_waits_is_told_of_the_pilots() {
+    let mut site = Site::new(settings(4));
+    site.submit(1);
+    let because = |site: &Site| site.world.scheduler.explain(JobId(1), site.world.now).unwrap().because;
+    assert_eq!(because(&site), "no worker is connected; of the pools, `gpu` has asked for none yet");
+    site.start(1);
+    let waits = Sighting { detail: "PENDING (Resources)".into(), ..site.sighting(0, Phase::Waiting) };
+    site.see(vec![waits]);
+    let told = "no worker is connected; of the pools, 1 pilots of `gpu` are on their way: PENDING (Resources)";
+    assert_eq!(because(&site), told);
+    site.world.apply(Command::EndPool("gpu".into())).unwrap();
+    assert_eq!(because(&site), "no worker is connected");
+}
+
+#[test]
 fn slots_of_workers_and_of_pilots_are_counted() {
     let two_gpus = PoolSettings { gres: Some("gpu:2".into()), slots_per_gpu: 2, ..settings(10) };
     let mut site = Site::new(two_gpus);
