@@ -262,7 +262,7 @@ mod tests {
             program: "/opt/it's/promptfield".into(),
             settings: Some("/etc/promptfield.toml".into()),
             url: "https://head:7878".into(),
-            token: TokenFile::Given("/home/a b/token".into()),
+            token: TokenFile::Given("/etc/a b/token".into()),
             folder: "/state/pilots".into(),
         };
         Slurm::new(Arc::new(site), Duration::ZERO)
@@ -299,7 +299,7 @@ mod tests {
         let script = slurm().script(&order);
         let expected = format!(
             "#!/bin/bash -l\n# A pilot of Promptfield's pool a100.\nmodule load cuda\nexec '/opt/it'\\''s/promptfield' \
-             '--settings' '/etc/promptfield.toml' '--token-file' '/home/a b/token' 'work' '--coordinator' \
+             '--settings' '/etc/promptfield.toml' '--token-file' '/etc/a b/token' 'work' '--coordinator' \
              'https://head:7878' '--pilot' '{BATCH}.'\"$SLURM_ARRAY_TASK_ID\" '--name' \
              'a100-01234567-'\"$SLURM_ARRAY_TASK_ID\" '--slots-per-gpu' '1' '--leave-after' '300s' '--lead' '120s'\n"
         );
