@@ -279,7 +279,7 @@ impl Scheduler {
         last_seen.plus(2 * self.policy.lease_ms)
     }
 
-    fn dismiss(&mut self, worker: WorkerId, state: WorkerState, reason: &str, now: Timestamp) {
+    pub(super) fn dismiss(&mut self, worker: WorkerId, state: WorkerState, reason: &str, now: Timestamp) {
         let Some(entry) = self.workers.get_mut(&worker) else {
             return;
         };

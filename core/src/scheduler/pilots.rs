@@ -360,7 +360,7 @@ impl Scheduler {
             match id.filter(|_| fits) {
                 Some(id) => {
                     unseen.remove(&id);
-                    self.seen_at(id, sighting, now);
+                    self.seen_at(id, sighting, asked_at, now);
                 }
                 None if matches!(sighting.phase, Phase::Over(_)) => {}
                 None => strays.push(sighting.launcher_id),
@@ -383,9 +383,19 @@ impl Scheduler {
         if strays.is_empty() { Vec::new() } else { vec![Step::Stop(strays)] }
     }
 
-    /// Takes over what a launcher says of a pilot.
-    fn seen_at(&mut self, id: PilotId, sighting: Sighting, now: Timestamp) {
+    /// Takes over what a launcher said of a pilot when it was asked.
+    fn seen_at(&mut self, id: PilotId, sighting: Sighting, asked_at: Timestamp, now: Timestamp) {
         let Sighting { launcher_id, phase, detail, node, .. } = sighting;
+        if phase == Phase::Waiting
+            && let Some((worker, registered_at)) = self.worker_of(id)
+        {
+            // It came after the launcher was asked.
+            if registered_at >= asked_at {
+                return;
+            }
+            // The launcher will start it once more: its process is gone.
+            let _ = self.leave(worker, now);
+        }
         let Some(entry) = self.fleet.pilots.get_mut(&id) else { return };
         let before = (entry.record.launcher_id.clone(), entry.record.node.clone());
         entry.record.launcher_id = Some(launcher_id);
@@ -410,6 +420,12 @@ impl Scheduler {
         }
     }
 
+    /// A pilot's worker, if it's here, and when it came.
+    fn worker_of(&self, id: PilotId) -> Option<(WorkerId, Timestamp)> {
+        let worker = self.workers.get(&self.fleet.pilots.get(&id)?.record.worker?)?;
+        worker.is_here().then_some((worker.record.id, worker.record.registered_at))
+    }
+
     /// A pilot is over, as its launcher says.
     fn finish(&mut self, id: PilotId, end: PilotEnd, detail: String, now: Timestamp) {
         let Some(entry) = self.fleet.pilots.get(&id) else { return };
@@ -422,6 +438,16 @@ impl Scheduler {
                 PilotEnd::Done | PilotEnd::TimeUp => worker.is_none(),
                 PilotEnd::Taken | PilotEnd::Cancelled => false,
             };
+        if let Some((worker, _)) = self.worker_of(id) {
+            // Nobody need wait until its silence is long enough. What the launcher took away isn't its jobs' fault.
+            if end == PilotEnd::Failed {
+                self.dismiss(worker, WorkerState::Lost, &format!("its pilot is over: {detail}"), now);
+            } else {
+                // It's here.
+                let _ = self.leave(worker, now);
+            }
+        }
+        let Some(entry) = self.fleet.pilots.get(&id) else { return };
         let detail = match &entry.record.detail {
             Some(why) if stopped => format!("{why}; {detail}"),
             _ => detail,

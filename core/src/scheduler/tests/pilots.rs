@@ -376,9 +376,14 @@ fn a_pilot_that_was_taken_away_or_lived_long_is_no_crash() {
     site.world.lease(worker, 1);
     site.world.pass(20_000);
     site.world.lease(worker, 1);
+    let grant = site.world.lease(worker, 1).pop();
+    assert_eq!(grant, None, "it has one already");
     let over = site.sighting(0, Phase::Over(PilotEnd::Failed));
     site.see(vec![over]);
     assert_eq!((site.pool().crashes, site.pool().state), (0, PoolState::Active));
+    // Its worker isn't waited for.
+    assert_eq!(site.world.scheduler.worker(worker).unwrap().state, WorkerState::Lost);
+    assert_eq!(site.world.state(JobId(1)), JobStateName::Queued);
 }
 
 #[test]
@@ -391,10 +396,16 @@ fn a_pilot_is_there_as_long_as_its_worker_is() {
     // A controller that lost its state doesn't know it any more.
     assert_eq!(site.see(Vec::new()), []);
     assert_eq!(site.states(), [PilotState::Running]);
-    // The cluster starts it again under the same name: the worker comes again.
+    // What the cluster said before its worker came is old.
     let waits = site.sighting(0, Phase::Waiting);
+    site.see(vec![waits.clone()]);
+    assert_eq!(site.states(), [PilotState::Running]);
+    // The cluster starts it again under the same name: what it had is given back, and the worker comes again.
+    let grant = site.world.lease(worker, 1).remove(0);
+    site.world.pass(1_000);
     site.see(vec![waits]);
-    assert_eq!(site.states(), [PilotState::Waiting]);
+    assert_eq!((site.states(), site.world.state(grant.job)), (vec![PilotState::Waiting], JobStateName::Queued));
+    assert_eq!(site.world.scheduler.job(grant.job).unwrap().failures, 0);
     let again = site.arrive(0);
     assert!(again > worker && !site.world.scheduler.is_here(worker));
     assert_eq!(site.pilots()[0].worker, Some(again));
@@ -443,8 +454,8 @@ fn a_pool_that_is_turned_off_ends_all_that_it_has() {
     assert_eq!(site.scale(), [Step::Stop(vec!["1".into()])], "again, for what is still there");
     let over = site.sighting(0, Phase::Over(PilotEnd::Cancelled));
     site.see(vec![over]);
-    site.world.apply(Command::Leave { worker }).unwrap();
     assert_eq!((site.scale(), site.pool().state), (Vec::new(), PoolState::Off));
+    assert!(!site.world.scheduler.is_here(worker), "its worker isn't waited for");
     let unknown = site.world.apply(Command::EndPool("cpu".into())).unwrap_err();
     assert_eq!(unknown, Rejection::NoPool("cpu".into()));
     // An order that was under way when the pool was turned off is ended as soon as it has a name.
