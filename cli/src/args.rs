@@ -323,8 +323,8 @@ pub(crate) struct WorkArgs {
     /// So long before its time is up, a pilot takes no more jobs.
     #[arg(long, value_name = "TIME", requires = "pilot", default_value = "120s")]
     pub(crate) lead: Span,
-    /// Jobs at once for each GPU that `CUDA_VISIBLE_DEVICES` names, or in all if it names none.
-    #[arg(long, value_name = "N", conflicts_with = "slots")]
+    /// Instead of `--slots`: jobs at once for each GPU that `CUDA_VISIBLE_DEVICES` names, or in all if it names none.
+    #[arg(long, value_name = "N")]
     pub(crate) slots_per_gpu: Option<usize>,
     /// The memory that the slots share, in MiB [default: the settings', or what there is].
     #[arg(long, value_name = "MIB")]

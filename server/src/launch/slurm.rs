@@ -277,8 +277,7 @@ mod tests {
         let expected = |id: &str, phase, detail: &str| Some((id.to_owned(), phase, detail.to_owned()));
         assert_eq!(read("11|3|PENDING|Resources|"), expected("11_3", Phase::Waiting, "PENDING (Resources)"));
         assert_eq!(read("11|0|RUNNING|None|n1"), expected("11_0", Phase::Running, "RUNNING"));
-        let failed =
-            expected("12|0".replace('|', "_").as_str(), Phase::Over(PilotEnd::Failed), "FAILED (NonZeroExitCode)");
+        let failed = expected("12_0", Phase::Over(PilotEnd::Failed), "FAILED (NonZeroExitCode)");
         assert_eq!(read("12|0|FAILED|NonZeroExitCode|n1"), failed);
         assert_eq!(read("47|0|NODE_FAIL|NodeDown|n2").unwrap().1, Phase::Over(PilotEnd::Taken));
         assert_eq!(read("47|0|QUANTUM|None|n2").unwrap().1, Phase::Unknown);
@@ -288,6 +287,25 @@ mod tests {
         assert_eq!(sighting(&line("10|0|RUNNING|None|n1"), "ffffffff"), None);
         assert_eq!(sighting(&line("10|0|RUNNING|None|n1").replace("cdef", "cde|"), "1a2b3c4d"), None);
         assert_eq!(sighting("", "1a2b3c4d"), None);
+    }
+
+    /// What squeue(1) lists as job states, in Slurm 22.05 and 24.11.
+    #[test]
+    fn every_state_of_slurm_means_something() {
+        let all = "BOOT_FAIL CANCELLED COMPLETED COMPLETING CONFIGURING DEADLINE EXPEDITING FAILED LAUNCH_FAILED NODE_FAIL \
+                   OUT_OF_MEMORY PENDING POWER_UP_NODE PREEMPTED RECONFIG_FAIL REQUEUED REQUEUE_FED REQUEUE_HOLD RESIZING \
+                   RESV_DEL_HOLD REVOKED RUNNING SIGNALING SPECIAL_EXIT STAGE_OUT STOPPED SUSPENDED TIMEOUT UPDATE_DB";
+        for state in all.split_whitespace() {
+            assert_ne!(phase_of(state), Phase::Unknown, "{state}");
+        }
+        // What ended by the site's doing is no pilot's fault.
+        for state in ["BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED"] {
+            assert_eq!(phase_of(state), Phase::Over(PilotEnd::Taken), "{state}");
+        }
+        for state in ["DEADLINE", "TIMEOUT"] {
+            assert_eq!(phase_of(state), Phase::Over(PilotEnd::TimeUp), "{state}");
+        }
+        assert_eq!(phase_of("OUT_OF_MEMORY"), Phase::Over(PilotEnd::Failed));
     }
 
     #[test]
