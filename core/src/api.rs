@@ -255,6 +255,9 @@ pub struct LeaseGrant {
     pub hash: SpecHash,
     /// For a test: where its checkpoint comes from.
     pub checkpoint: Option<CheckpointSource>,
+    /// SHA-256 of the artefact from which the job goes on, if a worker that gave it back kept one.
+    #[serde(default)]
+    pub unfinished: Option<String>,
     /// Milliseconds until the lease ends.
     pub ttl_ms: i64,
 }
@@ -366,11 +369,15 @@ pub struct FailureReport {
 }
 
 /// A worker gives a job back unharmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseReport {
     /// The lease's token.
     pub token: FencingToken,
+    /// SHA-256 of the artefact from which another worker goes on: 64 lower-case hexadecimal digits. Without one, an earlier one
+    /// stays.
+    #[serde(default)]
+    pub unfinished: Option<String>,
 }
 
 /// What a worker says of several leases in one request. Each report is dealt with for itself, in order.

@@ -14,6 +14,12 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 pub const EVALUATION_FILE: &str = "evaluation.json";
 /// The log that people's parsers read.
 pub const LOG_FILE: &str = "log.txt";
+/// In a folder that is worked on: what it is being made of, an [`crate::unfinished::Origin`].
+pub const ORIGIN_FILE: &str = "origin.json";
+/// In a folder that is worked on: the state after the last epoch, see [`crate::unfinished::Reached`].
+pub const STATE_FILE: &str = "state.safetensors";
+/// In a folder that is worked on: held by who works there; says which process it is.
+pub const LOCK_FILE: &str = ".lock";
 /// What a folder's name ends in while it is worked on.
 pub const PARTIAL_SUFFIX: &str = ".partial";
 

@@ -35,6 +35,7 @@ pub mod tables;
 pub mod time;
 pub mod trainer_job;
 pub mod trainer_wire;
+pub mod unfinished;
 
 /// The version that manifests, workers and the coordinator report: the workspace's.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

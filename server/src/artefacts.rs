@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use promptfield_core::input::InvalidInput;
-use promptfield_core::spec::hex;
+use promptfield_core::spec::{hex, is_sha256};
 use sha2::{Digest as _, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 use tokio::io::AsyncWriteExt;
@@ -42,7 +42,7 @@ impl std::str::FromStr for ArtefactHash {
     type Err = InvalidInput;
 
     fn from_str(text: &str) -> Result<Self, InvalidInput> {
-        if text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        if is_sha256(text) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidInput::new("sha256", text, "64 lower-case hexadecimal digits"))

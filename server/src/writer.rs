@@ -382,7 +382,7 @@ impl Task {
         let now = self.clock.now();
         for held in self.undelivered.drain(..) {
             // A refusal means that the lease has ended by other means.
-            let _ = batch.apply(&mut scheduler, Command::Release { held }, now);
+            let _ = batch.apply(&mut scheduler, Command::Release { held, unfinished: None }, now);
         }
         for request in requests.drain(..) {
             match request {

@@ -423,8 +423,12 @@ impl Audit {
                     self.workers.push(record.state);
                 }
             }
-            // The former are the packing's; nobody here has pools.
-            Change::NeedChanged { .. } | Change::JobSpared(_) | Change::Pool(_) | Change::Pilot(_) => {}
+            // The former are the packing's; nobody here keeps unfinished work, or has pools.
+            Change::NeedChanged { .. }
+            | Change::JobSpared(_)
+            | Change::UnfinishedChanged { .. }
+            | Change::Pool(_)
+            | Change::Pilot(_) => {}
             Change::Event(event) => {
                 follows("event", self.last_sequence.0 as usize, event.sequence.0)?;
                 self.last_sequence = event.sequence;

@@ -4,7 +4,9 @@
 //! lies; otherwise the file comes from the coordinator, into `.artefacts` below the output root, named and verified by its
 //! SHA-256. The other way, a finished training hands its checkpoint to the coordinator.
 
+use std::fs::Permissions;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use promptfield_core::api::CheckpointSource;
@@ -18,7 +20,7 @@ use crate::client::{Client, Rejected};
 use crate::options::Machine;
 
 /// Where artefacts are kept, below the output root.
-const CACHE_FOLDER: &str = ".artefacts";
+pub(crate) const CACHE_FOLDER: &str = ".artefacts";
 
 /// Why there is no checkpoint, or why it couldn't be handed over.
 #[derive(Debug, thiserror::Error)]
@@ -146,10 +148,10 @@ pub(crate) fn sha256_of(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Writes a file that is whole whenever it has its name.
-fn keep(cache: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file that is whole whenever it has its name, and may be read by whoever may read others.
+pub(crate) fn keep(cache: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs_err::create_dir_all(cache)?;
-    let mut file = tempfile::NamedTempFile::new_in(cache)?;
+    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(cache)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;

@@ -19,19 +19,23 @@ use promptfield_core::outcome::{Failure, FailureClass, Manifest};
 use promptfield_core::trainer_job::TrainerJob;
 use promptfield_core::trainer_wire::{Reply, Request};
 use tokio::sync::SetOnce;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::client::Rejected;
 use crate::devices::Device;
 use crate::memory::Meter;
 use crate::report::{Outbox, SHORTEST_INTERVAL};
 use crate::trainer::{Flaw, Trainer, out_of_turn};
-use crate::{Agent, Options, evaluation, places};
+use crate::unfinished::Start;
+use crate::{Agent, Options, evaluation, places, unfinished};
 
 /// How long a trainer may take to stop a job that somebody else has now. A step on a slow CPU can be long.
 const CANCEL_LIMIT: Duration = Duration::from_secs(30);
 /// The same when the worker shuts down. Nothing but time is lost with a trainer that is killed.
 const SHUTDOWN_CANCEL_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long what another machine has done of a job is waited for.
+const TAKE_OVER_LIMIT: Duration = Duration::from_mins(5);
 
 /// A lease in a slot's hands.
 pub(crate) struct Job<'a> {
@@ -43,6 +47,8 @@ pub(crate) struct Job<'a> {
     outbox: Outbox,
     /// Measures, once a trainer has the job.
     meter: OnceLock<Meter<'a>>,
+    /// How many epochs of the job the coordinator has, once that is known.
+    kept_epochs: OnceLock<u32>,
     /// Set when the lease is no longer ours, with the coordinator's reason.
     revoked: SetOnce<String>,
 }
@@ -68,7 +74,11 @@ enum Standing {
 impl<'a> Job<'a> {
     pub(crate) fn new(agent: &'a Agent, device: &'a Device, worker: WorkerId, grant: LeaseGrant) -> Self {
         let (outbox, meter, revoked) = (Outbox::default(), OnceLock::new(), SetOnce::new());
-        Self { agent, device, worker, grant, outbox, meter, revoked }
+        let kept_epochs = OnceLock::new();
+        if grant.unfinished.is_none() {
+            kept_epochs.get_or_init(|| 0);
+        }
+        Self { agent, device, worker, grant, outbox, meter, kept_epochs, revoked }
     }
 
     /// Does the job. Gives the trainer back if it's alive.
@@ -82,10 +92,12 @@ impl<'a> Job<'a> {
             } => ended,
             never = self.keep_lease() => match never {},
         };
+        let mut unfinished = None;
         if self.revoked.get().is_none() {
-            self.agent.unless_shut_down(self.send_rest()).await;
+            let rest = self.agent.unless_shut_down(self.send_rest());
+            (_, unfinished) = tokio::join!(rest, self.hand_over_unfinished(&end));
         }
-        self.deliver(end).await;
+        self.deliver(end, unfinished).await;
         trainer
     }
 
@@ -100,6 +112,10 @@ impl<'a> Job<'a> {
             Ok(job) => job,
             Err(error) => return (End::Failed(error.failure()), Some(trainer)),
         };
+        tokio::select! {
+            () = self.take_over() => {}
+            () = self.stop_wanted() => return (End::Stopped, Some(trainer)),
+        }
         match self.compute(&mut trainer, job).await {
             Ok(end) => (end, Some(trainer)),
             Err(flaw) => {
@@ -116,6 +132,59 @@ impl<'a> Job<'a> {
                 (End::Failed(failure), None)
             }
         }
+    }
+
+    /// Has the trainer go on from where another machine was, if the coordinator has that. Without it, the job takes longer.
+    async fn take_over(&self) {
+        let Self { agent: Agent { client, options: Options { machine, .. }, .. }, grant, .. } = self;
+        let (Some(sha256), Ok(output)) = (&grant.unfinished, places::output_folder(machine, &grant.spec)) else {
+            return;
+        };
+        let taking_over = unfinished::take_over(client, &machine.output_root, &output, grant.hash, sha256);
+        let lease = grant.lease;
+        match timeout(TAKE_OVER_LIMIT, taking_over).await {
+            Ok(Ok((start, epochs))) => {
+                self.kept_epochs.get_or_init(|| epochs);
+                if start == Start::Travelled {
+                    tracing::info!(%lease, "lease {lease}: goes on after {epochs} epochs that were done elsewhere");
+                }
+            }
+            Ok(Err(error)) => {
+                if error.is_lasting() {
+                    self.kept_epochs.get_or_init(|| 0);
+                }
+                tracing::warn!(%lease, "lease {lease}: what was done elsewhere is done again: {}", chain(&error));
+            }
+            Err(_) => {
+                let seconds = TAKE_OVER_LIMIT.as_secs();
+                tracing::warn!(%lease, "lease {lease}: what was done elsewhere didn't come within {seconds} s");
+            }
+        }
+    }
+
+    /// Hands over what a job that is given back has done, if others can't reach it here: its artefact. Without it, they do it
+    /// again.
+    async fn hand_over_unfinished(&self, end: &End) -> Option<String> {
+        let Self { agent: Agent { client, options: Options { machine, .. }, .. }, grant, .. } = self;
+        if !matches!(end, End::Stopped) || machine.shared_output == Some(true) {
+            return None;
+        }
+        let known = *self.kept_epochs.get()?;
+        let output = places::output_folder(machine, &grant.spec).ok()?;
+        let handing_over = unfinished::hand_over(client, &output, grant.hash, known);
+        let lease = grant.lease;
+        match timeout_at(self.agent.hands_over_until(), handing_over).await {
+            Ok(Ok(Some((sha256, epochs)))) => {
+                tracing::info!(%lease, "lease {lease}: {epochs} epochs are handed over");
+                return Some(sha256);
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%lease, "lease {lease}: what was done can't be handed over: {}", chain(&error));
+            }
+            Err(_) => tracing::warn!(%lease, "lease {lease}: there was no time to hand over what was done"),
+        }
+        None
     }
 
     /// Has the trainer compute the job, and listens until it has ended.
@@ -278,7 +347,7 @@ impl<'a> Job<'a> {
         })
     }
 
-    async fn deliver(&self, end: End) {
+    async fn deliver(&self, end: End, unfinished: Option<String>) {
         let (lease, token) = (self.grant.lease, self.grant.token);
         let title = self.grant.spec.title();
         let Agent { client, spool, .. } = self.agent;
@@ -305,7 +374,7 @@ impl<'a> Job<'a> {
                 }
                 End::Failed(failure) => self.fail(failure).await?,
                 End::Stopped => {
-                    let report = ReleaseReport { token };
+                    let report = ReleaseReport { token, unfinished };
                     client.until_answered(|| client.release(lease, &report)).await?;
                     tracing::info!(%lease, "lease {lease}: {title} released");
                 }

@@ -20,10 +20,12 @@
 //! | `job` | a job's life: places, trainer, lease, delivery |
 //! | `places` | from a job's names to this machine's paths |
 //! | `checkpoint` | checkpoints from and to other machines |
+//! | `unfinished` | what a training that was given back had done, from and to other machines |
 //! | `spool` | results that the coordinator hasn't answered yet, on disk |
 //! | `report` | what a running job tells the coordinator |
 //! | `trainer` | the trainer process and its pipes |
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -51,6 +53,7 @@ mod report;
 mod slot;
 mod spool;
 mod trainer;
+mod unfinished;
 
 pub use client::Rejected;
 pub use connection::{Connection, ConnectionError};
@@ -67,6 +70,10 @@ use trainer::Trainer;
 
 /// How long each last call to the coordinator may take when the worker shuts down.
 const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// So long after a worker began to shut down, what its jobs have done is no longer handed over: stopping the trainers may have
+/// taken most of it, and what comes after may take as long again.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(4);
 
 /// A worker couldn't start, or couldn't go on.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +131,8 @@ struct Agent {
     gauge: Gauge,
     /// Cancelled from outside, or when a slot can't go on.
     shutdown: CancellationToken,
+    /// When that was.
+    shut_down_at: OnceLock<Instant>,
     /// Cancelled from outside when the worker's end is near.
     ending: CancellationToken,
     /// Cancelled when the worker takes no more jobs: it ends with those that it has.
@@ -139,9 +148,9 @@ impl Worker {
     /// Runs a worker until it's told to stop, or until it can't go on; a pilot also until nobody wants it.
     ///
     /// Waits for a coordinator that isn't there, at the start and at any time later. On [`Stops::shutdown`] it takes no more jobs,
-    /// stops those that run (their last epoch's state is kept), gives them back, says goodbye and ends its trainers; that
-    /// takes at most 10 seconds, whether or not the coordinator answers. Results that it couldn't deliver are delivered by the
-    /// next worker of the same name.
+    /// stops those that run (their last epoch's state is kept, and handed over where others can't reach it), gives them back, says
+    /// goodbye and ends its trainers; that takes at most 10 seconds, whether or not the coordinator answers. Results that it
+    /// couldn't deliver are delivered by the next worker of the same name.
     pub async fn run(mut options: Options, stops: Stops) -> Result<(), WorkerError> {
         let Stops { shutdown, ending } = stops;
         options.check()?;
@@ -188,6 +197,7 @@ impl Worker {
             spool,
             gauge,
             shutdown: shutdown.child_token(),
+            shut_down_at: OnceLock::new(),
             ending,
             drain: CancellationToken::new(),
             deadline,
@@ -207,7 +217,8 @@ impl Worker {
             agent.shutdown.cancel();
             ends
         };
-        let (ends, (), ()) = tokio::join!(slots, load::report(&agent, &names), pilot::tend(&agent));
+        let (ends, (), (), ()) =
+            tokio::join!(slots, agent.note_shutdown(), load::report(&agent, &names), pilot::tend(&agent));
         agent.leave().await;
         ends.into_iter().collect()
     }
@@ -290,6 +301,16 @@ impl Agent {
     fn next_beat(&self, now: Instant, period: Duration) -> Instant {
         let beats = now.duration_since(self.start).as_nanos() / period.as_nanos().max(1) + 1;
         self.start + period.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX))
+    }
+
+    async fn note_shutdown(&self) {
+        self.shutdown.cancelled().await;
+        self.shut_down_at.get_or_init(Instant::now);
+    }
+
+    /// When a worker that shuts down lets go of what its jobs have done, if it couldn't hand it over by then.
+    fn hands_over_until(&self) -> Instant {
+        self.shut_down_at.get().copied().unwrap_or_else(Instant::now) + HAND_OVER_LIMIT
     }
 
     /// Runs `call` to its end; once the worker shuts down it has a second left.

@@ -1,8 +1,12 @@
-//! `kill -9` of every part in the middle of a run: the table is complete in the end, and each result is there once.
+//! `kill -9` of every part in the middle of a run: the table is complete in the end, and each result is there once. What is ended
+//! in good order goes on elsewhere.
 
 use std::io::BufRead;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::site::{QUICK, Running, Site, children, kill, text};
+use crate::site::{QUICK, Running, Served, Site, children, kill, text};
 
 /// Long enough that there is something to kill: a training of twenty epochs.
 const LONGER: &str = r#"
@@ -93,4 +97,57 @@ async fn ctrl_c_leaves_everything_in_order() {
     assert!(workers.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()), "no worker is left");
     site.write("quick.toml", QUICK);
     assert!(site.run(&["run", "longer.toml"]).status.success());
+}
+
+#[test]
+fn a_training_that_is_given_back_goes_on_at_another_machine() {
+    let [home, one, other, undisturbed] = [(); 4].map(|()| Site::new());
+    let experiment = LONGER.replace("seeds = [1, 2]", "seeds = [1]").replace("epochs = 20", "epochs = 40");
+    for site in [&home, &undisturbed] {
+        site.write("longer.toml", &experiment);
+    }
+    let served = Served::at(&home);
+    let url = served.0.url.as_str();
+    let submitted = home.run(&["submit", "longer.toml", "--coordinator", url]);
+    assert!(submitted.status.success(), "{}", text(&submitted.stderr));
+
+    // No worker outlives the test.
+    let work_at = |site: &Site| {
+        let mut command = site.command(&["work", "--until-stdin-ends", "--coordinator", url]);
+        command.env("PROMPTFIELD_WORKER", site.path("").display().to_string()).stdin(Stdio::piped()).spawn().unwrap()
+    };
+    let mut work = work_at(&one);
+    until(|| one.folder_of("state.safetensors").is_some());
+    terminate(&work);
+    assert!(work.wait().unwrap().success());
+    assert_eq!(one.complete_folders(), Vec::<String>::new());
+
+    let mut work = work_at(&other);
+    let results = home.run(&["submit", "longer.toml", "--wait", "--coordinator", url]);
+    terminate(&work);
+    work.wait().unwrap();
+    assert!(results.status.success(), "{}", text(&results.stderr));
+    let training = other.folder_of("model.safetensors").unwrap();
+    let log = training.parent().unwrap().join("log.txt");
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("epoch [1/40]") && log.contains("resumed after epoch ["), "{log}");
+
+    assert!(undisturbed.run(&["run", "longer.toml"]).status.success());
+    let weights = |folder: PathBuf| std::fs::read(folder.join("model.safetensors")).unwrap();
+    let expected = weights(undisturbed.folder_of("model.safetensors").unwrap());
+    assert!(weights(training) == expected, "the checkpoint has the bytes of an undisturbed run");
+}
+
+/// Asks a process to end.
+fn terminate(child: &Child) {
+    let status = std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(status.success());
+}
+
+fn until(holds: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_mins(1);
+    while !holds() {
+        assert!(Instant::now() < end, "it did not happen within a minute");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }

@@ -110,6 +110,17 @@ impl Site {
         found.sort();
         found
     }
+
+    /// The folder of a file of this name, below `output/`.
+    pub(crate) fn folder_of(&self, name: &str) -> Option<PathBuf> {
+        let mut found = None;
+        walk(&self.path("output"), &mut |path| {
+            if path.ends_with(name) {
+                found = path.parent().map(Path::to_owned);
+            }
+        });
+        found
+    }
 }
 
 /// A `run` in progress.

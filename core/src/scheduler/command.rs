@@ -69,6 +69,8 @@ pub enum Command {
     Release {
         /// The lease.
         held: Held,
+        /// The artefact from which another worker goes on, if it kept what it had of the job; without one, an earlier one stays.
+        unfinished: Option<String>,
     },
     /// A worker takes no more jobs.
     Drain {
@@ -215,6 +217,8 @@ pub struct Grant {
     pub hash: SpecHash,
     /// The job whose checkpoint this one tests.
     pub needs: Option<(JobId, CompactSpec)>,
+    /// The artefact from which it goes on, if a worker that gave it back kept one.
+    pub unfinished: Option<String>,
     /// Milliseconds until the lease ends.
     pub ttl_ms: i64,
 }
@@ -325,6 +329,13 @@ pub enum Change {
     },
     /// An out-of-memory error of a job was overlooked; once for each job.
     JobSpared(JobId),
+    /// A worker kept what it had of a job that it gave back, or the job came to its end and that is of no more use.
+    UnfinishedChanged {
+        /// The job.
+        job: JobId,
+        /// The artefact from which it goes on, if there is one now.
+        sha256: Option<String>,
+    },
     /// A worker registered, or its state changed.
     Worker(WorkerRecord),
     /// A pool is new, or something of it changed.

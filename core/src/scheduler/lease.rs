@@ -110,6 +110,7 @@ impl Scheduler {
             spec: record.spec.clone(),
             hash: record.hash,
             needs,
+            unfinished: self.unfinished.get(&job).cloned(),
             ttl_ms: self.policy.lease_ms,
         })
     }
@@ -181,12 +182,21 @@ impl Scheduler {
     }
 
     /// Takes a job back that its worker could not finish, without counting it as a failure.
-    pub(super) fn release(&mut self, held: Held, now: Timestamp) -> Result<Reply, Rejection> {
+    pub(super) fn release(
+        &mut self,
+        held: Held,
+        unfinished: Option<String>,
+        now: Timestamp,
+    ) -> Result<Reply, Rejection> {
         let job = self.valid(held)?;
         let Some(worker) = self.lease_of(job, |lease| lease.id == held.lease).map(|lease| lease.worker) else {
             return Err(self.stale(held, job));
         };
         self.seen(worker, now)?;
+        if let Some(sha256) = unfinished {
+            self.unfinished.insert(job, sha256.clone());
+            self.changes.push(Change::UnfinishedChanged { job, sha256: Some(sha256) });
+        }
         self.give_back(job, held.lease, "the worker released it", now);
         Ok(Reply::Done)
     }

@@ -134,6 +134,8 @@ pub struct Scheduler {
     shapes: Shapes,
     /// Jobs of which an out-of-memory error was overlooked.
     spared: BTreeSet<JobId>,
+    /// The artefacts from which jobs go on that were given back; none of a job that has ended.
+    unfinished: BTreeMap<JobId, String>,
     /// Which jobs are slow.
     paces: Paces,
     /// How long jobs take.
@@ -220,6 +222,7 @@ impl Scheduler {
             names: Names::default(),
             shapes: Shapes::default(),
             spared: BTreeSet::new(),
+            unfinished: BTreeMap::new(),
             paces: Paces::default(),
             durations: Durations::default(),
             fleet: Fleet::default(),
@@ -241,7 +244,7 @@ impl Scheduler {
                 self.complete(held, *outcome, evaluation, memory_mib, now)
             }
             Command::Fail { held, failure } => self.fail(held, failure, now),
-            Command::Release { held } => self.release(held, now),
+            Command::Release { held, unfinished } => self.release(held, unfinished, now),
             Command::Drain { worker } => self.drain(worker, now),
             Command::Leave { worker } => self.leave(worker, now),
             Command::CancelJobs(jobs) => self.cancel_jobs(&jobs, now),
@@ -421,6 +424,9 @@ impl Scheduler {
             self.event(EventKind::JobChanged { job: id, from: Some(from), to, worker, reason }, now);
         }
         if to.is_final() && !from.is_final() {
+            if self.unfinished.remove(&id).is_some() {
+                self.changes.push(Change::UnfinishedChanged { job: id, sha256: None });
+            }
             let concerned = self.jobs.get(id).map(|entry| entry.experiments.clone()).unwrap_or_default();
             for experiment in concerned {
                 self.note_end(experiment, now);

@@ -24,6 +24,7 @@ impl Scheduler {
             scheduler.shapes.recall(&words, need);
         }
         scheduler.spared = rows.spared;
+        scheduler.unfinished = rows.unfinished;
         for (id, recipe) in rows.recipes {
             scheduler.by_recipe.insert(identity(&recipe), id);
             let entry = RecipeEntry::new(recipe, &mut scheduler.names, &mut scheduler.shapes);
@@ -121,7 +122,7 @@ impl Scheduler {
         let jobs: Vec<_> = self.jobs.iter().map(job).collect();
         let experiments: Vec<_> = self.experiments.values().map(experiment).collect();
         let workers: Vec<_> = self.workers.values().map(worker).collect();
-        let learned = (self.shapes.learned(), self.spared.clone());
+        let learned = (self.shapes.learned(), self.spared.clone(), self.unfinished.clone());
         let pools: Vec<_> = self.pools().cloned().collect();
         let pilots: Vec<_> = self.pilots().cloned().collect();
         (
@@ -175,6 +176,10 @@ impl Scheduler {
             let free = !matches!(state, JobState::Queued { .. } | JobState::Leased(_) | JobState::Running(_));
             check(free || needs_done, format!("job {id}: {} before its training job is done", state.name()));
             check(*state != JobState::Blocked || !needs_done, format!("job {id}: blocked by a job that is done"));
+        }
+        for job in self.unfinished.keys() {
+            let is_open = self.job(*job).is_some_and(|job| !job.state.name().is_final());
+            check(is_open, format!("job {job}: something is kept from which nobody will go on"));
         }
         check(self.queue.len() == lined_up, "jobs stand in line twice, or at a wrong place".to_owned());
         for worker in self.workers.values() {

@@ -25,6 +25,8 @@ pub struct Rows {
     pub needs: BTreeMap<Arc<str>, Need>,
     /// The jobs of which an out-of-memory error was overlooked.
     pub spared: BTreeSet<JobId>,
+    /// The artefacts from which jobs go on that were given back.
+    pub unfinished: BTreeMap<JobId, String>,
     /// The pools, by name.
     pub pools: BTreeMap<String, PoolRecord>,
     /// The pilots that aren't over.
@@ -104,6 +106,13 @@ impl Rows {
             Change::JobSpared(job) => {
                 self.job(*job)?;
                 self.spared.insert(*job);
+            }
+            Change::UnfinishedChanged { job, sha256 } => {
+                self.job(*job)?;
+                match sha256 {
+                    Some(sha256) => self.unfinished.insert(*job, sha256.clone()),
+                    None => self.unfinished.remove(job),
+                };
             }
             Change::Worker(record) => match self.workers.binary_search_by_key(&record.id, |row| row.id) {
                 Ok(place) => self.workers[place] = record.clone(),

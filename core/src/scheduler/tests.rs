@@ -18,6 +18,7 @@ mod forecast;
 mod memory;
 mod pilots;
 mod second_attempts;
+mod unfinished;
 
 const RESULT: TestResult =
     TestResult { total: 10, correct: 9, accuracy: 90.0, error: 10.0, macro_f1: 90.0, calibration_error: None };
@@ -235,7 +236,7 @@ fn a_heartbeat_that_comes_after_its_lease_s_end_takes_nothing_back() {
     let mut world = World::new();
     world.submit(experiment("x", ONE_SEED));
     for end in [
-        |grant: &Grant| Command::Release { held: held(grant) },
+        |grant: &Grant| Command::Release { held: held(grant), unfinished: None },
         |grant: &Grant| fails(grant, FailureClass::TrainerDied),
         |grant: &Grant| Command::CancelJobs(vec![grant.job]),
     ] {
@@ -302,7 +303,7 @@ fn a_released_job_is_not_a_failure() {
     let worker = world.register("w");
     for _ in 0..10 {
         let grant = world.lease(worker, 1).remove(0);
-        world.apply(Command::Release { held: held(&grant) }).unwrap();
+        world.apply(Command::Release { held: held(&grant), unfinished: None }).unwrap();
     }
     assert_eq!(world.scheduler.job(JobId(1)).unwrap().failures, 0);
 }
@@ -495,7 +496,7 @@ fn a_job_that_took_workers_along_runs_alone_and_ends_at_the_limit() {
         // Its death: the process is started again under the same name.
         let again = world.register("w");
         for grant in world.lease(again, 4) {
-            world.apply(Command::Release { held: held(&grant) }).unwrap();
+            world.apply(Command::Release { held: held(&grant), unfinished: None }).unwrap();
         }
     }
     assert_eq!(world.state(poison), JobStateName::Failed);
@@ -518,7 +519,7 @@ enum Action {
     Progress(usize),
     Complete(usize, bool, u32),
     Fail(usize, usize),
-    Release(usize),
+    Release(usize, bool),
     Drain(usize),
     Leave(usize),
     CancelJob(usize),
@@ -540,7 +541,7 @@ fn action() -> impl Strategy<Value = Action> {
         6 => (0..64_usize, any::<bool>(), 0..3_u32)
             .prop_map(|(grant, adopted, memory)| Action::Complete(grant, adopted, memory)),
         3 => (0..64_usize, 0..8_usize).prop_map(|(grant, class)| Action::Fail(grant, class)),
-        2 => (0..64_usize).prop_map(Action::Release),
+        2 => (0..64_usize, any::<bool>()).prop_map(|(grant, unfinished)| Action::Release(grant, unfinished)),
         1 => (0..8_usize).prop_map(Action::Drain),
         1 => (0..8_usize).prop_map(Action::Leave),
         1 => (0..16_usize).prop_map(Action::CancelJob),
@@ -580,7 +581,9 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
             let class = FailureClass::ALL[class % FailureClass::ALL.len()];
             Command::Fail { held: of(i), failure: Failure { class, reason: "random".into() } }
         }
-        Action::Release(i) => Command::Release { held: of(i) },
+        Action::Release(i, unfinished) => {
+            Command::Release { held: of(i), unfinished: unfinished.then(|| format!("{i:064x}")) }
+        }
         Action::Drain(i) => Command::Drain { worker: worker(i) },
         Action::Leave(i) => Command::Leave { worker: worker(i) },
         Action::CancelJob(i) => Command::CancelJobs(vec![JobId(i as u64)]),

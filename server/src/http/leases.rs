@@ -15,7 +15,7 @@ use promptfield_core::input::InvalidInput;
 use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
 use promptfield_core::outcome::TestResult;
 use promptfield_core::scheduler::{Command, Grant, Held, Reply, Scheduler, WorkerState};
-use promptfield_core::spec::SpecHash;
+use promptfield_core::spec::{SpecHash, is_sha256};
 
 use super::extract::{Id, JsonBody, MEDIUM, SMALL};
 use super::problem::{ApiError, answer};
@@ -89,6 +89,7 @@ async fn put_into_words(app: &App, grant: Grant) -> Result<LeaseGrant, ApiError>
         spec: grant.spec.to_spec(),
         hash: grant.hash,
         checkpoint,
+        unfinished: grant.unfinished,
         ttl_ms: grant.ttl_ms,
     })
 }
@@ -329,6 +330,12 @@ fn command(lease: LeaseId, report: Report, hash: Option<SpecHash>) -> Result<Rep
         Report::Fail(FailureReport { token, failure }) => {
             Ok((Command::Fail { held: Held { lease, token }, failure }, None))
         }
-        Report::Release(ReleaseReport { token }) => Ok((Command::Release { held: Held { lease, token } }, None)),
+        Report::Release(ReleaseReport { token, unfinished }) => {
+            if let Some(sha256) = unfinished.as_deref().filter(|sha256| !is_sha256(sha256)) {
+                let input = InvalidInput::new("unfinished", sha256, "64 lower-case hexadecimal digits");
+                return Err(ApiError::Invalid(input));
+            }
+            Ok((Command::Release { held: Held { lease, token }, unfinished }, None))
+        }
     }
 }

@@ -16,7 +16,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::attempts::{End, Start};
 use super::results::NewResult;
-use super::{StoreError, attempts, events, experiments, jobs, needs, pilots, results, workers};
+use super::{StoreError, attempts, events, experiments, jobs, needs, pilots, results, unfinished, workers};
 
 #[derive(Default)]
 pub(super) struct Batch<'a> {
@@ -32,6 +32,7 @@ pub(super) struct Batch<'a> {
     results: Vec<NewResult<'a>>,
     needs: BTreeMap<&'a str, Need>,
     spared: Vec<JobId>,
+    unfinished: BTreeMap<JobId, Option<&'a str>>,
     pools: BTreeMap<&'a str, &'a PoolRecord>,
     pilots: BTreeMap<PilotId, &'a PilotRecord>,
     events: Vec<&'a Event>,
@@ -66,6 +67,9 @@ impl<'a> Batch<'a> {
                     batch.needs.insert(shape, *need);
                 }
                 Change::JobSpared(job) => batch.spared.push(*job),
+                Change::UnfinishedChanged { job, sha256 } => {
+                    batch.unfinished.insert(*job, sha256.as_deref());
+                }
                 Change::Worker(record) => {
                     batch.workers.insert(record.id, record);
                 }
@@ -104,6 +108,15 @@ impl<'a> Batch<'a> {
         results::insert(connection, &self.results).await?;
         needs::upsert(connection, &self.needs.into_iter().collect::<Vec<_>>()).await?;
         needs::spare(connection, &self.spared).await?;
+        let (mut kept, mut ended) = (Vec::new(), Vec::new());
+        for (job, sha256) in self.unfinished {
+            match sha256 {
+                Some(sha256) => kept.push((job, sha256)),
+                None => ended.push(job),
+            }
+        }
+        unfinished::keep(connection, &kept).await?;
+        unfinished::remove(connection, &ended).await?;
         pilots::upsert_pools(connection, &self.pools.into_values().collect::<Vec<_>>()).await?;
         pilots::upsert(connection, &self.pilots.into_values().collect::<Vec<_>>()).await?;
         events::insert(connection, &self.events).await

@@ -36,6 +36,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod unfinished;
 mod webhooks;
 mod workers;
 
@@ -211,6 +212,7 @@ impl Store {
             workers: workers::load(&mut snapshot).await?,
             needs: needs::load(&mut snapshot).await?,
             spared: needs::load_spared(&mut snapshot).await?,
+            unfinished: unfinished::load(&mut snapshot).await?,
             pools: pilots::load_pools(&mut snapshot).await?,
             pilots: pilots::load(&mut snapshot).await?,
             last_pilot: pilots::last(&mut snapshot).await?,

@@ -138,7 +138,10 @@ impl World {
                 let class = FailureClass::ALL[i % FailureClass::ALL.len()];
                 Command::Fail { held: self.held(i), failure: Failure { class, reason: "it's broken".into() } }
             }
-            8 => Command::Release { held: self.held(i) },
+            8 => {
+                let unfinished = (!i.is_multiple_of(3)).then(|| format!("{i:064x}"));
+                Command::Release { held: self.held(i), unfinished }
+            }
             9 if i.is_multiple_of(2) => Command::Drain { worker },
             9 => Command::Leave { worker },
             10 => Command::CancelJobs(vec![JobId((i % 16) as u64)]),

@@ -77,6 +77,32 @@ async fn a_released_job_goes_to_the_next() {
 }
 
 #[tokio::test]
+async fn what_a_worker_had_of_a_job_goes_with_it() {
+    let mut server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let worker = server.register("w").await;
+    let grant = server.lease(worker, 1).await.remove(0);
+    assert_eq!(grant.unfinished, None);
+    let release = |grant: &LeaseGrant, unfinished: &str| {
+        let report = ReleaseReport { token: grant.token, unfinished: Some(unfinished.to_owned()) };
+        (on(grant.lease, "release"), report)
+    };
+    for wrong in ["", &"A".repeat(64), &"a".repeat(63), "../../etc/passwd"] {
+        let (path, report) = release(&grant, wrong);
+        let response = server.post(&path, &report).await;
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(problem(response).await.errors[0].field, "unfinished");
+    }
+    let kept = "0a".repeat(32);
+    let (path, report) = release(&grant, &kept);
+    assert_eq!(server.post(&path, &report).await.status(), StatusCode::NO_CONTENT);
+    server.restart().await;
+    let worker = server.register("w").await;
+    let again = server.lease(worker, 1).await.remove(0);
+    assert_eq!((again.job, again.unfinished), (grant.job, Some(kept)));
+}
+
+#[tokio::test]
 async fn a_draining_worker_gets_nothing_new() {
     let server = TestServer::start().await;
     let worker = server.register("w").await;
@@ -120,7 +146,7 @@ async fn reports_on_several_leases_are_answered_each_for_itself() {
         says(forged, Report::Complete(Box::new(lie))),
         says(alive, Report::Complete(Box::new(nonsense))),
         says(alive, Report::Progress(beat)),
-        says(released, Report::Release(ReleaseReport { token: released.token })),
+        says(released, Report::Release(ReleaseReport { token: released.token, unfinished: None })),
         complete(done),
     ];
     let response = server.post("/leases/reports", &Reports { reports }).await;

@@ -290,7 +290,7 @@ impl Client {
     }
 
     pub(crate) async fn release(&self, grant: &LeaseGrant) -> Response {
-        self.post(&on(grant.lease, "release"), &ReleaseReport { token: grant.token }).await
+        self.post(&on(grant.lease, "release"), &ReleaseReport { token: grant.token, unfinished: None }).await
     }
 
     /// The value of a series, as `/metrics` has it; `None` if it isn't there.

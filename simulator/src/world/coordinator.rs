@@ -175,7 +175,12 @@ impl World {
         };
         for Held { lease, token } in std::mem::take(&mut self.coordinator.undelivered) {
             // A refusal means that the lease has ended by other means.
-            self.apply(&mut scheduler, &mut batch, None, Command::Release { held: Held { lease, token } });
+            self.apply(
+                &mut scheduler,
+                &mut batch,
+                None,
+                Command::Release { held: Held { lease, token }, unfinished: None },
+            );
         }
         for _ in 0..BATCH {
             let Some(request) = self.coordinator.inbox.pop_front() else { break };
@@ -534,7 +539,7 @@ impl World {
             Ask::Fail { class, .. } => {
                 Command::Fail { held, failure: Failure { class, reason: "it was to fail".to_owned() } }
             }
-            Ask::Release { .. } => Command::Release { held },
+            Ask::Release { .. } => Command::Release { held, unfinished: None },
             Ask::Drain(worker) => Command::Drain { worker },
             Ask::Leave(worker) => Command::Leave { worker },
             Ask::CancelJob(job) => Command::CancelJobs(vec![job]),

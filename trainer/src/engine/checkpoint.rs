@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use promptfield_core::hyper::Evaluation;
 use promptfield_core::names::Protocol;
 use promptfield_core::spec::{JobSpec, SpecHash};
+use promptfield_core::unfinished::METADATA_KEY;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,9 +18,6 @@ use tch::{Device, Kind, Tensor};
 
 use super::folder::replace;
 use crate::methods::NamedTensors;
-
-/// The one key of the files' metadata; its value is JSON. One, because several are written in no fixed order.
-const METADATA_KEY: &str = "promptfield";
 
 /// Why a file of tensors can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -65,15 +63,6 @@ pub(super) struct Provenance {
     pub(super) spec_hash: SpecHash,
     /// SHA-256 of the backbone's weights file.
     pub(super) weights_sha256: String,
-}
-
-/// What the state of an unfinished training belongs to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Reached {
-    /// The training job's hash.
-    pub(super) spec_hash: SpecHash,
-    /// Epochs completed.
-    pub(super) epochs: u32,
 }
 
 /// Writes 32-bit tensors with their metadata; the file holds what it held before or all of it.

@@ -12,17 +12,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
-use promptfield_core::layout::{LOG_FILE, MANIFEST_FILE, PARTIAL_SUFFIX, parse_log_result};
+use promptfield_core::layout::{LOCK_FILE, LOG_FILE, MANIFEST_FILE, ORIGIN_FILE, PARTIAL_SUFFIX, parse_log_result};
 use promptfield_core::outcome::{FileEntry, Manifest};
-use promptfield_core::spec::{JobSpec, SpecHash, hex};
+use promptfield_core::spec::{SpecHash, hex};
 use promptfield_core::trainer_wire::Outcome;
-use serde::{Deserialize, Serialize};
+use promptfield_core::unfinished::Origin;
 use sha2::{Digest, Sha256};
-
-/// Held while a trainer works in the folder; says which process it is.
-const LOCK_FILE: &str = ".lock";
-/// Says what the folder is being made of.
-const ORIGIN_FILE: &str = "origin.json";
 
 /// An output folder couldn't be written.
 #[derive(Debug, thiserror::Error)]
@@ -32,27 +27,6 @@ pub struct FolderError {
     pub output: PathBuf,
     /// What failed, with the path.
     pub source: io::Error,
-}
-
-/// Everything that a job's bytes rest on: work is resumed only on the same.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Origin {
-    /// What is computed.
-    pub(super) spec: JobSpec,
-    /// SHA-256 of the weights file.
-    pub(super) weights_sha256: String,
-    /// SHA-256 of the class names and the lists of images and labels.
-    pub(super) split_sha256: String,
-    /// Promptfield's version.
-    pub(super) code_version: String,
-}
-
-impl Origin {
-    fn is_that_of(&self, other: &Self) -> bool {
-        self.spec.hash() == other.spec.hash()
-            && (&self.weights_sha256, &self.split_sha256, &self.code_version)
-                == (&other.weights_sha256, &other.split_sha256, &other.code_version)
-    }
 }
 
 /// What [`open`] found.
@@ -339,6 +313,7 @@ fn digest(file: &mut File) -> io::Result<FileEntry> {
 mod tests {
     use super::*;
     use promptfield_core::outcome::{Seconds, TestResult};
+    use promptfield_core::spec::JobSpec;
     use promptfield_core::time::Timestamp;
 
     const LOG: &str = "=> result\n* total: 10\n* correct: 9\n* accuracy: 90.0%\n* error: 10.0%\n* macro_f1: 90.0%\n";

@@ -3,23 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOG_FILE};
+use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOG_FILE, STATE_FILE};
 use promptfield_core::names::Stage;
 use promptfield_core::outcome::{Manifest, Seconds, TestResult};
 use promptfield_core::spec::JobSpec;
 use promptfield_core::trainer_job::TrainerJob;
 use promptfield_core::trainer_wire::{Outcome, Progress};
+use promptfield_core::unfinished::Origin;
 use promptfield_core::{VERSION, time::Timestamp};
 use tch::{Cuda, Device, Kind, Tensor};
 
 use super::checkpoint::{self, CheckpointError, Provenance};
 use super::error::JobError;
 use super::evaluate::{self, evaluate};
-use super::folder::{self, Opened, Origin, WorkFolder};
+use super::folder::{self, Opened, WorkFolder};
 use super::log::result_block;
 use super::report::{CancelFlag, Report, Reporter};
 use super::session::Session;
-use super::train::{self, Begun, STATE_FILE, evaluates_after, train};
+use super::train::{self, Begun, evaluates_after, train};
 use crate::clip::Clip;
 use crate::data::{self, Split};
 use crate::image::ImageCache;

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use promptfield_core::hyper::Hyperparameters;
+use promptfield_core::layout::STATE_FILE;
 use promptfield_core::names::Precision;
 use promptfield_core::spec::SpecHash;
+use promptfield_core::unfinished::Reached;
 use tch::{Kind, Tensor};
 
-use super::checkpoint::{self, CheckpointError, Reached};
+use super::checkpoint::{self, CheckpointError};
 use super::error::JobError;
 use super::evaluate::evaluate_rates;
 use super::folder::WorkFolder;
@@ -24,9 +26,6 @@ use crate::image::{AugmentationDraws, load_batch_train};
 use crate::loss_scale::LossScaling;
 use crate::methods::{Evaluated, Model, NamedTensors, TrainingLoss};
 use crate::optimiser::{Optimiser, learning_rate};
-
-/// The state's file in the `….partial` folder.
-pub(super) const STATE_FILE: &str = "state.safetensors";
 
 /// An epoch's last batch is always logged, and every so many before it.
 const LOG_EVERY: u32 = 20;

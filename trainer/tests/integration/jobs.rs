@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use promptfield_core::evaluation::Evaluation;
-use promptfield_core::layout::parse_log_result;
+use promptfield_core::layout::{STATE_FILE, parse_log_result};
 use promptfield_core::method::Method;
 use promptfield_core::outcome::{FailureClass, Manifest};
 use promptfield_core::trainer_job::TrainerJob;
 use promptfield_core::trainer_wire::{Outcome, Progress};
+use promptfield_core::unfinished::Reached;
 use promptfield_trainer::clip::FrozenCache;
 use promptfield_trainer::engine::{self, CancelFlag, JobError, Reporter, Session};
 use serde_json::{Value, json};
@@ -175,6 +176,10 @@ fn a_resumed_job_gives_the_same_bytes_as_an_uninterrupted_one() {
             assert!(matches!(run(&job(&output), &mut first), Err(JobError::Cancelled)));
             assert_eq!(first.progress.len() as u64, cancel_at);
             assert!(!room.path(&output).exists());
+            let state = fs_err::read(room.path(&format!("{output}.partial")).join(STATE_FILE)).unwrap();
+            let reached =
+                Reached { spec_hash: whole.manifest.as_ref().unwrap().spec_hash, epochs: cancel_at as u32 / 3 };
+            assert_eq!(Reached::of(&state), Some(reached), "a worker can tell how far it is");
             let mut second = Notes::default();
             let outcome = run(&job(&output), &mut second).unwrap();
             assert_eq!(second.progress[0].step, cancel_at / 3 * 3 + 1, "goes on after the last whole epoch");

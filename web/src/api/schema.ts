@@ -1575,6 +1575,8 @@ export interface components {
              * @description Milliseconds until the lease ends.
              */
             ttl_ms: number;
+            /** @description SHA-256 of the artefact from which the job goes on, if a worker that gave it back kept one. */
+            unfinished?: string | null;
         };
         /**
          * Format: int64
@@ -2250,6 +2252,11 @@ export interface components {
         ReleaseReport: {
             /** @description The lease's token. */
             token: components["schemas"]["FencingToken"];
+            /**
+             * @description SHA-256 of the artefact from which another worker goes on: 64 lower-case hexadecimal digits. Without one, an earlier one
+             *     stays.
+             */
+            unfinished?: string | null;
         };
         /** @description The answer to a progress report. */
         Renewed: {

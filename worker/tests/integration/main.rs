@@ -10,3 +10,4 @@ mod pilots;
 mod reports;
 mod shutdown;
 mod support;
+mod unfinished;

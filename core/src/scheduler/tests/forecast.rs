@@ -53,7 +53,7 @@ fn an_experiment_is_done_when_its_devices_have_done_what_is_left() {
     let at_it = forecast(&world, &took);
     assert_eq!((at_it.remaining_ms, at_it.eta), (Some(left), Some(world.now.plus(left))));
     // When nobody is, two slots would be. What was begun is to be done anew.
-    world.apply(Command::Release { held: held(&third) }).unwrap();
+    world.apply(Command::Release { held: held(&third), unfinished: None }).unwrap();
     let waiting = forecast(&world, &took);
     assert_eq!((waiting.remaining_ms, waiting.eta), (Some(80_000), Some(world.now.plus(60_000))), "the longest lasts");
     world.apply(Command::Leave { worker }).unwrap();

@@ -77,7 +77,9 @@ fn when_one_of_two_attempts_ends_without_a_result_the_other_goes_on() {
     type End = fn(&mut Slow, &Grant);
     let ends: [(&str, End); 4] = [
         ("fails", |slow, grant| drop(slow.world.apply(fails(grant, FailureClass::TrainerDied)).unwrap())),
-        ("is released", |slow, grant| drop(slow.world.apply(Command::Release { held: held(grant) }).unwrap())),
+        ("is released", |slow, grant| {
+            drop(slow.world.apply(Command::Release { held: held(grant), unfinished: None }).unwrap());
+        }),
         ("is started again", |slow, grant| {
             let worker = slow.world.scheduler.lease_of(grant.job, |lease| lease.id == grant.lease).unwrap().worker;
             let name = slow.world.scheduler.workers[&worker].record.description.name.clone();

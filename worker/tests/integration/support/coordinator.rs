@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use promptfield_core::api::pools::Pilots;
@@ -157,6 +158,12 @@ impl Coordinator {
         let sha256 = &files[&format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}")].sha256;
         let response = answer(self.http.get(self.address_of(&format!("/artefacts/{sha256}")))).await;
         response.bytes().await.unwrap().into()
+    }
+
+    /// The files of all artefacts.
+    pub(crate) fn artefacts(&self) -> Vec<PathBuf> {
+        let folders = fs_err::read_dir(&self.options.artefacts).unwrap().map(|entry| entry.unwrap().path());
+        folders.flat_map(|folder| fs_err::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path()).collect()
     }
 
     pub(crate) async fn log(&self, job: JobId) -> Vec<String> {
