@@ -192,6 +192,7 @@ impl Coordinator {
         let rows = store.load().await.map_err(unusable)?;
         let tokens = Tokens::new(store.load_tokens().await.map_err(unusable)?);
         let instance = store.instance().await.map_err(unusable)?;
+        let took = store.durations().await.map_err(unusable)?;
         let clock = Clock::start();
         let tokens_required = security.tokens.requires_tokens(listen);
         if tokens_required && !tokens.list().iter().any(|token| token.is_valid(clock.now())) {
@@ -209,7 +210,7 @@ impl Coordinator {
         let address = listener.local_addr().map_err(|source| StartError::Listen { address: listen, source })?;
         let (jobs, experiments) = (rows.jobs.len(), rows.experiments.len());
         let mut scheduler = Scheduler::restore(policy, rows, clock.now());
-        scheduler.recall(&reader.durations().await.map_err(unusable)?);
+        scheduler.recall(&took);
         tracing::info!(%address, jobs, experiments, "listening on {address}, with {jobs} jobs of {experiments} experiments");
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
         let signals = Signals { stop: stop.clone(), close: close.clone() };

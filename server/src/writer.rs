@@ -445,10 +445,13 @@ impl Task {
         if let Some(scheduler) = self.scheduler.take() {
             return Some(scheduler);
         }
-        match self.store.load().await {
-            Ok(rows) => {
+        let loaded = async { Ok::<_, StoreError>((self.store.load().await?, self.store.durations().await?)) };
+        match loaded.await {
+            Ok((rows, took)) => {
                 tracing::info!("the state was rebuilt from the database");
-                Some(Scheduler::restore(self.policy, rows, self.clock.now()))
+                let mut scheduler = Scheduler::restore(self.policy, rows, self.clock.now());
+                scheduler.recall(&took);
+                Some(scheduler)
             }
             Err(error) => {
                 tracing::error!(error = chain(&error), "can't rebuild the state from the database");

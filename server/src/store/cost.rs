@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::scheduler::{Spent, Took};
 use promptfield_core::time::Timestamp;
+use sqlx::sqlite::SqliteConnection;
 
 use super::{Doing, Reader, StoreError};
 
@@ -24,22 +25,21 @@ pub(super) const SPENT: &str = "SELECT coalesce(sum(max(coalesce(ended_at, ?3) -
      count(*) FILTER (WHERE ending = 'completed' AND ended_at > ?4) \
      FROM attempt WHERE job_id BETWEEN ?1 AND ?2";
 
-impl Reader {
-    /// How long the latest attempts took that ended with a result, added up for jobs that are each other's like: here, where the
-    /// writer doesn't wait for it.
-    pub(crate) async fn durations(&self) -> Result<Vec<Took>, StoreError> {
-        let query = sqlx::query_as::<_, (i64, String, i64, i64, i64)>(DURATIONS).bind(RECENT);
-        let rows = query.fetch_all(&self.pool).await.doing("read how long attempts took")?;
-        let mut took: HashMap<_, Took> = HashMap::new();
-        for (recipe, stage, shots, job, took_ms) in rows {
-            let new = || Took { job: JobId(job.cast_unsigned()), attempts: 0, total_ms: 0 };
-            let alike = took.entry((recipe, stage, shots)).or_insert_with(new);
-            alike.attempts += 1;
-            alike.total_ms += took_ms;
-        }
-        Ok(took.into_values().collect())
+/// How long the latest attempts took that ended with a result, added up for jobs that are each other's like.
+pub(super) async fn durations(connection: &mut SqliteConnection) -> Result<Vec<Took>, StoreError> {
+    let query = sqlx::query_as::<_, (i64, String, i64, i64, i64)>(DURATIONS).bind(RECENT);
+    let rows = query.fetch_all(connection).await.doing("read how long attempts took")?;
+    let mut took: HashMap<_, Took> = HashMap::new();
+    for (recipe, stage, shots, job, took_ms) in rows {
+        let new = || Took { job: JobId(job.cast_unsigned()), attempts: 0, total_ms: 0 };
+        let alike = took.entry((recipe, stage, shots)).or_insert_with(new);
+        alike.attempts += 1;
+        alike.total_ms += took_ms;
     }
+    Ok(took.into_values().collect())
+}
 
+impl Reader {
     /// When which workers had a job since a time, from the latest attempts.
     pub(crate) async fn held(
         &self,

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use promptfield_core::scheduler::{Change, Rows};
+use promptfield_core::scheduler::{Change, Rows, Took};
 use promptfield_core::time::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
@@ -219,6 +219,11 @@ impl Store {
             last_lease: attempts::last(&mut snapshot).await?,
             last_sequence: events::last_sequence(&mut snapshot).await?,
         })
+    }
+
+    /// How long jobs took, as far back as it matters.
+    pub(crate) async fn durations(&mut self) -> Result<Vec<Took>, StoreError> {
+        cost::durations(&mut self.connection).await
     }
 
     /// By what this coordinator's pilots are told from another's: 8 hexadecimal digits.

@@ -56,7 +56,7 @@ async fn a_preview_submits_nothing() {
 
 #[tokio::test]
 async fn an_experiment_says_what_it_has_cost_and_when_it_will_be_done() {
-    let server = TestServer::start().await;
+    let mut server = TestServer::start().await;
     server.submit(&experiment(&[1, 2])).await;
     let forecast: Forecast = server.json("/experiments/1/forecast").await;
     assert_eq!(forecast, Forecast { spent_ms: 0, completed_last_hour: 0, remaining_ms: None, unknown: 4, eta: None });
@@ -65,6 +65,9 @@ async fn an_experiment_says_what_it_has_cost_and_when_it_will_be_done() {
     let forecast: Forecast = server.json("/experiments/1/forecast").await;
     assert_eq!((forecast.completed_last_hour, forecast.unknown), (3, 0));
     assert!(forecast.eta.is_some() && forecast.remaining_ms.is_some(), "{forecast:?}");
+    server.restart().await;
+    let again: Forecast = server.json("/experiments/1/forecast").await;
+    assert_eq!((again.unknown, again.remaining_ms), (0, forecast.remaining_ms), "it's known from the attempts");
     run_all(&server, worker, 1).await;
     let forecast: Forecast = server.json("/experiments/1/forecast").await;
     assert_eq!((forecast.completed_last_hour, forecast.remaining_ms, forecast.eta), (4, Some(0), None));
