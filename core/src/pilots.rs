@@ -341,6 +341,16 @@ pub fn is_batch(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// A length of time as Slurm prints it, in seconds: `1:59`, `1:00:00`, `1-02:03:04`; `None` for `UNLIMITED`, `infinite` and the like.
+pub fn slurm_seconds(text: &str) -> Option<u64> {
+    let (days, time) = text.split_once('-').unwrap_or(("0", text));
+    let mut total: u64 = 0;
+    for part in time.split(':') {
+        total = total.checked_mul(60)?.checked_add(part.parse().ok()?)?;
+    }
+    days.parse::<u64>().ok()?.checked_mul(86_400)?.checked_add(total)
+}
+
 /// A pilot as its launcher sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sighting {
@@ -453,6 +463,18 @@ mod tests {
         }
         for right in ["--account=vision", "-Avision", "--mem=8G", "-c4", "--exclude=n[1-2]", "--dependency=afterok:1"] {
             assert_eq!(refused(|settings| settings.options = vec![right.into()]), [""; 0], "{right}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_slurm_prints_them() {
+        let known =
+            [("1:59", 119), ("0:07", 7), ("1:00:00", 3600), ("1-02:03:04", 93_784), ("364-23:59:59", 31_535_999)];
+        for (text, expected) in known {
+            assert_eq!(slurm_seconds(text), Some(expected), "{text}");
+        }
+        for text in ["UNLIMITED", "INVALID", "NOT_SET", "infinite", "n/a", "", "99999999999999999-0:00"] {
+            assert_eq!(slurm_seconds(text), None, "{text}");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use promptfield_core::pilots::slurm_seconds;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::Agent;
@@ -123,31 +124,5 @@ pub async fn slurm_time_left() -> Option<Duration> {
             return None;
         }
     };
-    seconds(String::from_utf8_lossy(&output.stdout).trim()).map(Duration::from_secs)
-}
-
-/// A time as Slurm prints it: `59`, `1:59`, `1:00:00`, `364-23:59:59`.
-fn seconds(text: &str) -> Option<u64> {
-    let (days, time) = text.split_once('-').unwrap_or(("0", text));
-    let mut total = 0;
-    for part in time.split(':') {
-        total = total * 60 + part.parse::<u64>().ok()?;
-    }
-    Some(days.parse::<u64>().ok()? * 86_400 + total)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::seconds;
-
-    #[test]
-    fn times_are_read_as_slurm_prints_them() {
-        let known = [("1:59", 119), ("0:07", 7), ("1:00:00", 3600), ("364-23:59:59", 365 * 86_400 - 1)];
-        for (text, expected) in known {
-            assert_eq!(seconds(text), Some(expected), "{text}");
-        }
-        for text in ["UNLIMITED", "INVALID", "NOT_SET", ""] {
-            assert_eq!(seconds(text), None, "{text}");
-        }
-    }
+    slurm_seconds(String::from_utf8_lossy(&output.stdout).trim()).map(Duration::from_secs)
 }

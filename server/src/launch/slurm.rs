@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use promptfield_core::input::InvalidInput;
-use promptfield_core::pilots::{Launch, LauncherKind, Phase, PilotEnd, PilotKey, PoolSettings, Sighting, is_batch};
+use promptfield_core::pilots::{
+    Launch, LauncherKind, Phase, PilotEnd, PilotKey, PoolSettings, Sighting, is_batch, slurm_seconds,
+};
 
 use super::call::{CallError, call};
 use super::{CheckError, Launcher, Order, Site};
@@ -116,7 +118,7 @@ impl Slurm {
         let (Some(partition), Some(time_s)) = (&settings.partition, settings.time_s) else { return Ok(()) };
         let arguments = ["--noheader", "--format=%l", "--partition", partition.as_str()].map(str::to_owned);
         let limit = match call("sinfo", &arguments, "").await {
-            Ok(answer) => answer.lines().next().and_then(|line| seconds(line.trim())),
+            Ok(answer) => answer.lines().next().and_then(|line| slurm_seconds(line.trim())),
             // It's a courtesy.
             Err(error) => {
                 tracing::debug!("the partition's time limit can't be asked for: {error}");
@@ -206,16 +208,6 @@ fn blamed(words: &str, settings: &PoolSettings) -> (&'static str, String) {
 fn span(seconds: u32) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     format!("{days}-{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60)
-}
-
-/// A time as Slurm prints it, in seconds: `2:00`, `1:00:00`, `1-02:03:04`; `None` for `infinite` and the like.
-fn seconds(text: &str) -> Option<u64> {
-    let (days, time) = text.split_once('-').unwrap_or(("0", text));
-    let mut total = 0;
-    for part in time.split(':') {
-        total = total * 60 + part.parse::<u64>().ok()?;
-    }
-    Some(days.parse::<u64>().ok()? * 86_400 + total)
 }
 
 /// A word that a shell takes as it is.
@@ -331,13 +323,9 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_and_read_as_slurm_does() {
-        for (text, expected) in
-            [("2:00", Some(120)), ("1:00:00", Some(3600)), ("1-02:03:04", Some(93_784)), ("infinite", None), ("", None)]
-        {
-            assert_eq!(seconds(text), expected, "{text}");
-        }
-        assert_eq!(seconds(&span(93_784)), Some(93_784));
+    fn times_are_written_as_slurm_reads_them() {
+        assert_eq!(span(93_784), "1-02:03:04");
+        assert_eq!(slurm_seconds(&span(93_784)), Some(93_784));
     }
 
     #[test]
