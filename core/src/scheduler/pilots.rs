@@ -293,7 +293,8 @@ impl Scheduler {
                 scheduler.move_pilot(*id, PilotState::Failed, Some(reason.to_owned()), now);
             }
         };
-        let (reason, wait) = match launch {
+        // Why not, what is waited for, and whether the pool's settings may be to blame.
+        let (reason, wait, is_refused) = match launch {
             Launch::Accepted(names) => {
                 for (id, index, _) in pilots {
                     let Some(entry) = self.fleet.pilots.get_mut(&id) else { continue };
@@ -302,32 +303,34 @@ impl Scheduler {
                     let state = if waits { PilotState::Waiting } else { entry.record.state };
                     self.move_pilot(id, state, None, now);
                 }
-                (None, 0)
+                (None, 0, false)
             }
             Launch::Refused(reason) => {
                 over(self, &reason);
                 let refusals = self.fleet.pools.get(&pool).map_or(0, |entry| entry.record.failed_submissions);
-                (Some(reason), wait_after(refusals))
+                (Some(reason), wait_after(refusals), true)
             }
             Launch::Unavailable(reason) => {
                 over(self, &reason);
-                (Some(reason), SHORT_WAIT_MS)
+                (Some(reason), SHORT_WAIT_MS, false)
             }
-            Launch::Unclear(reason) => (Some(reason), SHORT_WAIT_MS),
+            Launch::Unclear(reason) => (Some(reason), SHORT_WAIT_MS, false),
         };
         let Some(entry) = self.fleet.pools.get_mut(&pool) else { return };
         let record = &mut entry.record;
         let before = record.clone();
         record.not_before = record.not_before.max(now.plus(wait));
-        match &reason {
-            None => record.failed_submissions = 0,
-            Some(_) if wait == SHORT_WAIT_MS => {}
-            Some(_) => record.failed_submissions += 1,
+        if reason.is_none() {
+            record.failed_submissions = 0;
         }
+        record.failed_submissions += u32::from(is_refused);
         if record.failed_submissions >= MOST_REFUSALS && record.state == PoolState::Active {
             record.state = PoolState::Paused;
         }
-        record.reason = reason;
+        // Why pilots were of no use stands there until one is.
+        if reason.is_some() || record.crashes == 0 {
+            record.reason = reason;
+        }
         if *record != before {
             self.note_pool(&pool, now);
         }
@@ -462,7 +465,7 @@ impl Scheduler {
                 entry.record.not_before = entry.record.not_before.max(now.plus(SHORT_WAIT_MS));
                 self.changes.push(Change::Pool(Box::new(entry.record.clone())));
             } else if lived && entry.record.crashes > 0 {
-                entry.record.crashes = 0;
+                (entry.record.crashes, entry.record.reason) = (0, None);
                 self.changes.push(Change::Pool(Box::new(entry.record.clone())));
             }
         }

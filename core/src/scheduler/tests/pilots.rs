@@ -348,9 +348,11 @@ fn a_pool_without_luck_waits_longer_each_time_and_pauses() {
     // Pilots that come to nothing.
     for crash in 1..=3 {
         site.start(1);
+        assert_eq!(site.pool().reason.is_some(), crash > 1, "it stands there until one is of use");
         let over = site.sighting(0, Phase::Over(PilotEnd::Failed));
         site.see(vec![over]);
         assert_eq!(site.pool().crashes, crash);
+        assert!(site.pool().reason.unwrap().contains("of no use"));
         site.world.pass(3_600_000);
     }
     let reason = site.pool().reason.unwrap();
