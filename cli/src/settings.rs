@@ -331,12 +331,8 @@ impl Settings {
             Ok::<_, InvalidInput>((webhook, secret))
         };
         let webhooks = coordinator.webhooks.into_iter().enumerate().map(webhook).collect::<Result<_, _>>()?;
-        let pilots = PilotsPlace {
-            file: file.as_deref(),
-            base,
-            state: &at(coordinator.state.clone(), "var"),
-            url: coordinator.url.as_deref(),
-        };
+        let state = at(coordinator.state, "var");
+        let pilots = PilotsPlace { file: file.as_deref(), base, state: &state, url: coordinator.url.as_deref() };
         let pilots = pilots.resolve(coordinator.pilots, coordinator.pools)?;
         for (field, value) in [("worker.slots", worker.slots), ("local.workers", local.workers)] {
             if value == Some(0) {
@@ -347,7 +343,7 @@ impl Settings {
             file,
             listen,
             url: coordinator.url,
-            state: at(coordinator.state, "var"),
+            state,
             tokens,
             token_file: coordinator.token_file.map(|path| base.join(path)),
             ca: coordinator.ca.map(|path| base.join(path)),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::TokenId;
 use crate::input::InvalidInput;
 use crate::names::named;
+use crate::spec::is_hex;
 use crate::time::Timestamp;
 
 named! {
@@ -60,7 +61,7 @@ impl std::str::FromStr for Secret {
 
     fn from_str(text: &str) -> Result<Self, InvalidInput> {
         let digits = text.strip_prefix(Self::PREFIX).unwrap_or_default();
-        if digits.len() == 64 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        if is_hex(digits, 64) {
             Ok(Self(text.to_owned()))
         } else {
             // What was given may be a secret of something else.

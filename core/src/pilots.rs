@@ -10,6 +10,7 @@ use crate::experiment::{LABEL, is_label};
 use crate::id::{PilotId, WorkerId};
 use crate::input::{InvalidInput, Refusals};
 use crate::names::{named, path_segment};
+use crate::spec::is_hex;
 use crate::time::Timestamp;
 
 named! {
@@ -338,7 +339,7 @@ impl std::str::FromStr for PilotKey {
 
 /// Whether this can be a batch's name.
 pub fn is_batch(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    is_hex(text, 32)
 }
 
 /// A length of time as Slurm prints it, in seconds: `1:59`, `1:00:00`, `1-02:03:04`; `None` for `UNLIMITED`, `infinite` and the like.

@@ -175,7 +175,12 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Whether a text is a SHA-256 as [`hex`] writes it.
 pub fn is_sha256(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    is_hex(text, 64)
+}
+
+/// Whether a text is so many digits as [`hex`] writes them.
+pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// SHA-256 of a specification; 64 lower-case hexadecimal digits as text.

@@ -4,7 +4,6 @@
 //! on their way, then to new ones, as far as devices, memory, labels and time allow. A queue's length alone says nothing: jobs that no
 //! pilot of a pool could run bring none, and many jobs of a few seconds bring few.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::load::Load;
@@ -20,7 +19,7 @@ const LOOKED_AT: usize = 10_000;
 /// After so many jobs of one group in a row that nobody could take, the rest of it is left.
 const MISSES: usize = 16;
 /// A slot that has less to do than this isn't worth a pilot's start, in milliseconds.
-const WORTH_MS: i64 = 30_000;
+const WORTH_MS: u64 = 30_000;
 /// A worker stops what it's at so long before its time is up, in milliseconds.
 const LAST_MS: i64 = 30_000;
 
@@ -35,7 +34,7 @@ pub(super) struct Demand {
 
 /// Who could take jobs.
 struct Taker<'a> {
-    worker: Cow<'a, WorkerEntry>,
+    worker: &'a WorkerEntry,
     load: Load,
     /// For what isn't here yet.
     whose: Option<(usize, Option<PilotId>)>,
@@ -51,7 +50,7 @@ impl Scheduler {
         }
         let models: Vec<WorkerEntry> = entries.iter().map(|pool| self.model(pool, now)).collect();
         let mut room: Vec<usize> = entries.iter().map(|pool| self.room_in(pool)).collect();
-        let mut work_ms = vec![0; entries.len()];
+        let mut work_ms = vec![0_u64; entries.len()];
         let mut takers = self.present();
         for (place, (pool, model)) in entries.iter().zip(&models).enumerate() {
             let coming = self.fleet.of(&pool.record.name).filter(|pilot| {
@@ -65,9 +64,11 @@ impl Scheduler {
         let mut looked_at = 0;
         for (lane, group, jobs) in self.queue.waiting() {
             let mut misses = 0;
+            let Some(owner) = self.experiments.get(&lane.owner) else { continue };
             for job in jobs {
                 looked_at += 1;
-                if looked_at > LOOKED_AT || misses >= MISSES || !self.may_run(lane.owner, &taken) {
+                let more = taken.get(&lane.owner).copied().unwrap_or_default();
+                if looked_at > LOOKED_AT || misses >= MISSES || !owner.has_room_beside(more) {
                     break;
                 }
                 let Some(record) = self.job(*job) else { continue };
@@ -88,7 +89,7 @@ impl Scheduler {
                 taker.jobs += 1;
                 *taken.entry(lane.owner).or_default() += 1;
                 if let Some((pool, None)) = taker.whose {
-                    work_ms[pool] += self.duration_of(record).unwrap_or(WORTH_MS);
+                    work_ms[pool] += self.duration_of(record).map_or(WORTH_MS, i64::unsigned_abs);
                 }
             }
         }
@@ -97,11 +98,8 @@ impl Scheduler {
             let place = demands.len();
             let own = |taker: &&Taker<'_>| taker.whose.is_some_and(|(whose, _)| whose == place);
             let new = takers.iter().filter(own).filter(|taker| matches!(taker.whose, Some((_, None)))).count();
-            let slots = i64::try_from(model.record.description.slots.max(1)).unwrap_or(i64::MAX);
-            let worth = WORTH_MS.saturating_mul(slots);
-            let worthwhile = usize::try_from(work_ms[place] / worth + i64::from(work_ms[place] % worth > 0))
-                .unwrap_or(usize::MAX)
-                .max(1);
+            let worth = WORTH_MS.saturating_mul(model.record.description.slots.max(1) as u64);
+            let worthwhile = usize::try_from(work_ms[place].div_ceil(worth)).unwrap_or(usize::MAX).max(1);
             let idle = takers.iter().filter(own).filter(|taker| taker.jobs == 0);
             let spare = idle.filter_map(|taker| taker.whose?.1).filter(|id| self.waits(*id)).collect();
             demands.insert(name.clone(), Demand { more: new.min(worthwhile), spare });
@@ -112,12 +110,7 @@ impl Scheduler {
     /// The workers with free slots.
     fn present(&self) -> Vec<Taker<'_>> {
         let active = self.workers.values().filter(|worker| worker.record.state == WorkerState::Active);
-        let takers = active.map(|worker| Taker {
-            worker: Cow::Borrowed(worker),
-            load: self.load(worker.record.id),
-            whose: None,
-            jobs: 0,
-        });
+        let takers = active.map(|worker| Taker { worker, load: self.load(worker.record.id), whose: None, jobs: 0 });
         takers.filter(|taker| taker.load.jobs < taker.worker.record.description.slots).collect()
     }
 
@@ -131,15 +124,6 @@ impl Scheduler {
         self.fleet.pilots.get(&id).is_some_and(|pilot| pilot.record.state == PilotState::Waiting)
     }
 
-    /// Whether an experiment of which so many more jobs run already may have another.
-    fn may_run(&self, id: ExperimentId, taken: &HashMap<ExperimentId, usize>) -> bool {
-        let taken = taken.get(&id).copied().unwrap_or_default();
-        self.experiments.get(&id).is_some_and(|entry| {
-            let most = entry.record.experiment.max_running.map(|most| most as usize);
-            most.is_none_or(|most| entry.counts.held() + taken < most)
-        })
-    }
-
     fn could_take(
         &self,
         taker: &Taker<'_>,
@@ -148,7 +132,7 @@ impl Scheduler {
         job: &JobRecord,
         now: Timestamp,
     ) -> bool {
-        let worker = &*taker.worker;
+        let worker = taker.worker;
         let description = &worker.record.description;
         // What is here tries any job when it's idle; nothing is started for a job that it hasn't the memory for.
         let needs = self.shapes.get(shape).map_or(0, |shape| u64::from(shape.memory_mib()));
@@ -216,8 +200,8 @@ impl Scheduler {
 }
 
 impl<'a> Taker<'a> {
-    fn new(model: &'a WorkerEntry, whose: Option<(usize, Option<PilotId>)>) -> Self {
-        Self { worker: Cow::Borrowed(model), load: Load::default(), whose, jobs: 0 }
+    fn new(worker: &'a WorkerEntry, whose: Option<(usize, Option<PilotId>)>) -> Self {
+        Self { worker, load: Load::default(), whose, jobs: 0 }
     }
 }
 

@@ -413,6 +413,11 @@ impl WorkerEntry {
 impl ExperimentEntry {
     /// Whether another of its jobs may run.
     pub(super) fn has_room(&self) -> bool {
-        self.record.experiment.max_running.is_none_or(|most| self.counts.held() < most as usize)
+        self.has_room_beside(0)
+    }
+
+    /// The same, if so many more ran than do now.
+    pub(super) fn has_room_beside(&self, more: usize) -> bool {
+        self.record.experiment.max_running.is_none_or(|most| self.counts.held() + more < most as usize)
     }
 }

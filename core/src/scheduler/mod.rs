@@ -182,7 +182,7 @@ struct RecipeEntry {
 }
 
 /// A worker with what it is at.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct WorkerEntry {
     record: WorkerRecord,
     kind: WorkerKind,

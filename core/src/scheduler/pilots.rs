@@ -81,6 +81,11 @@ impl Fleet {
     pub(super) fn of<'a>(&'a self, pool: &'a str) -> impl Iterator<Item = &'a PilotEntry> {
         self.pilots.values().filter(move |entry| entry.record.pool == pool)
     }
+
+    /// How many of a pool's pilots weren't told to end.
+    fn kept(&self, pool: &str) -> usize {
+        self.of(pool).filter(|entry| entry.record.state != PilotState::Stopping).count()
+    }
 }
 
 impl Scheduler {
@@ -180,7 +185,7 @@ impl Scheduler {
             }
             self.note_pool(pool, now);
         }
-        let mut kept = self.fleet.of(pool).filter(|entry| entry.record.state != PilotState::Stopping).count();
+        let mut kept = self.fleet.kept(pool);
         for id in pilots {
             let Some(entry) = self.fleet.pilots.get_mut(&id) else { continue };
             let worker = entry.record.worker.and_then(|worker| self.workers.get(&worker));
@@ -222,9 +227,9 @@ impl Scheduler {
 
     /// Ends pilots that wait, when there has been nothing to do for them for long.
     fn thin_out(&mut self, pool: &str, spare: &[PilotId], now: Timestamp, stops: &mut Vec<String>) {
-        let alive = self.fleet.of(pool).filter(|entry| entry.record.state != PilotState::Stopping).count();
+        let kept = self.fleet.kept(pool);
         let Some(entry) = self.fleet.pools.get_mut(pool) else { return };
-        let surplus = spare.len().min(alive.saturating_sub(entry.record.settings.min as usize));
+        let surplus = spare.len().min(kept.saturating_sub(entry.record.settings.min as usize));
         if surplus == 0 {
             entry.unneeded_since = None;
             return;
@@ -246,14 +251,12 @@ impl Scheduler {
         if entry.record.state != PoolState::Active || entry.record.not_before > now {
             return None;
         }
-        let states = || self.fleet.of(pool).map(|entry| entry.record.state);
-        if states().any(|state| state == PilotState::Submitting) {
+        if self.fleet.of(pool).any(|entry| entry.record.state == PilotState::Submitting) {
             return None;
         }
-        let alive = states().filter(|state| *state != PilotState::Stopping).count();
         // One that was told to end still takes a place at the launcher.
-        let room = (settings.max as usize).saturating_sub(states().count());
-        let count = more.max((settings.min as usize).saturating_sub(alive)).min(room);
+        let room = (settings.max as usize).saturating_sub(self.fleet.of(pool).count());
+        let count = more.max((settings.min as usize).saturating_sub(self.fleet.kept(pool))).min(room);
         if count == 0 {
             return None;
         }
@@ -284,19 +287,18 @@ impl Scheduler {
 
     /// Notes how an order went.
     pub(super) fn launched(&mut self, batch: &str, launch: Launch, now: Timestamp) {
-        let pilots = self.fleet.pilots.values().filter(|entry| entry.record.batch == batch);
-        let pilots: Vec<(PilotId, u32, String)> =
-            pilots.map(|entry| (entry.record.id, entry.record.index, entry.record.pool.clone())).collect();
-        let Some(pool) = pilots.first().map(|(.., pool)| pool.clone()) else { return };
+        let ordered = || self.fleet.pilots.values().map(|entry| &entry.record).filter(|pilot| pilot.batch == batch);
+        let Some(pool) = ordered().next().map(|pilot| pilot.pool.clone()) else { return };
+        let pilots: Vec<(PilotId, u32)> = ordered().map(|pilot| (pilot.id, pilot.index)).collect();
         let over = |scheduler: &mut Self, reason: &str| {
-            for (id, ..) in &pilots {
+            for (id, _) in &pilots {
                 scheduler.move_pilot(*id, PilotState::Failed, Some(reason.to_owned()), now);
             }
         };
         // Why not, what is waited for, and whether the pool's settings may be to blame.
         let (reason, wait, is_refused) = match launch {
             Launch::Accepted(names) => {
-                for (id, index, _) in pilots {
+                for (id, index) in pilots {
                     let Some(entry) = self.fleet.pilots.get_mut(&id) else { continue };
                     entry.record.launcher_id = names.get(index as usize).cloned();
                     let waits = entry.record.state == PilotState::Submitting;

@@ -3,14 +3,12 @@
 //! A cursor is a position in the whole list, whatever is filtered: lists here only grow at their end, so that a page stays
 //! where it is while jobs change their states. Clients take it as it comes; its first letter is its version.
 
-use std::str::FromStr;
-
 use promptfield_core::api::Page;
 use promptfield_core::input::InvalidInput;
 use serde::Deserialize;
 
-const DEFAULT_LIMIT: usize = 100;
-const MOST_LIMIT: usize = 1000;
+const DEFAULT_LIMIT: u32 = 100;
+const MOST_LIMIT: u32 = 1000;
 const VERSION: char = 'a';
 
 /// Which part of a list is asked for.
@@ -35,15 +33,15 @@ pub(super) struct WindowParams {
 impl WindowParams {
     pub(super) fn window(&self) -> Result<Window, InvalidInput> {
         let first = self.cursor.as_deref().map_or(Ok(0), position)?;
-        let limit = match &self.limit {
-            None => DEFAULT_LIMIT,
-            Some(text) => usize::from_str(text)
-                .ok()
-                .filter(|limit| (1..=MOST_LIMIT).contains(limit))
-                .ok_or_else(|| InvalidInput::new("limit", text, format!("a whole number from 1 to {MOST_LIMIT}")))?,
-        };
-        Ok(Window { first, limit })
+        Ok(Window { first, limit: limit(self.limit.as_deref())? as usize })
     }
+}
+
+/// The most entries of a page, as it stands in a query.
+pub(super) fn limit(text: Option<&str>) -> Result<u32, InvalidInput> {
+    let Some(text) = text else { return Ok(DEFAULT_LIMIT) };
+    let limit = text.parse().ok().filter(|limit| (1..=MOST_LIMIT).contains(limit));
+    limit.ok_or_else(|| InvalidInput::new("limit", text, format!("a whole number from 1 to {MOST_LIMIT}")))
 }
 
 fn position(cursor: &str) -> Result<usize, InvalidInput> {

@@ -1,7 +1,5 @@
 //! `/pools` and `/pilots`
 
-use std::str::FromStr;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -15,11 +13,9 @@ use utoipa::IntoParams;
 
 use super::Shared;
 use super::extract::{JsonBody, MEDIUM, Params};
+use super::page::limit;
 use super::problem::{ApiError, answer};
 use crate::launch::CheckError;
-
-const MOST_PILOTS: u32 = 1000;
-const DEFAULT_PILOTS: u32 = 100;
 
 fn summary(scheduler: &Scheduler, name: &str) -> Result<PoolSummary, Rejection> {
     let record = scheduler.pool(name).ok_or_else(|| Rejection::NoPool(name.to_owned()))?;
@@ -148,25 +144,17 @@ pub(super) struct PilotParams {
     security(("bearer" = ["read"])),
 )]
 pub(super) async fn pilots(State(app): Shared, Params(params): Params<PilotParams>) -> Result<Json<Pilots>, ApiError> {
-    let whole = "a whole number";
-    let before = number("before", params.before.as_deref(), u64::MAX, |_| true, whole)?;
-    let range = format!("a whole number from 1 to {MOST_PILOTS}");
-    let limit = number("limit", params.limit.as_deref(), DEFAULT_PILOTS, |n| (1..=MOST_PILOTS).contains(n), &range)?;
+    let before = match &params.before {
+        None => u64::MAX,
+        Some(text) => {
+            let unreadable = |_| ApiError::Unreadable(InvalidInput::new("before", text, "a whole number"));
+            text.parse().map_err(unreadable)?
+        }
+    };
+    let limit = limit(params.limit.as_deref()).map_err(ApiError::Unreadable)?;
     let mut pilots = app.reader.pilots_before(PilotId(before), params.pool.as_deref(), limit + 1).await?;
     let more = pilots.len() > limit as usize;
     pilots.truncate(limit as usize);
     let next = pilots.last().map(|pilot| pilot.id).filter(|_| more);
     Ok(Json(Pilots { pilots, next }))
-}
-
-fn number<T: FromStr>(
-    field: &str,
-    text: Option<&str>,
-    default: T,
-    fits: impl Fn(&T) -> bool,
-    expected: &str,
-) -> Result<T, ApiError> {
-    let Some(text) = text else { return Ok(default) };
-    let number = text.parse().ok().filter(fits);
-    number.ok_or_else(|| ApiError::Unreadable(InvalidInput::new(field, text, expected)))
 }
