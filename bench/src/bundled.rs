@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use promptfield_core::backbone::ArchitectureSettings;
 use promptfield_core::dataset::{Catalogue, DatasetDefinition};
 use promptfield_core::experiment::{Experiment, Known};
 use promptfield_core::layout;
@@ -53,6 +54,7 @@ pub(crate) fn trainer_job(job: &PlannedJob, jobs: &[PlannedJob], folder: &Path) 
         checkpoint: trained.map(|training| output_folder(folder, training)),
         datasets: Some(fs_err::canonicalize(DATASETS)?),
         device: "cpu".to_owned(),
+        architecture: ArchitectureSettings::default(),
     };
     Ok(TrainerJob::new(&spec, places))
 }

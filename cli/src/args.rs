@@ -10,6 +10,7 @@ use promptfield_core::method::Method;
 use promptfield_core::names::Protocol;
 use promptfield_core::pilots::PilotKey;
 use promptfield_core::published::Reference;
+use promptfield_core::spec::BasisHash;
 use promptfield_core::tables::Format;
 
 use crate::span::{Span, WallTime};
@@ -74,6 +75,10 @@ pub(crate) enum Command {
     Cancel(TargetArgs),
     /// Queue the failed and cancelled jobs of an experiment again, or one job.
     Retry(TargetArgs),
+    /// Compute jobs that have results again: an experiment's, only those that are stale, or one job. The earlier results are kept.
+    Rerun(RerunArgs),
+    /// Pin a backbone's name to the identity of its weights, or list the pins. What rests on another identity is stale from then on.
+    Pin(PinArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -287,6 +292,9 @@ pub(crate) struct RunArgs {
     /// Worker processes to start on this machine [default: the settings', or 1].
     #[arg(long, env = "PROMPTFIELD_WORKERS", value_name = "N")]
     pub(crate) workers: Option<usize>,
+    /// Compute stale results again that other experiments show too.
+    #[arg(long)]
+    pub(crate) shared: bool,
     #[command(flatten)]
     pub(crate) serve: ServeArgs,
 }
@@ -413,10 +421,42 @@ pub(crate) struct TargetArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct RerunArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Only results that rest on another split, test list or backbone than today's.
+    #[arg(long, conflicts_with = "job")]
+    pub(crate) stale: bool,
+    /// Also jobs that other experiments show too: they are computed again for all of them.
+    #[arg(long)]
+    pub(crate) shared: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PinArgs {
+    /// The backbone's name; without one, all pins are listed.
+    #[arg(requires = "sha256")]
+    pub(crate) backbone: Option<String>,
+    /// The identity: what `promptfield-trainer inspect weights` prints as `backbone_sha256`.
+    pub(crate) sha256: Option<BasisHash>,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
     /// Check the data sets: which are there, what they lack, which images can't be read, and what to download.
     #[arg(long)]
     pub(crate) data: bool,
+    /// Look at the output folders of an experiment that lie on this machine, and at the data sets that its results rest on.
+    #[arg(long, value_name = "EXPERIMENT", conflicts_with = "data")]
+    pub(crate) results: Option<ExperimentId>,
+    /// With `--results`: read every image file too, and compare them with what was recorded; where nothing was, record them.
+    #[arg(long, requires = "results")]
+    pub(crate) images: bool,
+    /// With `--images`: record the image files as they are now, whatever was recorded before.
+    #[arg(long, requires = "images")]
+    pub(crate) record: bool,
     /// The data sets to check [default: all that are known].
     #[arg(value_name = "NAME", requires = "data")]
     pub(crate) names: Vec<String>,

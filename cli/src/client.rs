@@ -5,7 +5,8 @@ use std::time::Duration;
 use promptfield_core::access::{TokenCreated, TokenRequest, TokenSummary};
 use promptfield_core::api::pools::{Pilots, PoolSummary, Pools};
 use promptfield_core::api::{
-    Changed, ExperimentSummary, JobDetail, JobSummary, PREFIX, Page, Problem, Results, SubmitResponse, WorkerSummary,
+    Changed, ExperimentSummary, Findings, JobDetail, JobOutput, JobSummary, PREFIX, Page, PinnedBackbone,
+    PinnedBackbones, Problem, Results, SubmitResponse, WorkerSummary,
 };
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::{ExperimentId, JobId, TokenId};
@@ -115,6 +116,30 @@ impl Client {
     /// `what` is `experiments/1` or `jobs/1`, `action` is `cancel` or `retry`.
     pub(crate) async fn act(&self, what: &str, action: &str) -> anyhow::Result<Changed> {
         self.json(self.request(Method::POST, &format!("/{what}/{action}"))).await
+    }
+
+    /// Queues jobs that have results again; `what` is `experiments/1` or `jobs/1`.
+    pub(crate) async fn rerun(&self, what: &str, stale: bool, shared: bool) -> anyhow::Result<Changed> {
+        let query = [("stale", stale), ("shared", shared)].into_iter().filter(|(_, on)| *on);
+        let query: Vec<String> = query.map(|(name, _)| format!("{name}=true")).collect();
+        self.json(self.request(Method::POST, &format!("/{what}/rerun?{}", query.join("&")))).await
+    }
+
+    pub(crate) async fn outputs(&self, id: ExperimentId) -> anyhow::Result<Vec<JobOutput>> {
+        self.all_pages(&format!("/experiments/{id}/outputs?")).await
+    }
+
+    pub(crate) async fn note_findings(&self, findings: &Findings) -> anyhow::Result<()> {
+        self.send(self.request(Method::POST, "/jobs/findings").json(findings)).await.map(drop)
+    }
+
+    pub(crate) async fn backbones(&self) -> anyhow::Result<Vec<PinnedBackbone>> {
+        let pinned: PinnedBackbones = self.json(self.request(Method::GET, "/backbones")).await?;
+        Ok(pinned.backbones)
+    }
+
+    pub(crate) async fn pin(&self, backbone: &PinnedBackbone) -> anyhow::Result<()> {
+        self.send(self.request(Method::PUT, "/backbones").json(backbone)).await.map(drop)
     }
 
     pub(crate) async fn workers(&self) -> anyhow::Result<Vec<WorkerSummary>> {

@@ -1,15 +1,17 @@
 //! What commands print: tables for people, JSON for programs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use promptfield_core::access::TokenSummary;
 use promptfield_core::api::pools::PoolSummary;
-use promptfield_core::api::{ExperimentSummary, JobSummary, Results, WorkerSummary};
+use promptfield_core::api::{ExperimentSummary, JobSummary, PinnedBackbone, Results, WorkerSummary};
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::outcome::TestResult;
 use promptfield_core::pilots::PilotRecord;
-use promptfield_core::scheduler::Counts;
+use promptfield_core::scheduler::{Counts, WorkerDescription, WorkerState};
+use promptfield_core::spec::BasisHash;
 use promptfield_core::tables::{Grid, ResultTable};
 use promptfield_core::time::Timestamp;
 use serde::Serialize;
@@ -80,7 +82,7 @@ pub(crate) fn results(results: &Results) -> String {
         ResultTable::BaseToNew(_) => "; H: harmonic mean of base and new.",
         ResultTable::CrossDataset(_) | ResultTable::FewShot(_) => ".",
     });
-    for note in &words.notes {
+    for note in words.notes.iter().chain(&results.notes) {
         text.push_str(&format!("\n{note}"));
     }
     if counts.open() + counts.failed + counts.cancelled > 0 {
@@ -135,6 +137,27 @@ pub(crate) fn evaluation(job: &JobSummary, evaluation: &Evaluation) -> String {
         text.push('.');
     }
     text
+}
+
+/// The workers that are here with other weights than those that a backbone's name is pinned to, a sentence each.
+pub(crate) fn other_backbones(workers: &[WorkerSummary], pinned: &[PinnedBackbone]) -> Vec<String> {
+    let pins: BTreeMap<String, BasisHash> =
+        pinned.iter().map(|PinnedBackbone { backbone, sha256 }| (backbone.clone(), *sha256)).collect();
+    let here = workers.iter().filter(|worker| matches!(worker.state, WorkerState::Active | WorkerState::Draining));
+    let others = here.flat_map(|worker| {
+        let WorkerDescription { name, backbones, .. } = &worker.description;
+        let pins = &pins;
+        backbones.iter().filter_map(move |backbone| {
+            let own = worker.description.other_backbone(backbone, pins)?;
+            let pinned = pins.get(backbone)?;
+            Some(format!(
+                "worker `{name}` has the backbone `{backbone}` as {}, and results rest on {}: it gets no jobs with it",
+                own.short(),
+                pinned.short()
+            ))
+        })
+    });
+    others.collect()
 }
 
 /// The list of experiments.

@@ -6,14 +6,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use promptfield_core::backbone::{Activation, ArchitectureSettings};
 use promptfield_core::dataset::{Catalogue, DatasetDefinition};
 use promptfield_core::experiment::{Known, LABEL, is_label};
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
 use promptfield_core::pilots::{PoolSettings, pool_name};
 use promptfield_core::scheduler::Speculation;
+use promptfield_core::spec::BasisHash;
+use promptfield_core::trainer_wire::{BackboneFile, Backbones};
 use promptfield_server::{Keep, Limits, PilotOptions, Retention, Tls, TokenRule, Webhook};
 use promptfield_worker::Caches;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// The file's name.
 const FILE: &str = "promptfield.toml";
@@ -25,9 +30,57 @@ const DAY: Duration = Duration::from_hours(24);
 struct Document {
     coordinator: CoordinatorSection,
     paths: PathsSection,
-    backbones: BTreeMap<String, PathBuf>,
+    backbones: BTreeMap<String, BackboneSection>,
     worker: WorkerSection,
     local: LocalSection,
+}
+
+/// A backbone: the path of its weights, or a table with what else there is to say of it.
+#[derive(Debug)]
+struct BackboneSection {
+    weights: PathBuf,
+    sha256: Option<BasisHash>,
+    architecture: ArchitectureSettings,
+}
+
+impl<'de> Deserialize<'de> for BackboneSection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Keys {
+            weights: PathBuf,
+            sha256: Option<BasisHash>,
+            activation: Option<Activation>,
+            vision_heads: Option<u32>,
+            text_heads: Option<u32>,
+            mean: Option<[f64; 3]>,
+            std: Option<[f64; 3]>,
+        }
+
+        struct PathOrKeys;
+
+        impl<'de> Visitor<'de> for PathOrKeys {
+            type Value = BackboneSection;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the path of a weights file, or a table with the key `weights`")
+            }
+
+            fn visit_str<E>(self, path: &str) -> Result<BackboneSection, E> {
+                let (weights, architecture) = (path.into(), ArchitectureSettings::default());
+                Ok(BackboneSection { weights, sha256: None, architecture })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<BackboneSection, A::Error> {
+                let Keys { weights, sha256, activation, vision_heads, text_heads, mean, std } =
+                    Keys::deserialize(MapAccessDeserializer::new(map))?;
+                let architecture = ArchitectureSettings { activation, vision_heads, text_heads, mean, std };
+                Ok(BackboneSection { weights, sha256, architecture })
+            }
+        }
+
+        deserializer.deserialize_any(PathOrKeys)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -259,8 +312,10 @@ pub(crate) struct Settings {
     pub(crate) datasets: PathBuf,
     /// The output root.
     pub(crate) output: PathBuf,
-    /// Weights by the backbone's name.
-    pub(crate) backbones: BTreeMap<String, PathBuf>,
+    /// The backbones, by name.
+    pub(crate) backbones: Backbones,
+    /// The identities that the coordinator pins their names to.
+    pub(crate) pins: BTreeMap<String, BasisHash>,
     /// The worker's name.
     pub(crate) worker_name: Option<String>,
     /// Jobs at once.
@@ -330,6 +385,13 @@ impl Settings {
             let webhook = section.resolve().map_err(|error| error.under(&format!("coordinator.webhooks[{index}]")))?;
             Ok::<_, InvalidInput>((webhook, secret))
         };
+        let mut pins = BTreeMap::new();
+        let mut files = Backbones::new();
+        for (name, BackboneSection { weights, sha256, architecture }) in backbones {
+            architecture.check().map_err(|error| error.under(&format!("backbones.{name}")))?;
+            pins.extend(sha256.map(|sha256| (name.clone(), sha256)));
+            files.insert(name, BackboneFile { weights: base.join(weights), architecture });
+        }
         let webhooks = coordinator.webhooks.into_iter().enumerate().map(webhook).collect::<Result<_, _>>()?;
         let state = at(coordinator.state, "var");
         let pilots = PilotsPlace { file: file.as_deref(), base, state: &state, url: coordinator.url.as_deref() };
@@ -356,7 +418,8 @@ impl Settings {
             data: at(paths.data, "data"),
             datasets: at(paths.datasets, "datasets"),
             output: at(paths.output, "output"),
-            backbones: backbones.into_iter().map(|(name, path)| (name, base.join(path))).collect(),
+            backbones: files,
+            pins,
             worker_name: worker.name,
             slots: worker.slots.unwrap_or(1),
             threads: worker.threads,
@@ -457,9 +520,29 @@ mod tests {
             resolve("[paths]\ndata = \"d\"\noutput = \"/o\"\n[backbones]\n\"ViT-B/16\" = \"w/b.safetensors\"").unwrap();
         assert_eq!(settings.data, Path::new("/machine/d"));
         assert_eq!(settings.output, Path::new("/o"));
-        assert_eq!(settings.backbones["ViT-B/16"], Path::new("/machine/w/b.safetensors"));
+        assert_eq!(settings.backbones["ViT-B/16"].weights, Path::new("/machine/w/b.safetensors"));
         assert_eq!(settings.coordinator_url(None), "http://127.0.0.1:7878");
         assert_eq!(settings.coordinator_url(Some("http://head:1/")), "http://head:1");
+    }
+
+    #[test]
+    fn a_backbone_is_a_path_or_a_table() {
+        let sha256 = "ab".repeat(32);
+        let text = format!(
+            "[backbones.h]\nweights = \"h.pt\"\nsha256 = \"{sha256}\"\nactivation = \"gelu\"\nvision_heads = 16\n\
+             [backbones.\"ViT-B/16\"]\nweights = \"b.pt\""
+        );
+        let settings = resolve(&text).unwrap();
+        let h = &settings.backbones["h"];
+        assert_eq!((h.weights.as_path(), h.architecture.vision_heads), (Path::new("/machine/h.pt"), Some(16)));
+        assert_eq!(settings.pins.keys().collect::<Vec<_>>(), ["h"]);
+        assert_eq!(settings.pins["h"].to_string(), sha256);
+        let error = |text: &str| resolve(text).unwrap_err().to_string();
+        assert!(error("[backbones.h]\nweight = \"h\"").contains("did you mean `weights`?"));
+        assert!(error("[backbones.h]\nweights = \"h\"\nactivation = \"relu\"").starts_with("`backbones.h.activation`"));
+        assert!(error("[backbones.h]\nweights = \"h\"\nsha256 = \"12\"").contains("64 hexadecimal digits"));
+        assert!(error("[backbones.h]\nweights = \"h\"\ntext_heads = 0").starts_with("`backbones.h.text_heads`"));
+        assert!(error("[backbones]\nh = 3").contains("the path of a weights file"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::basis::{Finding, Stale};
 use crate::evaluation::Evaluation;
 use crate::experiment::Experiment;
 use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
@@ -18,7 +19,7 @@ use crate::input::FieldError;
 use crate::names::Protocol;
 use crate::outcome::{Failure, Manifest, TestResult};
 use crate::scheduler::{AttemptEnd, Counts, ExperimentRecord, JobStateName, WorkerDescription, WorkerState};
-use crate::spec::{JobSpec, SpecHash};
+use crate::spec::{BasisHash, JobSpec, SpecHash};
 use crate::tables::ResultTable;
 use crate::time::Timestamp;
 use crate::trainer_wire::{Outcome, Progress};
@@ -133,6 +134,9 @@ pub struct JobSummary {
     pub failure: Option<Failure>,
     /// Its numbers.
     pub result: Option<TestResult>,
+    /// Whether they come from a folder that another tool completed.
+    #[serde(default)]
+    pub adopted: bool,
 }
 
 /// A job with all that is known of it.
@@ -154,6 +158,68 @@ pub struct JobDetail {
     pub attempts: Vec<AttemptSummary>,
     /// Where its numbers come from.
     pub manifest: Option<Manifest>,
+    /// Why its result is stale; `null` if it isn't.
+    #[serde(default)]
+    pub stale: Option<Stale>,
+    /// Its earlier results, oldest first: the job was computed again since.
+    #[serde(default)]
+    pub superseded: Vec<Superseded>,
+}
+
+/// A result that doesn't count any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Superseded {
+    /// Its numbers.
+    pub result: TestResult,
+    /// Where they came from; `null` for a folder that another tool completed.
+    pub manifest: Option<Manifest>,
+    /// When it was superseded.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a machine found when it looked at the data sets of jobs that have results.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Findings {
+    /// At most [`MOST_FINDINGS`].
+    pub findings: Vec<Finding>,
+}
+
+/// The most findings in one request.
+pub const MOST_FINDINGS: usize = 10_000;
+
+/// The identity that a backbone's name stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PinnedBackbone {
+    /// The name, as experiments have it.
+    pub backbone: String,
+    /// The identity: what `promptfield-trainer inspect weights` prints as `backbone_sha256`.
+    pub sha256: BasisHash,
+}
+
+/// Every backbone with an identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PinnedBackbones {
+    /// By name.
+    pub backbones: Vec<PinnedBackbone>,
+}
+
+/// A job that has a result, for who wants to look at its output folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct JobOutput {
+    /// The job.
+    pub job: JobId,
+    /// What it computes; its folder follows from it.
+    pub spec: JobSpec,
+    /// The host of the worker that brought the result.
+    pub host: Option<String>,
+    /// Its manifest as it was reported; `null` for a folder that another tool completed.
+    pub manifest: Option<Manifest>,
+    /// SHA-256 over the image files of its split, where somebody recorded it.
+    pub images_sha256: Option<BasisHash>,
 }
 
 /// One try of a job.
@@ -187,6 +253,25 @@ pub struct Results {
     pub experiment: ExperimentSummary,
     /// The protocol's table.
     pub table: ResultTable,
+    /// What is to be known of its numbers, a sentence each: which are stale, come from other tools' folders, or leave classes
+    /// out.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// The jobs whose results are stale.
+    #[serde(default)]
+    pub stale: Vec<StaleResult>,
+}
+
+/// A result that rests on something else than what holds today.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StaleResult {
+    /// The job.
+    pub job: JobId,
+    /// Its short name.
+    pub title: String,
+    /// Why.
+    #[serde(flatten)]
+    pub stale: Stale,
 }
 
 /// The answer to a worker's registration. The request is a [`WorkerDescription`].
@@ -258,6 +343,12 @@ pub struct LeaseGrant {
     /// SHA-256 of the artefact from which the job goes on, if a worker that gave it back kept one.
     #[serde(default)]
     pub unfinished: Option<String>,
+    /// The identity that the backbone must have; `null` for any.
+    #[serde(default)]
+    pub backbone_sha256: Option<BasisHash>,
+    /// Whether a complete folder is to be put aside instead of adopted: the job is computed again.
+    #[serde(default)]
+    pub afresh: bool,
     /// Milliseconds until the lease ends.
     pub ttl_ms: i64,
 }
@@ -366,6 +457,13 @@ pub struct FailureReport {
     pub token: FencingToken,
     /// Why.
     pub failure: Failure,
+    /// Whether the checkpoint to test is lost, damaged, or was trained on something else: its training is then done again.
+    #[serde(default)]
+    pub no_checkpoint: bool,
+    /// The identity of the machine's weights, where they are others than the lease asks for: the job then goes to others, and
+    /// isn't counted as failed.
+    #[serde(default)]
+    pub backbone_sha256: Option<BasisHash>,
 }
 
 /// A worker gives a job back unharmed.

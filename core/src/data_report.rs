@@ -15,7 +15,7 @@ named! {
     pub enum DataState("state") {
         /// The reader takes it, and every image can be read.
         Complete = "complete",
-        /// Its folder is there, but the reader refuses it.
+        /// Its folder is there, but jobs refuse it, or some of them do.
         Incomplete = "incomplete",
         /// The reader takes it, but some images can't be read.
         Damaged = "damaged",
@@ -59,9 +59,9 @@ pub struct DatasetReport {
     pub folder: PathBuf,
     /// How it was found.
     pub state: DataState,
-    /// What the reader refuses it for.
+    /// What jobs refuse it for.
     pub problem: Option<String>,
-    /// What is in it; `None` if the reader can't tell.
+    /// What is in it, of what jobs take; `None` if the reader can't tell.
     pub counts: Option<ImageCounts>,
     /// The images that can't be read.
     pub unreadable: Unreadable,

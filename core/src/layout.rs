@@ -62,6 +62,28 @@ pub fn parse_log_result(log: &str) -> Option<TestResult> {
     })
 }
 
+/// The result of a `log.txt` that another tool left of a whole run on `images` test images; otherwise what is wrong with it, as the
+/// rest of a sentence that begins with the log.
+///
+/// The words are Dassl's (field.md, section 1.4): a training says `Finish training` before it tests, and every evaluation says
+/// which set it is on.
+pub fn foreign_result(log: &str, images: usize) -> Result<TestResult, String> {
+    let result = parse_log_result(log).ok_or_else(|| "holds no result".to_owned())?;
+    let before = log.rsplit_once("=> result").map_or(log, |(before, _)| before);
+    let trains = log.lines().any(|line| line.trim_start().starts_with("epoch ["));
+    if trains && !before.contains("Finish training") {
+        return Err("says nothing of `Finish training` before its result: the run was broken off".to_owned());
+    }
+    let set = before.rsplit_once("Evaluate on the *").and_then(|(_, rest)| rest.split_once('*'));
+    if let Some((set, _)) = set.filter(|(set, _)| *set != "test") {
+        return Err(format!("ends with a result on the {set} set, not on the test set"));
+    }
+    if result.total != images as u64 {
+        return Err(format!("has a result of {} images, and the split has {images} test images", result.total));
+    }
+    Ok(result)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +96,24 @@ mod tests {
         assert_eq!(result.calibration_error, None);
         assert_eq!(parse_log_result(&format!("{log}* ece: 2.5%\n")).unwrap().calibration_error, Some(2.5));
         assert!((result.accuracy - 96.095_238).abs() < 1e-6);
+    }
+
+    #[test]
+    fn another_tools_log_counts_only_if_its_run_ended_on_the_test_set() {
+        let block = "=> result\n* total: 6\n* correct: 3\n* accuracy: 50.0%\n* macro_f1: 50.0%\n";
+        let whole = format!("epoch [1/1]\nFinish training\nEvaluate on the *test* set\n{block}Elapsed: 0:00:01\n");
+        assert_eq!(foreign_result(&whole, 6).unwrap().correct, 3);
+        assert_eq!(foreign_result(&format!("Evaluate on the *test* set\n{block}"), 6).unwrap().correct, 3);
+        for (log, images, why) in [
+            (whole.clone(), 7, "6 images, and the split has 7"),
+            (whole.replace("*test*", "*val*"), 6, "on the val set"),
+            (whole.replace("Finish training\n", ""), 6, "broken off"),
+            (format!("epoch [1/2]\nEvaluate on the *val* set\n{block}epoch [2/2]\nFinish training\n"), 6, "broken off"),
+            ("epoch [1/2]\n".to_owned(), 6, "no result"),
+        ] {
+            let error = foreign_result(&log, images).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@
 
 pub mod access;
 pub mod api;
+pub mod backbone;
+pub mod basis;
 pub mod chain;
 pub mod data_report;
 pub mod dataset;
@@ -25,6 +27,7 @@ pub mod method;
 pub mod names;
 pub mod occasion;
 pub mod outcome;
+pub mod output_report;
 pub mod pilots;
 pub mod preset;
 pub mod published;

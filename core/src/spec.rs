@@ -183,52 +183,78 @@ pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// SHA-256 of a specification; 64 lower-case hexadecimal digits as text.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, utoipa::ToSchema)]
-#[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
-pub struct SpecHash(pub [u8; 32]);
+/// Declares a SHA-256 with a meaning of its own; as text 64 lower-case hexadecimal digits.
+macro_rules! sha256 {
+    ($(#[$meta:meta])* $name:ident, $what:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, utoipa::ToSchema)]
+        #[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
+        pub struct $name(pub [u8; 32]);
 
-impl std::fmt::Display for SpecHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&hex(&self.0))
-    }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&hex(&self.0))
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = NotAHash;
+
+            fn from_str(text: &str) -> Result<Self, NotAHash> {
+                bytes_of(text).map(Self).ok_or(NotAHash($what))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
 }
 
-impl std::fmt::Debug for SpecHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SpecHash({self})")
+sha256!(
+    /// SHA-256 of a specification.
+    SpecHash,
+    "a specification's hash"
+);
+sha256!(
+    /// SHA-256 of something that a number rests on: weights, a split, a test list.
+    BasisHash,
+    "a SHA-256"
+);
+
+impl BasisHash {
+    /// Its first twelve digits, which tell people enough.
+    pub fn short(&self) -> String {
+        hex(&self.0[..6])
     }
 }
 
 /// A text that isn't 64 hexadecimal digits.
 #[derive(Debug, thiserror::Error)]
-#[error("a specification's hash is 64 hexadecimal digits")]
-pub struct NotAHash;
+#[error("{0} is 64 hexadecimal digits")]
+pub struct NotAHash(&'static str);
 
-impl std::str::FromStr for SpecHash {
-    type Err = NotAHash;
-
-    fn from_str(text: &str) -> Result<Self, NotAHash> {
-        let mut bytes = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(NotAHash);
-        }
-        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let digits = std::str::from_utf8(digits).map_err(|_| NotAHash)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| NotAHash)?;
-        }
-        Ok(Self(bytes))
+fn bytes_of(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
     }
-}
-
-impl Serialize for SpecHash {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     }
-}
-
-impl<'de> Deserialize<'de> for SpecHash {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
+    Some(bytes)
 }

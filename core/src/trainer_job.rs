@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backbone::ArchitectureSettings;
 use crate::dataset::{DatasetDefinition, check_template};
 use crate::hyper::Overrides;
 use crate::input::{InvalidInput, Refusals, from_json};
 use crate::method::Method;
 use crate::names::{Precision, Protocol, Stage, path_segment};
 use crate::preset;
-use crate::spec::{JobSpec, SpecHash};
+use crate::spec::{BasisHash, JobSpec, SpecHash};
 
 /// What `promptfield-trainer run` reads and a worker sends. The keys from `backbone` on are optional: a job written by hand
 /// leaves them out.
@@ -60,6 +61,15 @@ pub struct TrainerJob {
     /// A folder of user-defined data sets; absent: `datasets` below the data root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datasets: Option<PathBuf>,
+    /// What this machine's settings say of the backbone.
+    #[serde(default, skip_serializing_if = "ArchitectureSettings::is_empty")]
+    pub architecture: ArchitectureSettings,
+    /// The identity that the backbone must have; absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backbone_sha256: Option<BasisHash>,
+    /// Whether a complete folder is to be put aside instead of adopted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub afresh: bool,
 }
 
 const fn fp32() -> Precision {
@@ -81,6 +91,8 @@ pub struct Places {
     pub datasets: Option<PathBuf>,
     /// `cpu` or `cuda:N`.
     pub device: String,
+    /// What the settings say of the backbone.
+    pub architecture: ArchitectureSettings,
 }
 
 impl TrainerJob {
@@ -105,6 +117,9 @@ impl TrainerJob {
             template: Some(spec.template.clone()),
             trained_by: spec.trained_by,
             datasets: places.datasets,
+            architecture: places.architecture,
+            backbone_sha256: None,
+            afresh: false,
         }
     }
 
@@ -134,6 +149,7 @@ impl TrainerJob {
         if self.device != "cpu" && device != Some(true) {
             refusals.add(InvalidInput::new("device", &self.device, "`cpu` or `cuda:N`"));
         }
+        refusals.keep(self.architecture.check().map_err(|error| error.under("architecture")));
         if let Some(template) = &self.template {
             refusals.keep(check_template("template", template));
         }
@@ -199,6 +215,7 @@ mod tests {
                 checkpoint: None,
                 datasets: None,
                 device: "cpu".into(),
+                architecture: ArchitectureSettings::default(),
             };
             let text = serde_json::to_string(&TrainerJob::new(&spec, places)).unwrap();
             assert_eq!(TrainerJob::parse(&text).unwrap().spec(definition, None).unwrap(), spec);

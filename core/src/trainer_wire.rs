@@ -4,11 +4,28 @@
 //! nothing more into the job's folder. Lines that a person should read go to stderr.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backbone::ArchitectureSettings;
 use crate::outcome::{Failure, Manifest};
+use crate::spec::BasisHash;
 use crate::trainer_job::TrainerJob;
+
+/// The backbones whose identities a trainer is to say when it's ready, by name: JSON, the value of its flag `--backbones`.
+pub type Backbones = BTreeMap<String, BackboneFile>;
+
+/// A backbone as a machine has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackboneFile {
+    /// The weights file.
+    pub weights: PathBuf,
+    /// What the settings say of it.
+    #[serde(default)]
+    pub architecture: ArchitectureSettings,
+}
 
 /// Worker to trainer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +55,12 @@ pub enum Reply {
         version: String,
         /// What jobs can name as `device`: `cpu`, `cuda:0`, ….
         devices: Vec<String>,
+        /// The identities of the backbones that it was started with ([`Backbones`]), by name.
+        #[serde(default)]
+        backbone_sha256: BTreeMap<String, BasisHash>,
+        /// Why others of them can't be used, by name.
+        #[serde(default)]
+        unusable: BTreeMap<String, String>,
     },
     /// How far a job is; at most a few a second.
     Progress {
@@ -75,6 +98,13 @@ pub enum Reply {
         id: u64,
         /// Why.
         failure: Failure,
+        /// The checkpoint that the job was to test is lost, damaged, or was trained on something else: another training would
+        /// make one.
+        #[serde(default)]
+        no_checkpoint: bool,
+        /// The identity of this machine's weights, where they are others than the job asks for.
+        #[serde(default)]
+        backbone_sha256: Option<BasisHash>,
     },
     /// The job was cancelled and has stopped.
     Cancelled {

@@ -21,8 +21,8 @@ pub const METADATA_KEY: &str = "promptfield";
 pub struct Origin {
     /// What is computed.
     pub spec: JobSpec,
-    /// SHA-256 of the weights file.
-    pub weights_sha256: String,
+    /// The backbone's identity ([`crate::backbone::Architecture::identity`]).
+    pub backbone_sha256: String,
     /// SHA-256 of the class names and the lists of images and labels.
     pub split_sha256: String,
     /// Promptfield's version.
@@ -33,8 +33,8 @@ impl Origin {
     /// Whether work on the other one can be resumed on this.
     pub fn is_that_of(&self, other: &Self) -> bool {
         self.spec.hash() == other.spec.hash()
-            && (&self.weights_sha256, &self.split_sha256, &self.code_version)
-                == (&other.weights_sha256, &other.split_sha256, &other.code_version)
+            && (&self.backbone_sha256, &self.split_sha256, &self.code_version)
+                == (&other.backbone_sha256, &other.split_sha256, &other.code_version)
     }
 }
 

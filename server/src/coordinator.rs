@@ -12,6 +12,7 @@ use promptfield_core::chain::chain;
 use promptfield_core::experiment::Known;
 use promptfield_core::pilots::{PoolSettings, PoolState};
 use promptfield_core::scheduler::{Command, Policy, Scheduler};
+use promptfield_core::spec::BasisHash;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -62,6 +63,8 @@ pub struct Options {
     pub pilots: Option<PilotOptions>,
     /// The output root of this machine, where it has one: workers with the same one are told so.
     pub output_root: Option<PathBuf>,
+    /// The identities that the settings pin backbones' names to. What a name is pinned to already stays: another pin is a command.
+    pub pins: BTreeMap<String, BasisHash>,
 }
 
 /// Who may ask a coordinator, and how it's asked.
@@ -176,6 +179,7 @@ impl Coordinator {
             webhooks,
             pilots,
             output_root,
+            pins,
         } = options;
         let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let room = Room {
@@ -236,6 +240,7 @@ impl Coordinator {
         let couriers: JoinSet<()> = couriers.map(Courier::run).collect();
         let upkeep = tokio::spawn(upkeep.run());
         let requests = writer.clone();
+        pin_backbones(&writer, pins).await.map_err(unusable_now)?;
         if let Some(pilots) = &pilots {
             set_pools(&writer, &pilots.pools).await.map_err(unusable_now)?;
         }
@@ -348,6 +353,22 @@ impl Coordinator {
         }
         tracing::info!(%address, "stopped");
     }
+}
+
+/// Pins the backbones that the settings pin and nothing has pinned yet.
+async fn pin_backbones(writer: &Writer, pins: BTreeMap<String, BasisHash>) -> Result<(), WriteError> {
+    let pinned = writer.look(|scheduler, _| scheduler.pins().clone()).await?;
+    for (backbone, sha256) in pins {
+        match pinned.get(&backbone) {
+            None => drop(writer.apply(Command::Pin { backbone, sha256 }).await?),
+            Some(other) if *other != sha256 => tracing::warn!(
+                "the settings say `backbones.{backbone}.sha256` = {sha256}, and it is pinned to {other}: \
+                 `promptfield pin {backbone} {sha256}` changes that, and makes what rests on the other one stale"
+            ),
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Has the pools that the settings file names, and those that it named earlier no more.

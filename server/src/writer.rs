@@ -288,6 +288,8 @@ struct Batch {
     polled: Vec<Instant>,
     /// A job may have become ready.
     ready: bool,
+    /// What workers can run may have changed.
+    kinds: bool,
     /// Workers that get no more jobs from now on.
     dismissed: HashSet<WorkerId>,
 }
@@ -296,6 +298,7 @@ impl Batch {
     fn apply(&mut self, scheduler: &mut Scheduler, command: Command, now: Timestamp) -> Result<Reply, Rejection> {
         let (changes, reply) = scheduler.apply(command, now);
         self.ready |= changes.iter().any(makes_ready);
+        self.kinds |= changes.iter().any(changes_kinds);
         self.dismissed.extend(changes.iter().filter_map(dismisses));
         self.writes.changes.extend(changes);
         reply
@@ -333,12 +336,20 @@ fn dismisses(change: &Change) -> Option<WorkerId> {
     }
 }
 
+fn changes_kinds(change: &Change) -> bool {
+    match change {
+        Change::Worker(record) => record.state == WorkerState::Active,
+        Change::BackbonePinned { .. } => true,
+        _ => false,
+    }
+}
+
 fn makes_ready(change: &Change) -> bool {
     match change {
         Change::JobsAdded(jobs) => jobs.iter().any(|job| matches!(job.state, JobState::Queued { .. })),
         Change::JobChanged(change) => matches!(change.state, JobState::Queued { .. }),
-        // Perhaps more of them fit now.
-        Change::NeedChanged { .. } => true,
+        // Perhaps more of them fit now, or another worker is right for them.
+        Change::NeedChanged { .. } | Change::BackbonePinned { .. } => true,
         _ => false,
     }
 }
@@ -463,6 +474,9 @@ impl Task {
     /// Gives jobs to those who wait for them, and parks the others.
     fn serve_polls(&mut self, scheduler: &mut Scheduler, batch: &mut Batch, now: Timestamp) {
         let instant = Instant::now();
+        if batch.kinds {
+            self.parking.sort(|worker| scheduler.kind_of(worker));
+        }
         if batch.ready {
             self.serve_parked(scheduler, batch, now, instant);
         }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use promptfield_core::basis::Changed;
 use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::{
@@ -13,6 +14,7 @@ use promptfield_core::scheduler::{
 };
 use promptfield_core::time::Timestamp;
 
+use crate::basis::Bases;
 use crate::packing::Packing;
 use crate::wire::{Answer, Ask, NO_LEASE};
 
@@ -89,9 +91,45 @@ pub enum Violation {
         /// The state after.
         to: JobStateName,
     },
-    /// A second result of a job.
+    /// A second result of a job, while the first counts.
     #[error("job {0} has a second result")]
     SecondResult(JobId),
+    /// A result was superseded that isn't there.
+    #[error("the result of job {0} was superseded, and it has none")]
+    NothingToSupersede(JobId),
+    /// A worker was told something wrong of the folders that a job may find.
+    #[error(
+        "job {job} was granted as one whose folder counts, or as one whose folder doesn't; whether it's to be put aside: {afresh}"
+    )]
+    WrongAfresh {
+        /// The job.
+        job: JobId,
+        /// Whether its result, or that of its training, was superseded.
+        afresh: bool,
+    },
+    /// A result is stale and isn't said to be, or the other way about, or for another reason.
+    #[error(
+        "by what was written, this is another than when the result of job {job} came in: {written:?}; the scheduler says {known:?}"
+    )]
+    WrongStale {
+        /// The job.
+        job: JobId,
+        /// What the changes say.
+        written: Option<Changed>,
+        /// What the scheduler says.
+        known: Option<Changed>,
+    },
+    /// An older reading took the place of a later one.
+    #[error("an older reading of `{0}` took the place of a later one")]
+    ReadingWentBack(String),
+    /// A worker got a job though it's known to have other weights than those that the backbone is pinned to.
+    #[error("worker {worker} got job {job}, and is known to have other weights")]
+    OtherWeights {
+        /// The worker.
+        worker: WorkerId,
+        /// The job.
+        job: JobId,
+    },
     /// A job is done without a result, or has one without being done.
     #[error("job {job} is {state} and has {results} results")]
     ResultAndState {
@@ -122,6 +160,9 @@ pub enum Violation {
         /// What the scheduler knows.
         known: Option<JobStateName>,
     },
+    /// Results that were recorded neither count nor were superseded.
+    #[error("results that were recorded are gone")]
+    ResultsLost,
     /// The scheduler knows a job that was never written down.
     #[error("the scheduler knows job {0}, which was never written")]
     JobFromNowhere(JobId),
@@ -220,6 +261,11 @@ pub(crate) struct Audit {
     touched: Vec<ExperimentId>,
     open: usize,
     packing: Packing,
+    bases: Bases,
+    /// Whether what results rest on is followed.
+    small: bool,
+    /// Results that were recorded.
+    recorded: u64,
     /// Jobs granted, and jobs brought to an end.
     decisions: u64,
     /// Attempts beside others.
@@ -250,7 +296,7 @@ struct JobNote {
 }
 
 impl Audit {
-    pub(crate) fn new(policy: Policy) -> Self {
+    pub(crate) fn new(policy: Policy, small: bool) -> Self {
         Self {
             policy,
             jobs: Vec::new(),
@@ -266,6 +312,9 @@ impl Audit {
             touched: Vec::new(),
             open: 0,
             packing: Packing::default(),
+            bases: Bases::default(),
+            small,
+            recorded: 0,
             decisions: 0,
             seconds: 0,
         }
@@ -302,8 +351,25 @@ impl Audit {
         self.packing.spared()
     }
 
+    /// Results that were superseded.
+    pub(crate) const fn superseded(&self) -> u64 {
+        self.bases.count()
+    }
+
+    /// Whether a lease was granted for a job of which a result was superseded, and isn't its latest.
+    pub(crate) fn is_from_before(&self, held: Held) -> bool {
+        self.job_of(held.lease).is_some_and(|job| self.bases.is_superseded(job))
+            && self.latest(held.lease).is_some_and(|latest| latest != held && latest != NO_LEASE)
+    }
+
     pub(crate) const fn last_sequence(&self) -> Sequence {
         self.last_sequence
+    }
+
+    /// The first job from one on that has a result; the job itself, if there is none.
+    pub(crate) fn done_from(&self, job: JobId) -> JobId {
+        let later = (1..).map(JobId).zip(&self.jobs).skip((job.0 as usize).saturating_sub(1));
+        later.filter(|(_, note)| note.state.is_done()).map(|(job, _)| job).next().unwrap_or(job)
     }
 
     /// The bytes that the audit itself takes for jobs.
@@ -344,6 +410,9 @@ impl Audit {
         }
         for change in &applied.changes {
             self.change(change, at)?;
+        }
+        if let Ok(Reply::Granted(grants)) = &applied.reply {
+            grants.iter().try_for_each(|grant| self.bases.granted(grant))?;
         }
         if let (Some(held), Ok(Reply::Renewed { ttl_ms })) = (applied.ask.and_then(Ask::held), &applied.reply)
             && let Some(job) = self.job_of(held.lease)
@@ -388,6 +457,7 @@ impl Audit {
 
     fn change(&mut self, change: &Change, at: Timestamp) -> Result<(), Violation> {
         self.packing.change(change)?;
+        self.bases.change(change, self.small)?;
         match change {
             Change::ExperimentAdded(record) => {
                 follows("experiment", self.experiments.len(), record.id.0)?;
@@ -408,11 +478,16 @@ impl Audit {
             }
             Change::AttemptEnded { lease, end, .. } => self.ends(*lease, *end, at)?,
             Change::ResultRecorded { job, .. } => {
+                self.recorded += 1;
                 let note = self.known(*job)?;
                 note.results += 1;
                 if note.results > 1 {
                     return Err(Violation::SecondResult(*job));
                 }
+            }
+            Change::ResultSuperseded { job, .. } => {
+                let note = self.known(*job)?;
+                note.results = note.results.checked_sub(1).ok_or(Violation::NothingToSupersede(*job))?;
             }
             Change::Worker(record) => {
                 let place = (record.id.0 as usize).wrapping_sub(1);
@@ -423,8 +498,10 @@ impl Audit {
                     self.workers.push(record.state);
                 }
             }
-            // The former are the packing's; nobody here keeps unfinished work, or has pools.
+            // The former are the packing's and the bases'; nobody here keeps unfinished work, or has pools.
             Change::NeedChanged { .. }
+            | Change::DataRead { .. }
+            | Change::BackbonePinned { .. }
             | Change::JobSpared(_)
             | Change::UnfinishedChanged { .. }
             | Change::Pool(_)
@@ -509,8 +586,11 @@ impl Audit {
             return Err(Violation::ResultAndState { job, state: to, results: note.results });
         }
         let first = note.experiment;
-        self.open -= usize::from(!from.is_final());
+        if from.is_done() {
+            self.check_tests(job)?;
+        }
         self.open += usize::from(!to.is_final());
+        self.open -= usize::from(!from.is_final());
         self.decisions += u64::from(to.is_final());
         self.recount(first, from, to)?;
         for other in self.shared.get(&job).cloned().unwrap_or_default() {
@@ -592,6 +672,18 @@ impl Audit {
         Ok(())
     }
 
+    /// What tests a job's checkpoint waits when the job is computed again.
+    fn check_tests(&self, job: JobId) -> Result<(), Violation> {
+        let later = (1..).map(JobId).zip(&self.jobs).skip(job.0 as usize).filter(|(_, note)| note.needs == job);
+        for (test, note) in later {
+            if note.is_queued() || note.state.is_held() || note.state.is_done() {
+                let training = self.job(job).map_or(JobStateName::Queued, |note| note.state);
+                return Err(Violation::TooSoon { job: test, state: note.state, training });
+            }
+        }
+        Ok(())
+    }
+
     /// What a client was told must be in the database by the time it hears it.
     pub(crate) fn heard(&mut self, ask: Ask, answer: &Answer) -> Result<(), Violation> {
         let written = match answer {
@@ -603,8 +695,11 @@ impl Audit {
             }
             Answer::Done => match ask {
                 Ask::Complete { lease, .. } => {
-                    let note = self.job_of(lease).and_then(|job| self.job(job));
-                    note.is_some_and(|note| note.results == 1 && note.state.is_done())
+                    // It may have been superseded before its worker heard that it was recorded.
+                    self.job_of(lease).is_some_and(|job| {
+                        let counts = |note: &JobNote| note.results == 1 && note.state.is_done();
+                        self.job(job).is_some_and(counts) || self.bases.is_superseded(job)
+                    })
                 }
                 _ => true,
             },
@@ -672,7 +767,14 @@ impl Audit {
         {
             return Err(Violation::Diverged);
         }
+        self.bases.compare(scheduler)?;
         self.compare_all(scheduler)
+    }
+
+    /// Whether all that was recorded counts, or was superseded.
+    pub(crate) fn is_all_there(&self) -> bool {
+        let count: u64 = self.jobs.iter().map(|note| u64::from(note.results)).sum();
+        self.recorded == count + self.bases.count()
     }
 
     /// The first job that hasn't come to its end.

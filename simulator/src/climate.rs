@@ -36,6 +36,11 @@ pub(crate) struct Climate {
     pub(crate) crowded: u64,
     /// Jobs whose output is found.
     pub(crate) adopted: u64,
+    /// Tests whose checkpoint is lost by chance; tests that never get one that they can use.
+    pub(crate) astray: u64,
+    pub(crate) unusable: u64,
+    /// Workers that have other weights when they start.
+    pub(crate) reweighted: u64,
 }
 
 impl Climate {
@@ -61,6 +66,9 @@ impl Climate {
             poisoned: 0,
             crowded: 0,
             adopted: 0,
+            astray: 0,
+            unusable: 0,
+            reweighted: 0,
         }
     }
 
@@ -71,6 +79,7 @@ impl Climate {
         let (unwritten, doubtful, dies_before, dies_after) = (rate(30), rate(15), rate(8), rate(8));
         let (fails, bad, poisoned, adopted) = (rate(150), rate(60), rate(60), rate(100));
         let crowded = rate(200);
+        let (astray, unusable, reweighted) = (rate(60), rate(40), rate(100));
         Self {
             lost,
             doubled,
@@ -91,6 +100,9 @@ impl Climate {
             poisoned,
             crowded,
             adopted,
+            astray,
+            unusable,
+            reweighted,
         }
     }
 
@@ -116,13 +128,16 @@ impl Climate {
             poisoned: 0,
             crowded: 1,
             adopted: 10,
+            astray: 1,
+            unusable: 0,
+            reweighted: 0,
         }
     }
 
     /// What remains when the faults stop: what is wrong with the jobs themselves.
     pub(crate) const fn calmed(&self) -> Self {
-        let Self { bad, poisoned, crowded, adopted, .. } = *self;
-        Self { bad, poisoned, crowded, adopted, ..Self::fair() }
+        let Self { bad, poisoned, crowded, adopted, unusable, .. } = *self;
+        Self { bad, poisoned, crowded, adopted, unusable, ..Self::fair() }
     }
 }
 

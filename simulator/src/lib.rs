@@ -8,6 +8,7 @@
 //! ends the run.
 
 mod audit;
+mod basis;
 mod climate;
 mod history;
 mod packing;

@@ -121,6 +121,7 @@ mod tests {
             slots: 2,
             devices: vec!["cpu".into()],
             backbones,
+            backbone_sha256: std::collections::BTreeMap::new(),
             version: "0".into(),
             labels: Vec::new(),
             memory_mib,

@@ -12,6 +12,9 @@ use crate::random::Random;
 /// The backbones of the simulated installation.
 pub(crate) const BACKBONES: [&str; 2] = ["ViT-B/16", "ViT-B/32"];
 
+/// The data sets of small experiments.
+pub(crate) const DATASETS: [&str; 4] = ["imagenet", "dtd", "eurosat", "food101"];
+
 /// Jobs for each seed of a large experiment: two methods on ten data sets, trained and tested.
 const JOBS_PER_SEED: usize = 40;
 /// Seeds of a large experiment.

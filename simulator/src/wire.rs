@@ -2,10 +2,55 @@
 
 use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, WorkerId};
 use promptfield_core::outcome::FailureClass;
-use promptfield_core::scheduler::Held;
+use promptfield_core::scheduler::{Held, RerunWhich};
+use promptfield_core::spec::BasisHash;
 
 /// What names no lease.
 pub(crate) const NO_LEASE: Held = Held { lease: LeaseId(0), token: FencingToken(0) };
+
+/// A hash of something of a kind, in one of its versions.
+pub(crate) const fn sha256(kind: u8, version: u8) -> BasisHash {
+    let mut bytes = [0; 32];
+    (bytes[0], bytes[31]) = (kind, version);
+    BasisHash(bytes)
+}
+
+/// A data set's lists, as a machine finds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Lists {
+    pub(crate) split: BasisHash,
+    pub(crate) test: BasisHash,
+}
+
+impl Lists {
+    /// As they are before anybody changes them.
+    pub(crate) const fn first() -> Self {
+        Self::of(1, 1)
+    }
+
+    /// With these versions of the training lists and of the test list.
+    pub(crate) const fn of(train: u8, test: u8) -> Self {
+        Self { split: sha256(train, test), test: sha256(0, test) }
+    }
+}
+
+/// What a result rests on.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(crate) struct On {
+    pub(crate) weights: BasisHash,
+    pub(crate) lists: Lists,
+    /// Whether its manifest says which test list it was.
+    pub(crate) says_test: bool,
+}
+
+/// What an attempt failed for that isn't the job's own fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Lacks {
+    Nothing,
+    Checkpoint,
+    /// The machine has these weights instead.
+    Backbone(BasisHash),
+}
 
 /// A request to the coordinator.
 #[derive(Clone, Copy, Debug, Hash)]
@@ -17,8 +62,6 @@ pub(crate) enum Ask {
     Lease {
         worker: WorkerId,
         slots: usize,
-        /// The worker's place.
-        place: usize,
     },
     Progress {
         lease: LeaseId,
@@ -30,11 +73,13 @@ pub(crate) enum Ask {
         token: FencingToken,
         adopted: bool,
         memory_mib: Option<u32>,
+        on: Option<On>,
     },
     Fail {
         lease: LeaseId,
         token: FencingToken,
         class: FailureClass,
+        lacks: Lacks,
     },
     Release {
         lease: LeaseId,
@@ -46,6 +91,25 @@ pub(crate) enum Ask {
     CancelExperiment(ExperimentId),
     RetryJob(JobId),
     RetryExperiment(ExperimentId),
+    RerunJob {
+        job: JobId,
+        shared: bool,
+    },
+    RerunExperiment {
+        experiment: ExperimentId,
+        which: RerunWhich,
+        shared: bool,
+    },
+    /// A machine has read the lists of a job.
+    Look {
+        job: JobId,
+        lists: Lists,
+    },
+    Pin {
+        /// The backbone's place.
+        backbone: usize,
+        weights: BasisHash,
+    },
 }
 
 impl Ask {
@@ -68,6 +132,15 @@ pub(crate) struct Work {
     pub(crate) token: FencingToken,
     pub(crate) job: JobId,
     pub(crate) trains: bool,
+    /// Whether it tests a checkpoint.
+    pub(crate) tests: bool,
+    /// The places of its data set and of its backbone.
+    pub(crate) dataset: usize,
+    pub(crate) backbone: usize,
+    /// The weights that it asks for.
+    pub(crate) pinned: Option<BasisHash>,
+    /// Whether no folder is to be adopted.
+    pub(crate) afresh: bool,
     pub(crate) ttl_ms: i64,
 }
 
@@ -92,6 +165,8 @@ pub(crate) enum Answer {
     NoWorker,
     /// There is no such experiment or job.
     NotFound,
+    /// What is to be computed again has no result, or is shared.
+    Refused,
     /// Nobody listens, the connection broke, or nothing was stored: come again.
     Unavailable,
 }

@@ -10,17 +10,19 @@ fn found(flaw: Flaw) -> Violation {
 
 #[test]
 fn twenty_seeds_run_clean_and_much_goes_wrong_in_them() {
-    let (mut restores, mut blows, mut done, mut spared) = (0, 0, 0, 0);
+    let (mut restores, mut blows, mut done, mut spared, mut superseded) = (0, 0, 0, 0, 0);
     for seed in 0..20 {
         let summary = simulate(seed, None, Talk::Silent).unwrap_or_else(|found| panic!("seed {seed}: {found}"));
         assert_eq!(summary.counts.open(), 0, "seed {seed}");
         restores += summary.restores;
         blows += summary.blows;
         spared += summary.spared;
+        superseded += summary.superseded;
         done += summary.counts.done();
     }
     assert!(restores > 50 && blows > 100 && done > 100, "{restores} restarts, {blows} blows, {done} jobs done");
-    assert!(spared > 10, "{spared} out-of-memory errors overlooked");
+    assert!(spared > 5, "{spared} out-of-memory errors overlooked");
+    assert!(superseded > 50, "{superseded} results superseded");
 }
 
 #[test]
@@ -79,6 +81,30 @@ fn a_job_that_a_restart_forgets_is_found() {
 fn what_a_restart_forgets_of_memory_is_found() {
     let violation = found(Flaw::ForgetsWhatItLearned);
     assert!(matches!(violation, Violation::Diverged | Violation::TooMuch { .. }), "{violation}");
+}
+
+#[test]
+fn what_a_restart_forgets_of_results_that_do_not_count_any_more_is_found() {
+    let violation = found(Flaw::ForgetsWhatWasSuperseded);
+    assert!(matches!(violation, Violation::Diverged | Violation::WrongAfresh { .. }), "{violation}");
+}
+
+#[test]
+fn what_a_restart_forgets_of_the_data_sets_is_found() {
+    let violation = found(Flaw::ForgetsWhatWasRead);
+    assert!(matches!(violation, Violation::Diverged | Violation::WrongStale { .. }), "{violation}");
+}
+
+#[test]
+fn a_superseded_result_that_is_dropped_is_found() {
+    let violation = found(Flaw::DropsSuperseded);
+    assert!(matches!(violation, Violation::ResultAndState { .. }), "{violation}");
+}
+
+#[test]
+fn a_report_from_before_its_job_was_computed_again_is_found() {
+    let violation = found(Flaw::HearsFromBefore);
+    assert!(matches!(violation, Violation::StaleAccepted { .. }), "{violation}");
 }
 
 #[test]

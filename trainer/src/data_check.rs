@@ -12,6 +12,7 @@ use promptfield_core::data_report::{
 };
 use promptfield_core::dataset::{DatasetDefinition, published_size, sources_of};
 use promptfield_core::names::ClassSubset;
+use promptfield_core::outcome::LeftOut;
 use rayon::prelude::*;
 
 use crate::data::{self, DataError, Role, Split};
@@ -47,9 +48,9 @@ pub fn check(definition: &DatasetDefinition, data_root: &Path, depth: ImageCheck
             .collect(),
         folder: folder.clone(),
     };
-    let load = |shots, seed| data::load(definition, data_root, shots, seed, ClassSubset::All);
-    let whole = match load(0, 0) {
-        Ok(split) => split,
+    let read = |shots, seed| Lists::read(definition, data_root, shots, seed);
+    let whole = match read(0, 0) {
+        Ok(whole) => whole,
         Err(error) => {
             report.state = if folder.is_dir() { DataState::Incomplete } else { DataState::Absent };
             report.problem = Some(chain(&error));
@@ -57,25 +58,87 @@ pub fn check(definition: &DatasetDefinition, data_root: &Path, depth: ImageCheck
         }
     };
     // What other code drew is read by jobs instead of the lists, and may name other images.
-    let drawn: Result<Vec<Split>, DataError> = pickles.iter().map(|&(shots, seed)| load(shots, seed)).collect();
+    let drawn: Result<Vec<Lists>, DataError> = pickles.iter().map(|&(shots, seed)| read(shots, seed)).collect();
     let (drawn, refused) = match drawn {
         Ok(drawn) => (drawn, None),
         Err(error) => (Vec::new(), Some(chain(&error))),
     };
-    let paths = different_images(std::iter::once(&whole).chain(&drawn));
-    let counts = count(&whole, paths.len());
+    let all = || std::iter::once(&whole).chain(&drawn);
+    let paths = different_images(all().flat_map(|lists| &lists.splits));
+    let counts = count(&whole.splits, paths.len());
     report.counts = Some(counts);
     report.remarks = remarks(definition, counts, lies_there);
+    report.remarks.extend(left_out(all()));
     watch.begin(&definition.key, paths.len());
     report.unreadable = unreadable(&paths, depth, watch);
     watch.end();
-    report.state = match (&refused, report.unreadable.count) {
+    report.problem = all().find_map(|lists| lists.problem.clone()).or(refused);
+    report.state = match (&report.problem, report.unreadable.count) {
         (Some(_), _) => DataState::Incomplete,
         (None, 0) => DataState::Complete,
         (None, _) => DataState::Damaged,
     };
-    report.problem = refused;
     report
+}
+
+/// What jobs read, with one few-shot selection or with none.
+struct Lists {
+    /// All classes, or the base and the new ones where only base-to-new jobs take the data set.
+    splits: Vec<Split>,
+    /// What some jobs refuse it for.
+    problem: Option<String>,
+}
+
+impl Lists {
+    fn read(definition: &DatasetDefinition, data_root: &Path, shots: u32, seed: u64) -> Result<Self, DataError> {
+        let load = |classes| data::load(definition, data_root, shots, seed, classes);
+        let untested = |classes| chain(&data::no_test_images(definition, data_root, classes));
+        let refusal = match load(ClassSubset::All) {
+            Ok(split) => {
+                let problem = without_test_images(&split).map(untested);
+                return Ok(Self { splits: vec![split], problem });
+            }
+            Err(refusal) => refusal,
+        };
+        // The halves are made of the classes that have training images: where a class has none, base-to-new jobs go on.
+        let (Ok(base), Ok(new)) = (load(ClassSubset::Base), load(ClassSubset::New)) else { return Err(refusal) };
+        let halves = [(ClassSubset::Base, &base), (ClassSubset::New, &new)];
+        let problem = halves.iter().find(|(_, split)| split.test.is_empty()).map_or_else(
+            || format!("few-shot and cross-dataset jobs refuse it: {}", chain(&refusal)),
+            |&(classes, _)| untested(classes),
+        );
+        Ok(Self { splits: vec![base, new], problem: Some(problem) })
+    }
+}
+
+/// The classes of which a split of all classes has no test image: all, or a half. The variants of `ImageNet` are never halved,
+/// and one class can't be.
+fn without_test_images(split: &Split) -> Option<ClassSubset> {
+    let classes = split.classnames.len();
+    let is_base = |label| label < classes.div_ceil(2);
+    let lacks = |wanted: bool| !split.test.iter().any(|item| is_base(item.label) == wanted);
+    let is_halved = classes > 1 && split.role != Role::TestOnly;
+    if split.test.is_empty() {
+        Some(ClassSubset::All)
+    } else if is_halved && lacks(true) {
+        Some(ClassSubset::Base)
+    } else {
+        (is_halved && lacks(false)).then_some(ClassSubset::New)
+    }
+}
+
+/// A remark for each class that base-to-new jobs leave out.
+fn left_out<'a>(lists: impl Iterator<Item = &'a Lists>) -> Vec<String> {
+    let mut remarks = Vec::new();
+    // What is left out belongs to neither half, so each of them lists it.
+    for LeftOut { class, images } in lists.filter_map(|lists| lists.splits.first()).flat_map(|split| &split.left_out) {
+        let remark =
+            format!("class `{class}` has no training image: base-to-new jobs leave its {images} test images out");
+        if !remarks.contains(&remark) {
+            remarks.push(remark);
+        }
+    }
+    remarks
 }
 
 /// The images of all lists, each once, in the order of the lists.
@@ -88,12 +151,14 @@ fn different_images<'a>(splits: impl Iterator<Item = &'a Split>) -> Vec<&'a Path
         .collect()
 }
 
-fn count(split: &Split, images: usize) -> ImageCounts {
+/// Of splits that share no class.
+fn count(splits: &[Split], images: usize) -> ImageCounts {
+    let sum = |of: fn(&Split) -> usize| splits.iter().map(of).sum();
     ImageCounts {
-        classes: split.classnames.len(),
-        train: if split.role == Role::TestOnly { 0 } else { split.train.len() },
-        val: if split.role == Role::Full { split.val.len() } else { 0 },
-        test: split.test.len(),
+        classes: sum(|split| split.classnames.len()),
+        train: sum(|split| if split.role == Role::TestOnly { 0 } else { split.train.len() }),
+        val: sum(|split| if split.role == Role::Full { split.val.len() } else { 0 }),
+        test: sum(|split| split.test.len()),
         images,
     }
 }

@@ -9,11 +9,13 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use promptfield_core::backbone::Architecture;
 use promptfield_core::names::ClassSubset;
+use promptfield_core::outcome::LeftOut;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::tokenizer::{Tokenizer, Tokens};
-use crate::{data, image, inspect_data, inspect_model};
+use crate::{data, image, inspect_data, inspect_model, inspect_outputs};
 
 /// What to look at.
 #[derive(Debug, Subcommand)]
@@ -26,7 +28,9 @@ pub enum InspectCommand {
     Split(SplitArgs),
     /// Check a data root: print as JSON which data sets are there, what they lack and which images can't be read
     Data(inspect_data::DataArgs),
-    /// Print a weights file's geometry, format, parameter count and SHA-256 as JSON
+    /// Say what lies in output folders, and what the data sets that they rest on are now: questions and answers are JSON lines
+    Outputs(inspect_outputs::OutputsArgs),
+    /// Print a weights file's geometry, format, parameter count, SHA-256 and backbone as JSON
     Weights(inspect_model::WeightsArgs),
     /// Write zero-shot CLIP's features of images and texts
     Features(inspect_model::FeaturesArgs),
@@ -83,6 +87,7 @@ pub fn run(command: InspectCommand) -> anyhow::Result<()> {
         InspectCommand::Image(args) => write_image(&args),
         InspectCommand::Split(args) => split(&args),
         InspectCommand::Data(args) => inspect_data::run(&args),
+        InspectCommand::Outputs(args) => inspect_outputs::run(&args),
         InspectCommand::Weights(args) => inspect_model::weights(&args),
         InspectCommand::Features(args) => inspect_model::features(&args),
     }
@@ -96,7 +101,8 @@ fn tokens(args: &TokensArgs) -> anyhow::Result<()> {
 }
 
 fn write_image(args: &ImageArgs) -> anyhow::Result<()> {
-    let pixels = image::test_pixels(&image::decode(&args.file)?, usize::from(args.size));
+    let scale = image::PixelScale::of(&Architecture::OPENAI);
+    let pixels = image::test_pixels(&image::decode(&args.file)?, usize::from(args.size), &scale);
     let bytes: Vec<u8> = pixels.data.iter().flat_map(|value| value.to_le_bytes()).collect();
     let tensor = TensorView::new(Dtype::F32, vec![pixels.channels, pixels.height, pixels.width], &bytes)?;
     let file = safetensors::serialize(HashMap::from([("image", tensor)]), None)?;
@@ -106,6 +112,13 @@ fn write_image(args: &ImageArgs) -> anyhow::Result<()> {
 fn split(args: &SplitArgs) -> anyhow::Result<()> {
     let definition = data::find_definition(args.datasets.as_deref(), &args.data_root, &args.dataset)?;
     let split = data::load(&definition, &args.data_root, args.shots, args.seed, args.classes)?;
+    if split.test.is_empty() {
+        let refusal = data::no_test_images(&definition, &args.data_root, args.classes);
+        eprintln!("warning: jobs refuse this: {refusal}");
+    }
+    for LeftOut { class, images } in &split.left_out {
+        eprintln!("warning: class `{class}` has no training image: its {images} test images are left out");
+    }
     print_line(&split.to_json())
 }
 

@@ -6,18 +6,43 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use promptfield_core::backbone::{Activation, Architecture, ArchitectureSettings};
 use promptfield_core::names::Precision;
 use tch::{Device, Tensor};
 
-use crate::clip::{Clip, Weights};
-use crate::image::{ImageCache, load_batch_test};
+use crate::clip::{Backbone, Clip, Weights};
+use crate::image::{ImageCache, PixelScale, load_batch_test};
 use crate::tokenizer::Tokenizer;
+
+/// What is said of weights, instead of what lies beside them.
+#[derive(Debug, Args)]
+pub struct BackboneArgs {
+    /// The function between the linear layers: `quick_gelu` or `gelu`
+    #[arg(long, value_name = "NAME")]
+    activation: Option<Activation>,
+    /// Attention heads of the image tower
+    #[arg(long, value_name = "N")]
+    vision_heads: Option<u32>,
+    /// Attention heads of the text tower
+    #[arg(long, value_name = "N")]
+    text_heads: Option<u32>,
+}
+
+impl BackboneArgs {
+    /// The same as settings.
+    pub fn settings(&self) -> ArchitectureSettings {
+        let Self { activation, vision_heads, text_heads } = *self;
+        ArchitectureSettings { activation, vision_heads, text_heads, ..ArchitectureSettings::default() }
+    }
+}
 
 /// `inspect weights`.
 #[derive(Debug, Args)]
 pub struct WeightsArgs {
     /// A weights file
     file: PathBuf,
+    #[command(flatten)]
+    backbone: BackboneArgs,
 }
 
 /// `inspect features`.
@@ -35,16 +60,26 @@ pub struct FeaturesArgs {
     /// Where to write `image_features` [N, E] and `text_features` [M, E], not normalised
     #[arg(long, value_name = "X.safetensors")]
     output: PathBuf,
+    #[command(flatten)]
+    backbone: BackboneArgs,
 }
 
-/// Prints geometry, format, parameter count and SHA-256 as JSON.
+/// Prints geometry, format, parameter count, hash and identity as JSON.
 pub fn weights(args: &WeightsArgs) -> anyhow::Result<()> {
-    let weights = Weights::open(&args.file)?;
+    let weights = Weights::open(&args.file, &args.backbone.settings())?;
+    let Backbone { weights_sha256, architecture, assumed } = weights.backbone();
+    let mut geometry = serde_json::json!(weights.geometry());
+    let Architecture { vision_head_width, text_head_width, .. } = *architecture;
+    geometry["vision"]["heads"] = (weights.geometry().vision.width / i64::from(vision_head_width)).into();
+    geometry["text"]["heads"] = (weights.geometry().text.width / i64::from(text_head_width)).into();
     let report = serde_json::json!({
         "format": weights.format().as_str(),
-        "geometry": weights.geometry(),
+        "geometry": geometry,
         "parameters": weights.parameter_count(),
-        "sha256": weights.sha256(),
+        "sha256": weights_sha256,
+        "backbone_sha256": weights.backbone().sha256(),
+        "architecture": architecture,
+        "assumed": assumed,
     });
     writeln!(std::io::stdout().lock(), "{report:#}").context("could not write to standard output")
 }
@@ -52,13 +87,14 @@ pub fn weights(args: &WeightsArgs) -> anyhow::Result<()> {
 /// Writes zero-shot CLIP's features of images and texts.
 pub fn features(args: &FeaturesArgs) -> anyhow::Result<()> {
     const BATCH: usize = 64;
-    let clip = Clip::open(&args.weights, Device::Cpu, Precision::Fp32)?;
+    let clip = Clip::open(&args.weights, &args.backbone.settings(), Device::Cpu, Precision::Fp32)?;
     let size = clip.geometry().vision.image_size;
+    let scale = PixelScale::of(&clip.backbone().architecture);
     let (files, cache) = (image_files(&args.images)?, ImageCache::new(0));
     let mut images = Vec::new();
     for files in files.chunks(BATCH) {
         let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-        let pixels = Tensor::from_slice(&load_batch_test(&cache, &paths, size as usize)?);
+        let pixels = Tensor::from_slice(&load_batch_test(&cache, &paths, size as usize, &scale)?);
         images.push(clip.image_features(&pixels.view([files.len() as i64, 3, size, size])));
     }
     let tokens = args.texts.iter().map(|text| Tokenizer::shared().encode(text)).collect::<Result<Vec<_>, _>>()?;

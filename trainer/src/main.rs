@@ -1,5 +1,6 @@
 //! The trainer's command line (interfaces.md, section 2). Data goes to stdout, talk to stderr.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -8,13 +9,15 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, value_parser};
-use promptfield_core::input::InvalidInput;
+use promptfield_core::chain::chain;
+use promptfield_core::input::{self, InvalidInput};
 use promptfield_core::trainer_job::TrainerJob;
-use promptfield_core::trainer_wire::Progress;
-use promptfield_trainer::clip::FrozenCache;
+use promptfield_core::trainer_wire::{BackboneFile, Backbones, Progress, Reply};
+use promptfield_trainer::clip::{Backbone, FrozenCache};
 use promptfield_trainer::data::DataError;
 use promptfield_trainer::engine::{self, CancelFlag, JobError, Reporter, Session};
 use promptfield_trainer::inspect::{self, InspectCommand};
+use promptfield_trainer::inspect_model::BackboneArgs;
 use promptfield_trainer::measure::{self, MeasureArgs};
 use promptfield_trainer::{replay, serve};
 
@@ -35,6 +38,9 @@ struct Cli {
 enum Command {
     /// Take jobs as JSON lines on stdin and answer on stdout, as a worker does it
     Serve {
+        /// The backbones whose identities are said first, by name: `{"NAME": {"weights": PATH, "architecture": {…}}}`
+        #[arg(long, value_name = "JSON", default_value = "{}")]
+        backbones: String,
         #[command(flatten)]
         machine: Machine,
     },
@@ -59,6 +65,8 @@ enum Command {
         /// Where losses, logits and parameters go, as safetensors
         #[arg(long)]
         output: PathBuf,
+        #[command(flatten)]
+        backbone: BackboneArgs,
     },
     /// Measure how long a method's training steps take
     Measure {
@@ -123,9 +131,11 @@ fn main() -> ExitCode {
         set_up_libraries();
     }
     match command {
-        Command::Serve { machine } => finish(serve_worker(&machine)),
+        Command::Serve { backbones, machine } => finish(serve_worker(&backbones, &machine)),
         Command::Run { job, machine } => run_job(&job, &machine),
-        Command::Replay { job, weights, input, output } => finish(replay::run(&job, &weights, &input, &output)),
+        Command::Replay { job, weights, input, output, backbone } => {
+            finish(replay::run(&job, (&weights, &backbone.settings()), &input, &output))
+        }
         Command::Measure { args, machine } => finish(measure_steps(&args, &machine)),
         Command::Inspect { what } => finish(inspect::run(what)),
     }
@@ -165,14 +175,30 @@ fn finish(done: anyhow::Result<()>) -> ExitCode {
 }
 
 /// Replies go to what was stdout; from here on stdout is stderr, so that no library's line can get between them.
-fn serve_worker(machine: &Machine) -> anyhow::Result<()> {
+fn serve_worker(backbones: &str, machine: &Machine) -> anyhow::Result<()> {
+    let backbones: Backbones = input::from_json(backbones)?;
     let replies = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdout(io::stderr())?;
     let mut session = machine.session()?;
-    serve::serve(BufReader::new(io::stdin()), replies, engine::devices(), |job, reporter, cancel| {
+    serve::serve(BufReader::new(io::stdin()), replies, ready(&backbones), |job, reporter, cancel| {
         engine::run(job, &mut session, reporter, cancel)
     })
     .context("the worker can't be talked to")
+}
+
+/// What is said first: which devices there are, and which backbones.
+fn ready(backbones: &Backbones) -> Reply {
+    let (mut backbone_sha256, mut unusable) = (BTreeMap::new(), BTreeMap::new());
+    for (name, BackboneFile { weights, architecture }) in backbones {
+        match Backbone::identify(weights, architecture) {
+            Ok(backbone) => backbone_sha256.extend(backbone.basis().map(|sha256| (name.clone(), sha256))),
+            Err(error) => {
+                unusable.insert(name.clone(), chain(&error));
+            }
+        }
+    }
+    let version = promptfield_core::VERSION.to_owned();
+    Reply::Ready { version, devices: engine::devices(), backbone_sha256, unusable }
 }
 
 fn measure_steps(args: &MeasureArgs, machine: &Machine) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::clip::{Clip, FrozenCache};
 use crate::draws::Draws;
+use crate::inspect_model::BackboneArgs;
 use crate::methods;
 use crate::replay::ReplayJob;
 
@@ -39,6 +40,8 @@ pub struct MeasureArgs {
     /// Where the initial parameters, batches and images go, in the form of a replay's input
     #[arg(long, value_name = "X.safetensors")]
     input: PathBuf,
+    #[command(flatten)]
+    backbone: BackboneArgs,
 }
 
 /// What was measured.
@@ -72,7 +75,7 @@ pub fn run(args: &MeasureArgs, cache: Option<FrozenCache>) -> anyhow::Result<()>
     let mut gemm = gemm_flops_per_cpu_s()?;
     let job = ReplayJob::read(&args.job)?;
     let began = Instant::now();
-    let clip = Clip::open(&args.weights, Device::Cpu, Precision::Fp32)?.with_cache(cache);
+    let clip = Clip::open(&args.weights, &args.backbone.settings(), Device::Cpu, Precision::Fp32)?.with_cache(cache);
     let hyper = job.hyper()?;
     let initial = methods::initial(job.method, &clip, &hyper, 1)?;
     let model = methods::build(job.method, &clip, job.classes(), &hyper, &initial)?;

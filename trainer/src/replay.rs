@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
+use promptfield_core::backbone::ArchitectureSettings;
 use promptfield_core::dataset::check_template;
 use promptfield_core::hyper::{Hyperparameters, Overrides};
 use promptfield_core::input::{InvalidInput, from_json};
@@ -126,10 +127,16 @@ fn check_labels(name: &str, labels: &Tensor, batch: i64, classes: usize) -> anyh
     Ok(())
 }
 
-/// Trains `job` with `weights` on what `input` holds, on the CPU, evaluates, and writes the results to `output`.
-pub fn run(job: &Path, weights: &Path, input: &Path, output: &Path) -> anyhow::Result<()> {
+/// Trains `job` with `weights` and what is said of them on what `input` holds, on the CPU, evaluates, and writes the results to
+/// `output`.
+pub fn run(
+    job: &Path,
+    (weights, settings): (&Path, &ArchitectureSettings),
+    input: &Path,
+    output: &Path,
+) -> anyhow::Result<()> {
     let job = ReplayJob::read(job)?;
-    let clip = Clip::open(weights, Device::Cpu, Precision::Fp32)?;
+    let clip = Clip::open(weights, settings, Device::Cpu, Precision::Fp32)?;
     let given = Given::read(input, clip.geometry().vision.image_size, job.classnames.len());
     let results = given.and_then(|given| replay(&job, &clip, &given));
     let results = results.with_context(|| format!("the input `{}`", input.display()))?;

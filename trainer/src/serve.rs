@@ -20,15 +20,15 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// At most this often a step's metrics are sent.
 const METRICS_EVERY: Duration = Duration::from_millis(100);
 
-/// Takes requests from `input` until it ends, and runs each job with `run`. `devices` is what jobs can name.
+/// Takes requests from `input` until it ends, and runs each job with `run`. `ready` is said first.
 pub fn serve(
     input: impl BufRead + Send,
     output: impl Write + Send,
-    devices: Vec<String>,
+    ready: Reply,
     mut run: impl FnMut(&TrainerJob, &mut dyn Reporter, &CancelFlag) -> Result<Outcome, JobError>,
 ) -> io::Result<()> {
     let output = Lines(Mutex::new(output));
-    output.send(&Reply::Ready { version: promptfield_core::VERSION.to_owned(), devices })?;
+    output.send(&ready)?;
     let flags = Flags::default();
     let (jobs, waiting) = channel();
     std::thread::scope(|scope| {
@@ -42,7 +42,12 @@ pub fn serve(
             output.send(&match ended {
                 Ok(outcome) => Reply::Completed { id, outcome: Box::new(outcome) },
                 Err(JobError::Cancelled) => Reply::Cancelled { id },
-                Err(error) => Reply::Failed { id, failure: error.failure() },
+                Err(error) => Reply::Failed {
+                    id,
+                    failure: error.failure(),
+                    no_checkpoint: error.has_no_checkpoint(),
+                    backbone_sha256: error.other_backbone(),
+                },
             })?;
             flags.forget(id);
         }
@@ -85,7 +90,10 @@ fn refuse(line: &str, error: &serde_json::Error, output: &Lines<impl Write>) -> 
     eprintln!("{reason}: {line}");
     let id = serde_json::from_str::<serde_json::Value>(line).ok().and_then(|value| value["id"].as_u64());
     match id {
-        Some(id) => output.send(&Reply::Failed { id, failure: Failure { class: FailureClass::Bug, reason } }),
+        Some(id) => {
+            let failure = Failure { class: FailureClass::Bug, reason };
+            output.send(&Reply::Failed { id, failure, no_checkpoint: false, backbone_sha256: None })
+        }
         None => Ok(()),
     }
 }
@@ -238,6 +246,11 @@ impl<T> Thinned<T> {
 mod tests {
     use std::io::{BufReader, PipeReader, PipeWriter, pipe};
 
+    fn ready() -> Reply {
+        let (version, devices) = (promptfield_core::VERSION.to_owned(), vec!["cpu".to_owned()]);
+        Reply::Ready { version, devices, backbone_sha256: BTreeMap::new(), unusable: BTreeMap::new() }
+    }
+
     use promptfield_core::outcome::TestResult;
 
     use super::*;
@@ -296,7 +309,7 @@ mod tests {
         let (replies, replies_out) = pipe().unwrap();
         std::thread::scope(|scope| {
             let serving = scope.spawn(move || {
-                serve(BufReader::new(requests_in), replies_out, vec!["cpu".to_owned()], scripted).unwrap();
+                serve(BufReader::new(requests_in), replies_out, ready(), scripted).unwrap();
             });
             let mut worker = Worker { requests: Some(requests), replies: BufReader::new(replies).lines() };
             assert!(matches!(worker.hear(), Reply::Ready { devices, .. } if devices == ["cpu"]));
@@ -354,7 +367,7 @@ mod tests {
         with_trainer(|worker| {
             worker.send("nonsense");
             worker.send(r#"{"type": "run", "id": 7, "job": {"method": "none"}}"#);
-            let Reply::Failed { id: 7, failure } = worker.hear() else { panic!("not refused") };
+            let Reply::Failed { id: 7, failure, .. } = worker.hear() else { panic!("not refused") };
             assert_eq!(failure.class, FailureClass::Bug);
             assert!(failure.reason.contains("zero_shot"), "{}", failure.reason);
             worker.run(8, "icons");

@@ -1,7 +1,7 @@
 // A real coordinator on a folder and a port of its own, and workers: real ones, or one that is played here.
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -12,6 +12,8 @@ export type Schemas = components['schemas'];
 
 const PROGRAM = process.env['PROMPTFIELD'] ?? resolve('../target/debug/promptfield');
 const ROOT = resolve('..');
+/// Workers of other versions are turned away.
+const VERSION = (JSON.parse(readFileSync(join(ROOT, 'docs/openapi.json'), 'utf8')) as { info: { version: string } }).info.version;
 /// Only played workers have that backbone: real ones find no weights.
 const PLAYED = '"ViT-B/16" = "absent.safetensors"';
 
@@ -126,7 +128,7 @@ export class Coordinator {
 
   /// A worker of which only its words are there.
   async worker(name: string, more: Record<string, unknown> = {}): Promise<PlayedWorker> {
-    const description = { name, host: 'host', slots: 4, devices: ['cpu'], backbones: ['ViT-B/16'], version: '0.1.0', ...more };
+    const description = { name, host: 'host', slots: 4, devices: ['cpu'], backbones: ['ViT-B/16'], version: VERSION, ...more };
     const { worker } = await this.ask<Schemas['Registered']>('POST', '/workers', description);
     return new PlayedWorker(this, worker);
   }
@@ -153,10 +155,11 @@ export class PlayedWorker {
     return this.progress(grant, { log: { first_line: first, lines } });
   }
 
-  complete(grant: Schemas['LeaseGrant'], accuracy: number): Promise<unknown> {
-    const correct = Math.round(accuracy * 10);
-    const result = { total: 1000, correct, accuracy, error: 100 - accuracy, macro_f1: accuracy, calibration_error: 1.5 };
-    const outcome = { result, adopted: false, manifest: null };
+  /// With a manifest that says more than is usual; or with none, as of a folder that another tool completed.
+  complete(grant: Schemas['LeaseGrant'], accuracy: number, more: Partial<Schemas['Manifest']> | null = {}): Promise<unknown> {
+    const correct = Math.round(accuracy * 100);
+    const result = { total: 10_000, correct, accuracy, error: 100 - accuracy, macro_f1: accuracy, calibration_error: 1.5 };
+    const outcome = { result, adopted: more === null, manifest: more === null ? null : { ...manifest(grant), result, ...more } };
     return this.coordinator.ask('POST', `/leases/${grant.lease}/complete`, { token: grant.token, outcome });
   }
 
@@ -178,6 +181,24 @@ export class PlayedWorker {
       }
     }
   }
+}
+
+/// What a played worker says of its folder. It has the weights that it is asked to have.
+function manifest({ spec, hash, backbone_sha256 }: Schemas['LeaseGrant']): Omit<Schemas['Manifest'], 'result'> {
+  return {
+    format: 2,
+    spec,
+    spec_hash: hash,
+    weights_sha256: backbone_sha256 ?? 'b'.repeat(64),
+    split_sha256: 'c'.repeat(64),
+    test_sha256: 'd'.repeat(64),
+    code_version: VERSION,
+    device: 'cpu',
+    threads: 1,
+    started_at: new Date().toISOString(),
+    seconds: { prepare: 1, train: 60, test: 5 },
+    files: {},
+  };
 }
 
 export async function until(what: string, holds: () => Promise<boolean>, patience = 30_000) {

@@ -31,6 +31,8 @@ test('after a crash the page is stale, and then live again with what happened me
     const seen = await visit(browser, coordinator.url);
     const { page } = seen;
     await page.getByText('0 of 4 jobs done').waitFor();
+    // The jobs are counted before the table is there.
+    await page.getByRole('table').waitFor();
     await page.getByText('live', { exact: true }).waitFor();
     await mark(page);
 

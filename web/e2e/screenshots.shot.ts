@@ -47,6 +47,10 @@ beforeAll(async () => {
   coordinator = await Coordinator.demo(`"ViT-B/16" = "${resolve('../demo/clip-mini.safetensors')}"`);
   const done = async () => (await coordinator.ask<Schemas['ExperimentSummary']>('GET', '/experiments/1').catch(() => null))?.counts.completed === 20;
   await until('the demo is complete', done, 200_000);
+  // The real workers have the demo's weights under that name.
+  const { backbones } = await coordinator.ask<Schemas['PinnedBackbones']>('GET', '/backbones');
+  const sha256 = backbones.find(({ backbone }) => backbone === 'clip-mini')?.sha256;
+  await coordinator.ask('PUT', '/backbones', { backbone: 'ViT-B/16', sha256 });
   const more = { devices: ['cuda:0'], memory_mib: 81_559, labels: ['a100'], slots: 4 };
   north = await coordinator.worker('north-1', { host: 'north', ...more });
   south = await coordinator.worker('south-1', { host: 'south', ...more });

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use promptfield_core::api::CheckpointSource;
 use promptfield_core::chain::chain;
-use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, MANIFEST_FILE};
+use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, LOG_FILE, MANIFEST_FILE};
 use promptfield_core::outcome::{Failure, FailureClass, Manifest};
 use promptfield_core::spec::hex;
 use sha2::{Digest, Sha256};
@@ -59,7 +59,11 @@ pub(crate) async fn find(
     source: &CheckpointSource,
     training: PathBuf,
 ) -> Result<PathBuf, CheckpointError> {
-    let local = match lies_in(&training, source) {
+    let looked = {
+        let (training, source) = (training.clone(), source.clone());
+        tokio::task::spawn_blocking(move || lies_in(&training, &source)).await
+    };
+    let local = match looked.unwrap_or_else(|error| Err(error.to_string())) {
         Ok(()) => return Ok(training),
         Err(why) => why,
     };
@@ -111,10 +115,16 @@ fn lies_in(folder: &Path, source: &CheckpointSource) -> Result<(), String> {
                 // Another attempt of the same job, on another device: the result must come from the recorded one.
                 Err(format!("`{shown}` has another one"))
             } else {
-                Ok(())
+                let file = folder.join(checkpoint_name());
+                match fs_err::read(&file) {
+                    Ok(bytes) if Some(sha256_of(&bytes)) == checkpoint.map(|entry| entry.sha256.clone()) => Ok(()),
+                    Ok(_) => Err(format!("`{}` was changed, or damaged", file.display())),
+                    Err(error) => Err(format!("it can't be read: {error}")),
+                }
             }
         }
-        Err(_) if source.sha256.is_none() && folder.join(CHECKPOINT_FOLDER).is_dir() => Ok(()),
+        // Another tool trained it: the trainer sees whether it tested it, too, or whether its checkpoint can be tested.
+        Err(_) if source.sha256.is_none() && folder.join(LOG_FILE).is_file() => Ok(()),
         Err(_) => Err(format!("`{shown}` is not a complete folder on this machine")),
     }
 }

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use crate::client::Rejected;
 use crate::devices::Device;
 use crate::memory::Meter;
+use crate::places::PlaceError;
 use crate::report::{Outbox, SHORTEST_INTERVAL};
 use crate::trainer::{Flaw, Trainer, out_of_turn};
 use crate::unfinished::Start;
@@ -56,7 +57,7 @@ pub(crate) struct Job<'a> {
 /// How the work ended.
 enum End {
     Completed(Box<CompletionReport>),
-    Failed(Failure),
+    Failed(FailureReport),
     /// It was broken off, by the shutdown or because the lease was revoked.
     Stopped,
 }
@@ -110,7 +111,7 @@ impl<'a> Job<'a> {
         };
         let job = match job {
             Ok(job) => job,
-            Err(error) => return (End::Failed(error.failure()), Some(trainer)),
+            Err(error) => return (self.not_placed(&error), Some(trainer)),
         };
         tokio::select! {
             () = self.take_over() => {}
@@ -129,7 +130,7 @@ impl<'a> Job<'a> {
                 let memory_ran_out = death.was_killed() && self.meter.get().is_some_and(Meter::has_memory_run_out);
                 let class = if memory_ran_out { FailureClass::OutOfMemory } else { FailureClass::TrainerDied };
                 let failure = Failure { class, reason: death.to_string() };
-                (End::Failed(failure), None)
+                (self.failed(failure), None)
             }
         }
     }
@@ -218,7 +219,10 @@ impl<'a> Job<'a> {
                     let report = CompletionReport { token, outcome, evaluation: None, memory_mib };
                     return Ok(End::Completed(Box::new(report)));
                 }
-                Reply::Failed { id, failure } if id == ours => return Ok(End::Failed(failure)),
+                Reply::Failed { id, failure, no_checkpoint, backbone_sha256 } if id == ours => {
+                    let token = self.grant.token;
+                    return Ok(End::Failed(FailureReport { token, failure, no_checkpoint, backbone_sha256 }));
+                }
                 Reply::Cancelled { id } if id == ours && stopping => return Ok(End::Stopped),
                 other => return Err(out_of_turn(&other)),
             }
@@ -254,7 +258,7 @@ impl<'a> Job<'a> {
         let Some(manifest) = &report.outcome.manifest else { return End::Completed(report) };
         if manifest.spec_hash != self.grant.hash {
             let reason = format!("the trainer computed {} instead of {}", manifest.spec_hash, self.grant.hash);
-            return End::Failed(Failure { class: FailureClass::Bug, reason });
+            return self.failed(Failure { class: FailureClass::Bug, reason });
         }
         report.evaluation = self.evaluation(manifest).await;
         let Agent { client, options: Options { machine, .. }, spool, .. } = self.agent;
@@ -263,7 +267,7 @@ impl<'a> Job<'a> {
         tokio::select! {
             result = self.agent.unless_shut_down(handed_over) => match result {
                 Some(Ok(())) => End::Completed(report),
-                Some(Err(error)) => End::Failed(error.failure()),
+                Some(Err(error)) => self.failed(error.failure()),
                 // The folder stays complete: whoever gets the job here finds it, and hands the checkpoint over then.
                 None => End::Stopped,
             },
@@ -363,7 +367,8 @@ impl<'a> Job<'a> {
                         // It would be refused again after another attempt.
                         Err(refused @ Rejected::Refused { .. }) => {
                             let failure = Failure { class: FailureClass::Bug, reason: refused.to_string() };
-                            self.fail(failure).await?;
+                            let (no_checkpoint, backbone_sha256) = (false, None);
+                            self.fail(FailureReport { token, failure, no_checkpoint, backbone_sha256 }).await?;
                         }
                         answer => {
                             answer?;
@@ -372,7 +377,7 @@ impl<'a> Job<'a> {
                         }
                     }
                 }
-                End::Failed(failure) => self.fail(failure).await?,
+                End::Failed(report) => self.fail(report).await?,
                 End::Stopped => {
                     let report = ReleaseReport { token, unfinished };
                     client.until_answered(|| client.release(lease, &report)).await?;
@@ -398,9 +403,20 @@ impl<'a> Job<'a> {
         }
     }
 
-    async fn fail(&self, failure: Failure) -> Result<(), Rejected> {
-        let LeaseGrant { lease, token, .. } = self.grant;
-        let report = FailureReport { token, failure };
+    /// The end of a job that failed here, for whatever reason.
+    const fn failed(&self, failure: Failure) -> End {
+        let token = self.grant.token;
+        End::Failed(FailureReport { token, failure, no_checkpoint: false, backbone_sha256: None })
+    }
+
+    /// The end of a job that this machine can't begin.
+    fn not_placed(&self, error: &PlaceError) -> End {
+        let (token, failure, no_checkpoint) = (self.grant.token, error.failure(), error.is_without_checkpoint());
+        End::Failed(FailureReport { token, failure, no_checkpoint, backbone_sha256: None })
+    }
+
+    async fn fail(&self, report: FailureReport) -> Result<(), Rejected> {
+        let lease = self.grant.lease;
         self.agent.client.until_answered(|| self.agent.client.fail(lease, &report)).await?;
         let Failure { class, reason } = &report.failure;
         tracing::warn!(%lease, "lease {lease}: {} failed ({class}): {reason}", self.grant.spec.title());

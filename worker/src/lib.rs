@@ -25,6 +25,7 @@
 //! | `report` | what a running job tells the coordinator |
 //! | `trainer` | the trainer process and its pipes |
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -33,6 +34,7 @@ use futures_util::future::{join_all, try_join_all};
 use promptfield_core::VERSION;
 use promptfield_core::id::WorkerId;
 use promptfield_core::scheduler::WorkerDescription;
+use promptfield_core::spec::BasisHash;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +68,7 @@ use memory::Gauge;
 use pilot::Deadline;
 use registration::Registration;
 use spool::Spool;
-use trainer::Trainer;
+use trainer::{Found, Trainer};
 
 /// How long each last call to the coordinator may take when the worker shuts down.
 const LAST_CALL: Duration = Duration::from_secs(1);
@@ -159,18 +161,19 @@ impl Worker {
         let client = Client::new(&options.coordinator, &options.name, &options.connection)?;
         let slices = devices::slices(options.visible_gpus.as_deref(), &options.devices);
         let starting = try_join_all((0..options.slots).map(async |slot| {
-            let started = start_trainer(&options, &slices, slot).await;
+            let started = start_trainer(&options, &slices, slot, slot == 0).await;
             started.map_err(|source| WorkerError::Trainer { slot, source })
         }));
         let (trainers, found): (Vec<_>, Vec<_>) = tokio::select! {
             started = starting => started?.into_iter().unzip(),
             () = shutdown.cancelled() => return Ok(()),
         };
-        let found = found.first().map_or(&[][..], Vec::as_slice);
-        let devices = devices::choose(&options.devices, &slices, found)?;
+        let found = found.into_iter().next().unwrap_or_default();
+        let devices = devices::choose(&options.devices, &slices, &found.devices)?;
+        options.machine.leave_out(&found.unusable)?;
         let names: Vec<String> = devices.iter().map(|device| device.name.clone()).collect();
         let gauge = Gauge::new(&names, options.visible_gpus.as_deref());
-        let description = describe(&options, &names, &gauge);
+        let description = describe(&options, &names, &gauge, found.backbone_sha256);
         let spool = Spool::of(&options);
         let registering = async {
             spool.deliver(&client, &options.machine).await;
@@ -224,13 +227,19 @@ impl Worker {
     }
 }
 
-fn describe(options: &Options, devices: &[String], gauge: &Gauge) -> WorkerDescription {
+fn describe(
+    options: &Options,
+    devices: &[String],
+    gauge: &Gauge,
+    backbone_sha256: BTreeMap<String, BasisHash>,
+) -> WorkerDescription {
     WorkerDescription {
         name: options.name.clone(),
         host: options.host.clone(),
         slots: options.slots,
         devices: devices.to_vec(),
-        backbones: options.machine.weights.keys().cloned().collect(),
+        backbones: options.machine.backbones.keys().cloned().collect(),
+        backbone_sha256,
         version: VERSION.to_owned(),
         labels: options.labels.clone(),
         memory_mib: options.memory_mib.or_else(|| gauge.total_mib(devices)),
@@ -239,14 +248,16 @@ fn describe(options: &Options, devices: &[String], gauge: &Gauge) -> WorkerDescr
     }
 }
 
-/// A trainer for a slot, and the devices that it found.
+/// A trainer for a slot, and what it found; `first` has it find out which backbones there are.
 async fn start_trainer(
     options: &Options,
     slices: &[String],
     slot: usize,
-) -> Result<(Trainer, Vec<String>), TrainerDeath> {
-    let own = slices.get(slot.checked_rem(slices.len()).unwrap_or_default());
-    Trainer::start(&options.trainer, options.threads(), &options.caches, own.map(String::as_str), slot).await
+    first: bool,
+) -> Result<(Trainer, Found), TrainerDeath> {
+    let own = slices.get(slot.checked_rem(slices.len()).unwrap_or_default()).map(String::as_str);
+    let backbones = first.then_some(&options.machine.backbones);
+    Trainer::start(&options.trainer, options.threads(), &options.caches, own, (slot, backbones)).await
 }
 
 /// Returns after so long; never, if it's of no matter.

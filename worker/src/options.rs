@@ -6,6 +6,9 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
 
+use promptfield_core::input::InvalidInput;
+use promptfield_core::trainer_wire::{BackboneFile, Backbones};
+
 use crate::connection::Connection;
 use crate::devices::is_device;
 use crate::pilot::Pilot;
@@ -76,8 +79,8 @@ pub struct Machine {
     pub data_root: PathBuf,
     /// The folder below which output folders appear.
     pub output_root: PathBuf,
-    /// The weights files by backbone.
-    pub weights: BTreeMap<String, PathBuf>,
+    /// The backbones, by name.
+    pub backbones: Backbones,
     /// The folder of user-defined data sets; `None` for `datasets` below the data root.
     pub datasets: Option<PathBuf>,
     /// Whether the other workers have the same output root. Checkpoints are then not sent to the coordinator. `None` finds out
@@ -118,10 +121,24 @@ pub enum OptionsError {
         found: Vec<String>,
     },
     /// Without weights there is no job that this worker could run.
-    #[error("`weights` is empty: expected at least one backbone with its weights file")]
+    #[error("`backbones` is empty: expected at least one backbone with its weights file")]
     NoWeights,
+    /// No weights file is one that a trainer can use.
+    #[error("`backbones`: none of them can be used: {}", name_reasons(.reasons))]
+    Unusable {
+        /// Why, by name.
+        reasons: BTreeMap<String, String>,
+    },
+    /// What is said of a backbone can't be computed with.
+    #[error("`backbones.{backbone}`")]
+    Architecture {
+        /// The backbone.
+        backbone: String,
+        /// The wrong field.
+        source: InvalidInput,
+    },
     /// A weights file isn't there.
-    #[error("`weights`: the file of backbone `{backbone}` can't be read")]
+    #[error("`backbones`: the file of backbone `{backbone}` can't be read")]
     Weights {
         /// The backbone.
         backbone: String,
@@ -193,12 +210,26 @@ impl Machine {
         self.shared_output = Some(shared);
     }
 
+    /// Offers backbones that the trainer can't use to nobody.
+    pub(crate) fn leave_out(&mut self, unusable: &BTreeMap<String, String>) -> Result<(), OptionsError> {
+        for (backbone, reason) in unusable {
+            tracing::warn!("the backbone `{backbone}` is left out: {reason}");
+            self.backbones.remove(backbone);
+        }
+        if self.backbones.is_empty() {
+            return Err(OptionsError::Unusable { reasons: unusable.clone() });
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), OptionsError> {
-        if self.weights.is_empty() {
+        if self.backbones.is_empty() {
             return Err(OptionsError::NoWeights);
         }
-        for (backbone, path) in &self.weights {
-            regular_file(path).map_err(|source| OptionsError::Weights { backbone: backbone.clone(), source })?;
+        for (backbone, BackboneFile { weights, architecture }) in &self.backbones {
+            let checked = architecture.check();
+            checked.map_err(|source| OptionsError::Architecture { backbone: backbone.clone(), source })?;
+            regular_file(weights).map_err(|source| OptionsError::Weights { backbone: backbone.clone(), source })?;
         }
         if let Some(folder) = &self.datasets {
             fs_err::read_dir(folder).map_err(|source| OptionsError::Datasets { source })?;
@@ -208,6 +239,11 @@ impl Machine {
         tempfile::tempdir_in(&self.output_root).map_err(unwritable)?;
         Ok(())
     }
+}
+
+fn name_reasons(reasons: &BTreeMap<String, String>) -> String {
+    let named: Vec<String> = reasons.iter().map(|(backbone, reason)| format!("`{backbone}`: {reason}")).collect();
+    named.join("; ")
 }
 
 fn regular_file(path: &Path) -> io::Result<()> {
@@ -220,7 +256,13 @@ fn regular_file(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use promptfield_core::backbone::ArchitectureSettings;
+
     use super::*;
+
+    fn backbone(weights: PathBuf) -> BackboneFile {
+        BackboneFile { weights, architecture: ArchitectureSettings::default() }
+    }
 
     fn options(folder: &Path) -> Options {
         let file = |name: &str| {
@@ -239,7 +281,7 @@ mod tests {
             machine: Machine {
                 data_root: folder.join("data"),
                 output_root: folder.join("a/b/output"),
-                weights: BTreeMap::from([("mini".to_owned(), file("weights"))]),
+                backbones: Backbones::from([("mini".to_owned(), backbone(file("weights")))]),
                 datasets: None,
                 shared_output: Some(false),
             },
@@ -269,9 +311,9 @@ mod tests {
         assert!(refusal(&|o| o.threads_per_slot = Some(0)).starts_with("`threads_per_slot`"));
         assert!(refusal(&|o| o.devices = vec!["gpu".into()]).starts_with("`devices`: `gpu`"));
         assert!(refusal(&|o| o.trainer = "nowhere".into()).starts_with("`trainer`"));
-        assert!(refusal(&|o| o.machine.weights.clear()).starts_with("`weights` is empty"));
+        assert!(refusal(&|o| o.machine.backbones.clear()).starts_with("`backbones` is empty"));
         let wrong = refusal(&|o| {
-            o.machine.weights.insert("ViT-B/16".into(), "nowhere".into());
+            o.machine.backbones.insert("ViT-B/16".into(), backbone("nowhere".into()));
         });
         assert!(wrong.contains("backbone `ViT-B/16`"), "{wrong}");
         assert!(refusal(&|o| o.machine.datasets = Some("nowhere".into())).starts_with("`datasets`"));

@@ -25,9 +25,9 @@ pub(crate) enum PlaceError {
         promptfield_core::VERSION
     )]
     OtherHash,
-    #[error("the setting `weights` has no file for backbone `{0}`")]
+    #[error("the setting `backbones` has no file for backbone `{0}`")]
     NoBackbone(String),
-    #[error("the setting `weights` names a file for backbone `{backbone}` that can't be read")]
+    #[error("the setting `backbones` names a file for backbone `{backbone}` that can't be read")]
     Weights { backbone: String, source: io::Error },
     #[error("the setting `data_root` names a folder that can't be read")]
     DataRoot { source: io::Error },
@@ -40,6 +40,11 @@ pub(crate) enum PlaceError {
 }
 
 impl PlaceError {
+    /// Whether a test's checkpoint is nowhere to be had.
+    pub(crate) const fn is_without_checkpoint(&self) -> bool {
+        matches!(self, Self::Checkpoint(CheckpointError::Missing { .. }))
+    }
+
     pub(crate) fn failure(&self) -> Failure {
         let class = match self {
             Self::Checkpoint(error) => return error.failure(),
@@ -64,9 +69,9 @@ pub(crate) async fn trainer_job(
         return Err(PlaceError::OtherHash);
     }
     let backbone = &spec.backbone;
-    let weights = machine.weights.get(backbone).ok_or_else(|| PlaceError::NoBackbone(backbone.clone()))?;
+    let file = machine.backbones.get(backbone).ok_or_else(|| PlaceError::NoBackbone(backbone.clone()))?;
     let unreadable = |source| PlaceError::Weights { backbone: backbone.clone(), source };
-    fs_err::tokio::metadata(weights).await.map_err(unreadable)?;
+    fs_err::tokio::metadata(&file.weights).await.map_err(unreadable)?;
     fs_err::tokio::read_dir(&machine.data_root).await.map(drop).map_err(|source| PlaceError::DataRoot { source })?;
     let checkpoint = match &grant.checkpoint {
         None => None,
@@ -77,14 +82,16 @@ pub(crate) async fn trainer_job(
         }
     };
     let places = Places {
-        weights: weights.clone(),
+        weights: file.weights.clone(),
         data_root: machine.data_root.clone(),
         output: output_folder(machine, spec)?,
         checkpoint,
         datasets: machine.datasets.clone(),
         device: device.to_owned(),
+        architecture: file.architecture.clone(),
     };
-    let job = TrainerJob::new(spec, places);
+    let (backbone_sha256, afresh) = (grant.backbone_sha256, grant.afresh);
+    let job = TrainerJob { backbone_sha256, afresh, ..TrainerJob::new(spec, places) };
     job.check().map_err(|source| PlaceError::Invalid { source })?;
     Ok(job)
 }

@@ -7,7 +7,7 @@
 //! Whatever goes wrong with a process ends it: [`Trainer::bury`] takes the trainer, and gives the reason with the status and
 //! the last words on stderr.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use promptfield_core::VERSION;
-use promptfield_core::trainer_wire::{Reply, Request};
+use promptfield_core::spec::BasisHash;
+use promptfield_core::trainer_wire::{Backbones, Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
@@ -25,8 +26,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::options::Caches;
 
-/// A trainer that hasn't loaded its libraries and found its devices by then never will.
-const READY_LIMIT: Duration = Duration::from_mins(2);
+/// A trainer that hasn't loaded its libraries, found its devices and read new weights files by then never will.
+const READY_LIMIT: Duration = Duration::from_mins(10);
 /// How long a trainer whose stdin is closed may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// How long the pipes and the exit status of a process that has ended may take.
@@ -45,6 +46,17 @@ pub(crate) struct Trainer {
     stderr: AbortOnDropHandle<()>,
     last_words: Arc<Mutex<VecDeque<String>>>,
     _stdout: AbortOnDropHandle<()>,
+}
+
+/// What a trainer says of its machine when it's ready.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The devices.
+    pub(crate) devices: Vec<String>,
+    /// The identities of the backbones that it was asked for.
+    pub(crate) backbone_sha256: BTreeMap<String, BasisHash>,
+    /// Why others of them can't be used.
+    pub(crate) unusable: BTreeMap<String, String>,
 }
 
 /// What was wrong with a trainer process.
@@ -106,15 +118,15 @@ fn quoted(last_words: &[String]) -> String {
 }
 
 impl Trainer {
-    /// Starts `program` for a slot, and waits until it can take a job. Also gives the devices that it found: of GPUs, those that it
-    /// sees here, or only `gpu`.
+    /// Starts `program` for a slot, and waits until it can take a job. Also gives what it found: of GPUs, those that it sees here,
+    /// or only `gpu`; and of `backbones`, what they are.
     pub(crate) async fn start(
         program: &Path,
         threads: usize,
         caches: &Caches,
         gpu: Option<&str>,
-        slot: usize,
-    ) -> Result<(Self, Vec<String>), TrainerDeath> {
+        (slot, backbones): (usize, Option<&Backbones>),
+    ) -> Result<(Self, Found), TrainerDeath> {
         let not_started = |source| TrainerDeath {
             flaw: Flaw::NotStarted { program: program.to_owned(), source },
             status: None,
@@ -124,6 +136,11 @@ impl Trainer {
             .arg("serve")
             .arg("--threads")
             .arg(threads.to_string())
+            .args(
+                backbones
+                    .into_iter()
+                    .flat_map(|named| ["--backbones".to_owned(), serde_json::json!(named).to_string()]),
+            )
             .envs(caches.variables())
             .envs(gpu.map(|gpu| ("CUDA_VISIBLE_DEVICES", gpu)))
             .stdin(Stdio::piped())
@@ -149,7 +166,9 @@ impl Trainer {
             _stdout: AbortOnDropHandle::new(tokio::spawn(read_replies(stdout, sender))),
         };
         let flaw = match timeout(READY_LIMIT, trainer.reply()).await {
-            Ok(Ok(Reply::Ready { version, devices })) if version == VERSION => return Ok((trainer, devices)),
+            Ok(Ok(Reply::Ready { version, devices, backbone_sha256, unusable })) if version == VERSION => {
+                return Ok((trainer, Found { devices, backbone_sha256, unusable }));
+            }
             Ok(Ok(Reply::Ready { version, .. })) => Flaw::OtherVersion(version),
             Ok(Ok(other)) => out_of_turn(&other),
             Ok(Err(flaw)) => flaw,

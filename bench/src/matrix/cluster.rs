@@ -102,6 +102,7 @@ impl Cluster {
             slots: 1,
             devices: Vec::new(),
             backbones: vec![backbone.to_owned()],
+            backbone_sha256: std::collections::BTreeMap::new(),
             version: VERSION.to_owned(),
             labels: Vec::new(),
             memory_mib: None,

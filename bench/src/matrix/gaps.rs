@@ -30,6 +30,7 @@ pub(super) fn gaps(mut jobs: Vec<Done>) -> Vec<f64> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use promptfield_core::backbone::Architecture;
     use promptfield_core::dataset::Catalogue;
     use promptfield_core::experiment::{Experiment, Known};
     use promptfield_core::matrix;
@@ -50,7 +51,12 @@ mod tests {
             spec: jobs[0].spec.to_spec(),
             spec_hash: jobs[0].hash,
             weights_sha256: String::new(),
+            architecture: Architecture::OPENAI,
+            assumed: Vec::new(),
             split_sha256: String::new(),
+            test_sha256: None,
+            checkpoint_sha256: None,
+            left_out: Vec::new(),
             code_version: String::new(),
             device: "cpu".to_owned(),
             threads: 1,

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use promptfield_core::api::LogLine;
+use promptfield_core::api::{Changed, LogLine, PinnedBackbone};
 use promptfield_core::id::JobId;
 
 use super::Context;
-use crate::args::{JobArgs, LogsArgs, ResultsArgs, StatusArgs, TargetArgs};
+use crate::args::{JobArgs, LogsArgs, PinArgs, RerunArgs, ResultsArgs, StatusArgs, TargetArgs};
 use crate::client::{Client, may_pass};
 use crate::exit::{self, Coded};
 use crate::output;
@@ -27,10 +27,15 @@ pub(super) async fn status(context: &Context, args: StatusArgs) -> anyhow::Resul
         }
     } else {
         let (experiments, workers) = (client.experiments().await?, client.workers().await?);
+        let backbones = client.backbones().await?;
         if context.json {
-            output::json(&serde_json::json!({ "experiments": experiments, "workers": workers }))?;
+            let all = serde_json::json!({ "experiments": experiments, "workers": workers, "backbones": backbones });
+            output::json(&all)?;
         } else {
             anstream::println!("{}\n{}", output::experiments(&experiments), output::workers(&workers));
+            for line in output::other_backbones(&workers, &backbones) {
+                anstream::println!("{line}");
+            }
         }
     }
     Ok(exit::DONE)
@@ -125,12 +130,41 @@ pub(super) async fn explain(context: &Context, args: JobArgs) -> anyhow::Result<
 
 pub(super) async fn act(context: &Context, args: TargetArgs, action: &str) -> anyhow::Result<u8> {
     let client = context.client(args.coordinator.url.as_deref())?;
-    let what = match (args.experiment, args.job) {
-        (_, Some(job)) => format!("jobs/{job}"),
-        (Some(experiment), None) => format!("experiments/{experiment}"),
-        (None, None) => return Err(Coded::BadInput("name an experiment, or a job with `--job`".to_owned()).into()),
-    };
-    let changed = client.act(&what, action).await?;
+    say_changed(context, client.act(&target(&args)?, action).await?)
+}
+
+pub(super) async fn rerun(context: &Context, args: RerunArgs) -> anyhow::Result<u8> {
+    let RerunArgs { target: named, stale, shared } = args;
+    let client = context.client(named.coordinator.url.as_deref())?;
+    say_changed(context, client.rerun(&target(&named)?, stale, shared).await?)
+}
+
+/// `experiments/1`, or `jobs/1`.
+fn target(args: &TargetArgs) -> anyhow::Result<String> {
+    match (args.experiment, args.job) {
+        (_, Some(job)) => Ok(format!("jobs/{job}")),
+        (Some(experiment), None) => Ok(format!("experiments/{experiment}")),
+        (None, None) => Err(Coded::BadInput("name an experiment, or a job with `--job`".to_owned()).into()),
+    }
+}
+
+pub(super) async fn pin(context: &Context, args: PinArgs) -> anyhow::Result<u8> {
+    let client = context.client(args.coordinator.url.as_deref())?;
+    if let (Some(backbone), Some(sha256)) = (args.backbone, args.sha256) {
+        client.pin(&PinnedBackbone { backbone, sha256 }).await?;
+    }
+    let pinned = client.backbones().await?;
+    if context.json {
+        output::json(&pinned)?;
+    } else {
+        for PinnedBackbone { backbone, sha256 } in pinned {
+            anstream::println!("{backbone}: {sha256}");
+        }
+    }
+    Ok(exit::DONE)
+}
+
+fn say_changed(context: &Context, changed: Changed) -> anyhow::Result<u8> {
     if context.json {
         output::json(&changed)?;
     } else {

@@ -146,6 +146,7 @@ async fn coordinator(client: &Client) -> Vec<Check> {
         Err(error) => Check::new(check, Verdict::Wrong, format!("{error:#}"), "look into its log and at its disk"),
     };
     let mut checks = vec![ready, clock(date.as_deref(), sent, received), workers(client).await];
+    checks.extend(backbones(client).await);
     checks.extend(pools(client).await);
     checks
 }
@@ -206,6 +207,14 @@ async fn workers(client: &Client) -> Check {
         return Check::new(check, Verdict::Warning, detail, "bring them to the coordinator's version when it suits");
     }
     Check::fine(check, format!("{} here", all.len()))
+}
+
+/// Where workers have other weights than results rest on.
+async fn backbones(client: &Client) -> Option<Check> {
+    let (workers, pinned) = (client.workers().await.ok()?, client.backbones().await.ok()?);
+    let others = output::other_backbones(&workers, &pinned);
+    let advice = "put the same weights there, or pin the others with `promptfield pin`";
+    (!others.is_empty()).then(|| Check::new("backbones", Verdict::Wrong, others.join("; "), advice))
 }
 
 /// Where there are pools that should get pilots.

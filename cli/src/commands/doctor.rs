@@ -1,14 +1,16 @@
-//! `doctor --data`: the trainer looks at the data sets, since it has the readers and decoders of the jobs; this prints what
-//! it found.
+//! `doctor --data` and `doctor --results`: the trainer looks at the data sets and the output folders, since it has the readers and
+//! decoders of the jobs; this prints what it found.
 
 use std::process::Stdio;
 
 use anyhow::Context as _;
+use promptfield_core::api::StaleResult;
 use promptfield_core::data_report::DataReport;
 use promptfield_core::input::InvalidInput;
 use tokio::process::Command;
 
 use super::Context;
+use super::look::{self, Images};
 use crate::args::DoctorArgs;
 use crate::{data_sets, exit, output};
 
@@ -50,4 +52,31 @@ pub(super) async fn data(context: &Context, args: DoctorArgs) -> anyhow::Result<
         anstream::print!("{}", data_sets::text(&report));
     }
     Ok(if report.is_wrong(!args.names.is_empty()) { exit::FAILED } else { exit::DONE })
+}
+
+/// `doctor --results`: the output folders of an experiment, and what its results rest on.
+pub(super) async fn results(context: &Context, args: &DoctorArgs) -> anyhow::Result<u8> {
+    let client = context.client(args.coordinator.url.as_deref())?;
+    let experiment = args.results.context("an experiment is named")?;
+    let images = match (args.images, args.record) {
+        (false, _) => Images::Skip,
+        (true, false) => Images::Compare,
+        (true, true) => Images::Record,
+    };
+    let looked = look::look(context, &client, experiment, images).await?;
+    let stale = client.results(experiment, None).await?.stale;
+    if context.json {
+        output::json(&serde_json::json!({ "looked": looked, "stale": stale }))?;
+    } else {
+        for line in looked.lines() {
+            anstream::println!("{line}");
+        }
+        for StaleResult { job, title, stale } in &stale {
+            anstream::println!("job {job}: {title}: stale: {}", stale.because);
+        }
+        if !stale.is_empty() {
+            anstream::println!("`promptfield rerun {experiment} --stale` computes what is stale again");
+        }
+    }
+    Ok(if looked.is_wrong() || !stale.is_empty() { exit::FAILED } else { exit::DONE })
 }

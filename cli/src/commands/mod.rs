@@ -6,6 +6,7 @@ mod checks;
 mod config;
 mod doctor;
 mod door;
+mod look;
 mod run;
 mod scale;
 mod serve;
@@ -71,9 +72,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<u8> {
         Command::Config { what: ConfigCommand::Show(args) } => config::show(&context, &args),
         Command::Backup(args) => backup::backup(&context, args).await,
         Command::Doctor(args) if args.data => doctor::data(&context, args).await,
+        Command::Doctor(args) if args.results.is_some() => doctor::results(&context, &args).await,
         Command::Doctor(args) => checks::machine(&context, &args).await,
         Command::Token { what } => token::token(&context, what).await,
         Command::Cancel(args) => ask::act(&context, args, "cancel").await,
         Command::Retry(args) => ask::act(&context, args, "retry").await,
+        Command::Rerun(args) => ask::rerun(&context, args).await,
+        Command::Pin(args) => ask::pin(&context, args).await,
     }
 }

@@ -28,6 +28,10 @@ pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow:
     let client = Client::new(url.clone(), &context.connection()?)?;
     let work = async {
         let submitted = submit::hand_over(&client, &experiments, &display).await?;
+        for known in submitted.iter().filter(|submitted| !submitted.created) {
+            submit::look_at_known(context, &client, known.experiment.id, &display).await?;
+            submit::rerun_stale(&client, known.experiment.id, args.shared, &display).await?;
+        }
         let code = submit::wait_and_print(context, &client, submitted).await?;
         if !context.json {
             anstream::eprintln!("done in {}", output::duration(started.elapsed()));

@@ -37,6 +37,7 @@ pub(super) async fn start(settings: &Settings, listen: Option<SocketAddr>) -> an
         webhooks: settings.webhooks()?,
         pilots: Some(settings.pilots.clone()),
         output_root: Some(settings.output.clone()),
+        pins: settings.pins.clone(),
     };
     Ok(Coordinator::start(options).await?)
 }

@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use promptfield_core::api::SubmitResponse;
+use promptfield_core::api::{Changed, SubmitResponse};
 use promptfield_core::experiment::Experiment;
+use promptfield_core::id::ExperimentId;
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
 use promptfield_core::scheduler::JobStateName;
 use promptfield_core::spec::hex;
 use serde_json::{Map, Value};
 
 use super::Context;
+use super::look::{self, Images};
 use crate::args::{ExperimentArgs, SubmitArgs};
 use crate::client::Client;
 use crate::display::Display;
@@ -31,6 +33,12 @@ pub(super) async fn submit(context: &Context, args: SubmitArgs) -> anyhow::Resul
     let display = Display::new(context.json || !args.wait);
     let submitted = hand_over(&client, &experiments, &display).await?;
     if args.wait {
+        for known in submitted.iter().filter(|submitted| !submitted.created) {
+            // Who has neither trainer nor data here waits all the same.
+            if let Err(error) = look_at_known(context, &client, known.experiment.id, &display).await {
+                tracing::debug!("the output folders can't be looked at: {error:#}");
+            }
+        }
         return wait_and_print(context, &client, submitted).await;
     }
     if context.json {
@@ -139,6 +147,40 @@ pub(super) async fn hand_over(
         all.push(submitted);
     }
     Ok(all)
+}
+
+/// Looks at what an experiment that was there already has brought so far, and says what isn't as it was.
+pub(super) async fn look_at_known(
+    context: &Context,
+    client: &Client,
+    experiment: ExperimentId,
+    display: &Display,
+) -> anyhow::Result<()> {
+    let looked = look::look(context, client, experiment, Images::Skip).await?;
+    if looked.is_wrong() || !looked.unreadable.is_empty() {
+        looked.lines().iter().for_each(|line| display.say(line));
+    }
+    Ok(())
+}
+
+/// Computes those of an experiment's results again that are stale.
+pub(super) async fn rerun_stale(
+    client: &Client,
+    experiment: ExperimentId,
+    shared: bool,
+    display: &Display,
+) -> anyhow::Result<()> {
+    let results = client.results(experiment, None).await?;
+    if results.stale.is_empty() {
+        return Ok(());
+    }
+    results.notes.iter().filter(|note| note.starts_with("stale")).for_each(|note| display.say(note));
+    match client.rerun(&format!("experiments/{experiment}"), true, shared).await {
+        Ok(Changed { changed }) => display.say(&format!("{changed} jobs are computed again")),
+        // They stay, and the table says so.
+        Err(error) => display.say(&format!("stale results stay as they are: {error:#}")),
+    }
+    Ok(())
 }
 
 /// Waits for the end of each experiment and prints its table; the exit code says whether every job has a result.

@@ -46,7 +46,7 @@ pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8
         machine: Machine {
             data_root: settings.data.clone(),
             output_root: settings.output.clone(),
-            weights: settings.backbones.clone(),
+            backbones: settings.backbones.clone(),
             datasets: settings.datasets_folder(),
             // Pilots find out: whoever starts them may not know.
             shared_output: (args.shared_output || !is_pilot).then_some(args.shared_output),

@@ -62,6 +62,7 @@ async fn lease(url: &str) -> LeaseGrant {
         slots: 1,
         devices: vec!["cpu".into()],
         backbones: vec!["ViT-B/16".into()],
+        backbone_sha256: std::collections::BTreeMap::new(),
         version: promptfield_core::VERSION.into(),
         labels: Vec::new(),
         memory_mib: None,

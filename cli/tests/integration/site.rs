@@ -149,6 +149,12 @@ impl Running {
         children(self.child.id())
     }
 
+    /// Ends it.
+    pub(crate) fn stop(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits for the end.
     pub(crate) fn finish(mut self) -> Output {
         let mut stderr = Vec::new();
@@ -202,7 +208,7 @@ fn trainer() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_promptfield")).with_file_name("promptfield-trainer")
 }
 
-fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) {
+pub(crate) fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {

@@ -1,11 +1,14 @@
 //! What can be asked of the scheduler, what it answers, and what it changes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::rerun::RerunWhich;
 use super::shape::Need;
 use super::state::{Counts, JobState, JobStateName};
+use crate::basis::{Draw, Finding, Reading};
 use crate::evaluation::Evaluation;
 use crate::experiment::Experiment;
 use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, PilotId, RecipeId, Sequence, WorkerId};
@@ -15,7 +18,7 @@ use crate::outcome::{Failure, Manifest, TestResult};
 use crate::pilots::{
     Launch, LauncherKind, PilotRecord, PilotState, PoolRecord, PoolSettings, PoolState, Sighting, Step,
 };
-use crate::spec::{CompactSpec, Recipe, SpecHash};
+use crate::spec::{BasisHash, CompactSpec, Recipe, SpecHash};
 use crate::time::Timestamp;
 use crate::trainer_wire::{Outcome, Progress};
 
@@ -64,6 +67,8 @@ pub enum Command {
         held: Held,
         /// Why.
         failure: Failure,
+        /// What the worker lacked that another machine, or another training, would have.
+        lacked: Lacked,
     },
     /// A worker gives a job back unharmed.
     Release {
@@ -90,6 +95,31 @@ pub enum Command {
     RetryJobs(Vec<JobId>),
     /// Retry all failed and cancelled jobs of an experiment.
     RetryExperiment(ExperimentId),
+    /// Queue jobs that have results again.
+    RerunJobs {
+        /// The jobs. The tests of a training job go with it.
+        jobs: Vec<JobId>,
+        /// Whether it may be done to jobs that several experiments want.
+        shared: bool,
+    },
+    /// Queue those of an experiment's jobs that have results again.
+    RerunExperiment {
+        /// The experiment.
+        experiment: ExperimentId,
+        /// Which of them.
+        which: RerunWhich,
+        /// Whether it may be done to jobs that other experiments want too.
+        shared: bool,
+    },
+    /// A machine has read the data sets of jobs that have results.
+    Look(Vec<Finding>),
+    /// Pin a backbone's name to an identity.
+    Pin {
+        /// The name.
+        backbone: String,
+        /// The identity.
+        sha256: BasisHash,
+    },
     /// Have a pool with these settings: a new one, or one that is there.
     SetPool {
         /// Its name.
@@ -139,6 +169,15 @@ pub struct Held {
     pub token: FencingToken,
 }
 
+/// What an attempt failed for that isn't the job's own fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lacked {
+    /// The checkpoint to test is lost, damaged, or was trained on something else: the training is done again.
+    pub checkpoint: bool,
+    /// The identity of the weights that the machine has, where they are others than those of the job.
+    pub backbone: Option<BasisHash>,
+}
+
 /// What a worker says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -153,6 +192,9 @@ pub struct WorkerDescription {
     pub devices: Vec<String>,
     /// The backbones whose weights it has.
     pub backbones: Vec<String>,
+    /// Their identities, as far as they are known ([`crate::backbone::Architecture::identity`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub backbone_sha256: BTreeMap<String, BasisHash>,
     /// Promptfield's version.
     pub version: String,
     /// What experiments may ask for: `a100`, `site=north`.
@@ -183,7 +225,7 @@ pub enum Reply {
         /// Milliseconds until the lease ends.
         ttl_ms: i64,
     },
-    /// To `CancelJobs`, `CancelExperiment`, `RetryJobs`, `RetryExperiment`: how many jobs it changed.
+    /// To the commands that cancel, retry and rerun: how many jobs it changed.
     Changed(usize),
     /// To `Scale` and `Sight`.
     Steps(Vec<Step>),
@@ -219,6 +261,10 @@ pub struct Grant {
     pub needs: Option<(JobId, CompactSpec)>,
     /// The artefact from which it goes on, if a worker that gave it back kept one.
     pub unfinished: Option<String>,
+    /// The identity that its backbone is pinned to.
+    pub backbone_sha256: Option<BasisHash>,
+    /// Whether a complete folder is to be put aside instead of adopted.
+    pub afresh: bool,
     /// Milliseconds until the lease ends.
     pub ttl_ms: i64,
 }
@@ -241,6 +287,25 @@ pub enum Rejection {
     /// No such job.
     #[error("there is no job {0}")]
     NoJob(JobId),
+    /// A job that is to be computed again has no result.
+    #[error("job {job} is {state}: only a job with a result can be computed again")]
+    NoResult {
+        /// The job.
+        job: JobId,
+        /// Its state.
+        state: JobStateName,
+    },
+    /// Jobs that are to be computed again have results that other experiments show too.
+    #[error(
+        "job {job}, perhaps with others, is shared with {}: they would be computed again for all of them; say `--shared` if that is meant",
+        name_experiments(.experiments)
+    )]
+    Shared {
+        /// The first of the jobs.
+        job: JobId,
+        /// The other experiments that want them.
+        experiments: Vec<ExperimentId>,
+    },
     /// No such worker, or one that was lost or has been started again.
     #[error(
         "worker {0} isn't registered: it said goodbye, was silent for too long, or was started again; register anew"
@@ -260,6 +325,11 @@ pub enum Rejection {
         /// What happened to its job.
         reason: String,
     },
+}
+
+fn name_experiments(experiments: &[ExperimentId]) -> String {
+    let names: Vec<String> = experiments.iter().map(|id| format!("experiment {id}")).collect();
+    names.join(", ")
 }
 
 /// One change of the state, for the database and for whoever follows the event log. Applied in order to an empty
@@ -307,7 +377,7 @@ pub enum Change {
         /// Why, for a failure.
         failure: Option<Failure>,
     },
-    /// A job's result; once for each job.
+    /// A job's result; once for each job, unless the one before was superseded.
     ResultRecorded {
         /// The job.
         job: JobId,
@@ -319,6 +389,29 @@ pub enum Change {
         manifest: Option<Box<Manifest>>,
         /// The numbers by class; absent when the folder has none.
         evaluation: Option<Box<Evaluation>>,
+    },
+    /// A job's result doesn't count any more, and is kept among the superseded ones.
+    ResultSuperseded {
+        /// The job.
+        job: JobId,
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: String,
+    },
+    /// A machine read lists of a data set; nobody is known to have read them later.
+    DataRead {
+        /// Which.
+        draw: Draw,
+        /// What it found.
+        reading: Reading,
+    },
+    /// A backbone's name was pinned to an identity, by the first result that rests on it or by a person.
+    BackbonePinned {
+        /// The name.
+        backbone: String,
+        /// The identity.
+        sha256: BasisHash,
     },
     /// Something was learned of the memory that the jobs of a shape take.
     NeedChanged {
@@ -433,7 +526,7 @@ pub struct JobRecord {
     pub priority: i32,
     /// Where it stands.
     pub state: JobState,
-    /// Failed attempts since it was last queued by a person.
+    /// Failed attempts since it was last queued by a person, or was to be trained again for want of its checkpoint.
     pub failures: u32,
     /// How many of them took the worker along.
     pub losses: u32,

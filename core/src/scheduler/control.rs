@@ -34,7 +34,7 @@ impl Scheduler {
     }
 
     /// Notes whether an experiment is cancelled, which its jobs' places in the queue depend on; gives its jobs in order.
-    fn set_cancelled(&mut self, id: ExperimentId, cancelled: bool) -> Result<Vec<JobId>, Rejection> {
+    pub(super) fn set_cancelled(&mut self, id: ExperimentId, cancelled: bool) -> Result<Vec<JobId>, Rejection> {
         let entry = self.experiments.get(&id).ok_or(Rejection::NoExperiment(id))?;
         let jobs: Vec<JobId> = entry.links.iter().flat_map(super::Link::jobs).collect();
         if entry.record.cancelled != cancelled {

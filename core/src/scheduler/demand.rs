@@ -167,6 +167,7 @@ impl Scheduler {
             slots,
             devices: Vec::new(),
             backbones: Vec::new(),
+            backbone_sha256: BTreeMap::new(),
             version: VERSION.to_owned(),
             labels: settings.labels.clone(),
             memory_mib: settings.memory_mib,
@@ -181,7 +182,10 @@ impl Scheduler {
         });
         // Before one has said what it has, it's taken to have everything.
         let backbones = match known {
-            Some(known) => known.backbones.iter().filter_map(|name| self.names.find(name)).collect(),
+            Some(known) => {
+                let right = known.backbones.iter().filter(|name| known.other_backbone(name, self.pins()).is_none());
+                right.filter_map(|name| self.names.find(name)).collect()
+            }
             None => self.names.all().collect(),
         };
         let record = WorkerRecord { id: WorkerId(0), description, state: WorkerState::Active, registered_at: now };

@@ -48,11 +48,16 @@ impl Scheduler {
                     Some(slow) => format!("{}; {}, and is slow", has(lease), has(slow)),
                 }
             }
-            JobState::Completed(result) => {
-                format!("it has a result: {:.2} % of {} images", result.accuracy, result.total)
-            }
-            JobState::Skipped(result) => {
-                format!("its output folder was already complete: {:.2} % of {} images", result.accuracy, result.total)
+            JobState::Completed(result) | JobState::Skipped(result) => {
+                let how = match &record.state {
+                    JobState::Completed(_) => "it has a result",
+                    _ if self.is_foreign(id) => "its output folder was already complete, by another tool",
+                    _ => "its output folder was already complete",
+                };
+                let stale = self.why_stale(id).map_or_else(String::new, |stale| {
+                    format!("; it is stale: {}; `promptfield rerun --job {id}` computes it again", stale.because)
+                });
+                format!("{how}: {:.2} % of {} images{stale}", result.accuracy, result.total)
             }
             JobState::Failed(failure) => failure.reason.clone(),
             JobState::Cancelled => "someone cancelled it".to_owned(),
@@ -85,7 +90,23 @@ impl Scheduler {
             let backbone = format!("the backbone `{}`", self.names.name(lane.backbone));
             let asked = labels.iter().map(|label| format!("the label `{label}`"));
             let asked = std::iter::once(backbone).chain(asked).collect::<Vec<_>>().join(" and ");
-            return format!("none of the {} connected workers has {asked}{}", active.len(), self.explain_pools());
+            let pools = self.explain_pools();
+            let backbone = &record.spec.recipe.backbone;
+            let pins = &self.today.pins;
+            let others = active.iter().filter_map(|worker| {
+                let has = worker.other_backbone(backbone, pins)?;
+                Some(format!("worker `{}` has {}", worker.record.description.name, has.short()))
+            });
+            let others: Vec<String> = others.collect();
+            if let Some(pinned) = pins.get(backbone).filter(|_| !others.is_empty()) {
+                return format!(
+                    "its results rest on the backbone `{backbone}` as {}, and none of the {} connected workers has that: {}{pools}",
+                    pinned.short(),
+                    active.len(),
+                    others.join(", ")
+                );
+            }
+            return format!("none of the {} connected workers has {asked}{pools}", active.len());
         }
         if lane.alone && able.iter().all(|(.., obstacle)| obstacle.is_some()) {
             let losses = record.losses;

@@ -1,9 +1,12 @@
 //! Results and failures.
 
-use super::{AttemptEnd, Change, Held, JobState, Rejection, Reply, Scheduler, Took};
+use super::rerun::Who;
+use super::{AttemptEnd, Change, Held, JobState, Lacked, Rejection, Reply, Scheduler, Took};
+use crate::basis::{Basis, Reading};
 use crate::evaluation::Evaluation;
-use crate::id::{JobId, LeaseId};
-use crate::outcome::{Failure, FailureClass};
+use crate::id::{JobId, LeaseId, WorkerId};
+use crate::outcome::{Failure, FailureClass, Manifest};
+use crate::spec::{BasisHash, CompactSpec};
 use crate::time::Timestamp;
 use crate::trainer_wire::Outcome;
 
@@ -27,12 +30,18 @@ impl Scheduler {
             JobState::Leased(_) | JobState::Running(_) | JobState::Queued { .. } => {}
             JobState::Blocked | JobState::Failed(_) | JobState::Cancelled => return Err(self.stale(held, job)),
         }
+        let spec = entry.record.spec.clone();
         let Outcome { result, adopted, manifest } = outcome;
         let own = entry.record.state.leases().find(|lease| lease.id == held.lease);
         let (since, attempt) = (own.map(|lease| lease.since), own.map(|lease| Box::new(lease.attempt())));
+        // Of a worker that was away, it isn't known when it read the lists: perhaps long before it came back.
+        let read_after = own.filter(|lease| !lease.came_back).map(|lease| lease.since);
         entry.record.latest = attempt.or(entry.record.latest.take());
         self.end_attempt(held.lease, AttemptEnd::Completed, None, now);
         self.end_others(job, held.lease, now);
+        if let Some(manifest) = &manifest {
+            self.note_manifest(job, &spec, manifest, read_after);
+        }
         let manifest = manifest.map(Box::new);
         self.changes.push(Change::ResultRecorded { job, lease: held.lease, result, manifest, evaluation });
         let result = Box::new(result);
@@ -51,30 +60,95 @@ impl Scheduler {
         Ok(Reply::Done)
     }
 
+    /// Notes what a result rests on. The first that rests on a backbone pins its name.
+    fn note_manifest(&mut self, job: JobId, spec: &CompactSpec, manifest: &Manifest, read_after: Option<Timestamp>) {
+        let basis = Basis::of(manifest);
+        self.note_basis(job, basis);
+        if let Some(sha256) = basis.backbone.filter(|_| !self.today.pins.contains_key(&spec.recipe.backbone)) {
+            self.pin(&spec.recipe.backbone, sha256);
+        }
+        // The machine has read the lists after it got the job, so whatever was read before that is out of date.
+        if let (Some(split), Some(test), Some(at)) = (basis.split, basis.test, read_after) {
+            self.note_reading(job, Reading { split, test, images: None, at });
+        }
+    }
+
     /// Ends an attempt without a result.
-    pub(super) fn fail(&mut self, held: Held, failure: Failure, now: Timestamp) -> Result<Reply, Rejection> {
+    pub(super) fn fail(
+        &mut self,
+        held: Held,
+        failure: Failure,
+        lacked: Lacked,
+        now: Timestamp,
+    ) -> Result<Reply, Rejection> {
         let job = self.valid(held)?;
         let Some(worker) = self.lease_of(job, |lease| lease.id == held.lease).map(|lease| lease.worker) else {
             return Err(self.stale(held, job));
         };
+        let lacks_backbone = lacked.backbone.is_some();
+        if let Some(sha256) = lacked.backbone
+            && self.note_other_backbone(job, worker, sha256)
+        {
+            self.give_back(job, held.lease, &failure.reason, now);
+            return Ok(Reply::Done);
+        }
         let jobs = self.workers.get(&worker).map_or(0, |worker| worker.held.len());
         let crowded = failure.class == FailureClass::OutOfMemory && jobs > 1;
         if crowded {
             self.learn_crowd(job, jobs);
         }
         self.end_attempt(held.lease, AttemptEnd::Failed, Some(failure.clone()), now);
-        if failure.class.retryable() && self.goes_on_without(job, held.lease, now) {
+        if (failure.class.retryable() || lacks_backbone) && self.goes_on_without(job, held.lease, now) {
             return Ok(Reply::Done);
         }
         self.end_others(job, held.lease, now);
         self.forget_attempt(job);
+        if lacked.checkpoint
+            && let Some(training) = self.job(job).and_then(|record| record.needs)
+        {
+            self.train_again(job, training, failure, now);
+            return Ok(Reply::Done);
+        }
         // Perhaps the others were to blame: the next attempt will have fewer beside it.
         if crowded && self.spare(job) {
             self.set_state(job, JobState::Queued { not_before: now }, Some(failure.reason), now);
+        } else if lacks_backbone {
+            // The name was pinned anew meanwhile, and this worker may be right for it now.
+            self.try_again(job, failure, now);
         } else {
             self.attempt_failed(job, failure, now);
         }
         Ok(Reply::Done)
+    }
+
+    /// Notes which weights a worker has of a job's backbone. `false` if they are those that its name is pinned to, or it is
+    /// pinned to none: then the worker would get the job again.
+    fn note_other_backbone(&mut self, job: JobId, worker: WorkerId, sha256: BasisHash) -> bool {
+        let Some(backbone) = self.job(job).map(|record| record.spec.recipe.backbone.clone()) else { return false };
+        let Some(entry) = self.workers.get_mut(&worker) else { return false };
+        let known = entry.record.description.backbone_sha256.insert(backbone.clone(), sha256);
+        if known != Some(sha256) {
+            entry.find_able(&self.today.pins, &mut self.names);
+            self.changes.push(Change::Worker(entry.record.clone()));
+        }
+        let is_other = entry.other_backbone(&backbone, &self.today.pins).is_some();
+        self.fleet.describe(worker, &backbone, sha256);
+        is_other
+    }
+
+    /// The checkpoint that a job tests can't be had, or isn't what it should be: its training is done again, and the test waits
+    /// for it. That counts as a failure of the test, so that it doesn't go on for ever.
+    fn train_again(&mut self, job: JobId, training: JobId, failure: Failure, now: Timestamp) {
+        let Some(entry) = self.jobs.get_mut(job) else { return };
+        entry.record.failures += 1;
+        let failures = entry.record.failures;
+        if failures >= self.policy.most_failures {
+            self.fail_too_often(job, failure, now);
+            return;
+        }
+        let reason = format!("job {job} can't test its checkpoint: {}", failure.reason);
+        self.set_state(job, JobState::Blocked, Some(failure.reason), now);
+        self.begin_anew(training, &reason, Who::Itself, now);
     }
 
     /// Ends the attempt beside the one that has decided the job.
@@ -86,21 +160,34 @@ impl Scheduler {
 
     /// Queues the job again, or fails it for good.
     pub(super) fn attempt_failed(&mut self, job: JobId, failure: Failure, now: Timestamp) {
+        if failure.class.retryable() {
+            self.try_again(job, failure, now);
+        } else if let Some(entry) = self.jobs.get_mut(job) {
+            entry.record.failures += 1;
+            self.fail_for_good(job, failure, now);
+        }
+    }
+
+    /// Queues a job again whose attempt failed, unless it has failed too often.
+    fn try_again(&mut self, job: JobId, failure: Failure, now: Timestamp) {
         let policy = self.policy;
         let Some(entry) = self.jobs.get_mut(job) else { return };
         entry.record.failures += 1;
         entry.record.losses += u32::from(failure.class == FailureClass::WorkerLost);
         let failures = entry.record.failures;
-        if !failure.class.retryable() {
-            self.fail_for_good(job, failure, now);
-        } else if failures >= policy.most_failures {
-            let reason = format!("failed {failures} times, the last time because: {}", failure.reason);
-            self.fail_for_good(job, Failure { reason, ..failure }, now);
+        if failures >= policy.most_failures {
+            self.fail_too_often(job, failure, now);
         } else {
             let doubled = policy.backoff_ms.saturating_mul(1 << (failures - 1).min(30));
             let not_before = now.plus(doubled.min(policy.longest_backoff_ms));
             self.set_state(job, JobState::Queued { not_before }, Some(failure.reason), now);
         }
+    }
+
+    fn fail_too_often(&mut self, job: JobId, failure: Failure, now: Timestamp) {
+        let failures = self.job(job).map_or(0, |record| record.failures);
+        let reason = format!("failed {failures} times, the last time because: {}", failure.reason);
+        self.fail_for_good(job, Failure { reason, ..failure }, now);
     }
 
     fn fail_for_good(&mut self, job: JobId, failure: Failure, now: Timestamp) {

@@ -1,6 +1,6 @@
 //! Workers take, renew and give back jobs; time passes.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::load::Load;
 use super::{
@@ -10,6 +10,7 @@ use super::{
 };
 use crate::id::{FencingToken, JobId, LeaseId, WorkerId};
 use crate::outcome::{Failure, FailureClass};
+use crate::spec::BasisHash;
 use crate::time::Timestamp;
 use crate::trainer_wire::Progress;
 
@@ -26,7 +27,7 @@ impl Scheduler {
         let id = WorkerId(self.workers.last_key_value().map_or(1, |(last, _)| last.0 + 1));
         let record = WorkerRecord { id, description, state: WorkerState::Active, registered_at: now };
         self.by_name.insert(record.description.name.clone(), id);
-        self.workers.insert(id, WorkerEntry::new(record, &mut self.names, now));
+        self.workers.insert(id, WorkerEntry::new(record, &self.today.pins, &mut self.names, now));
         self.alarms.insert((self.silence_ends(now), Alarm::Silent(id)));
         self.note_worker(id, now);
         if let Some(pilot) = pilot {
@@ -83,7 +84,9 @@ impl Scheduler {
         let entry = self.jobs.get_mut(job)?;
         let beside = entry.record.state.lease().map(|slow| Box::new(slow.clone()));
         let (since, progress) = (now, Progress::default());
-        let held = Box::new(Lease { id: lease, token, worker, since, deadline, progress, beside: beside.clone() });
+        let came_back = false;
+        let held =
+            Box::new(Lease { id: lease, token, worker, since, came_back, deadline, progress, beside: beside.clone() });
         entry.record.latest = Some(Box::new(held.attempt()));
         self.leases.push(Some(job));
         let state = entry.record.state.with_lease(held);
@@ -111,6 +114,8 @@ impl Scheduler {
             hash: record.hash,
             needs,
             unfinished: self.unfinished.get(&job).cloned(),
+            backbone_sha256: self.today.pins.get(&record.spec.recipe.backbone).copied(),
+            afresh: self.is_afresh(job),
             ttl_ms: self.policy.lease_ms,
         })
     }
@@ -158,7 +163,7 @@ impl Scheduler {
         {
             self.seen(worker, now)?;
             let progress = progress.unwrap_or_default();
-            let lease = Lease { id, token, worker, since: now, deadline, progress, beside: None };
+            let lease = Lease { id, token, worker, since: now, came_back: true, deadline, progress, beside: None };
             state = JobState::Leased(Box::new(lease));
             self.forgive(job);
             self.set_state(job, state.clone(), Some("its worker is back".into()), now);
@@ -202,7 +207,7 @@ impl Scheduler {
     }
 
     /// Ends an attempt unharmed: the job waits again, unless another attempt goes on.
-    fn give_back(&mut self, job: JobId, lease: LeaseId, reason: &str, now: Timestamp) {
+    pub(super) fn give_back(&mut self, job: JobId, lease: LeaseId, reason: &str, now: Timestamp) {
         self.end_attempt(lease, AttemptEnd::Released, None, now);
         if !self.goes_on_without(job, lease, now) {
             self.forget_attempt(job);
@@ -369,17 +374,27 @@ impl Scheduler {
 
 impl WorkerEntry {
     /// A worker that has nothing yet.
-    pub(super) fn new(record: WorkerRecord, names: &mut Names, now: Timestamp) -> Self {
-        let WorkerDescription { backbones, labels, .. } = &record.description;
-        let [mut able, mut carried] = [backbones.clone(), labels.clone()];
-        able.sort_unstable();
-        carried.sort_unstable();
-        let kind = WorkerKind(names.number(&format!("{able:?} {carried:?}")));
-        let backbones = backbones.iter().map(|name| names.number(name)).collect();
+    pub(super) fn new(
+        record: WorkerRecord,
+        pins: &BTreeMap<String, BasisHash>,
+        names: &mut Names,
+        now: Timestamp,
+    ) -> Self {
         let (warm, fresh) = (VecDeque::new(), VecDeque::new());
         let ends_at = record.description.time_left_ms.map(|left| record.registered_at.plus(left));
+        let (kind, backbones) = able(&record.description, pins, names);
         let (last_seen, idle_since) = (now, now);
         Self { record, kind, backbones, last_seen, idle_since, ends_at, held: BTreeSet::new(), warm, fresh }
+    }
+
+    /// Finds out anew what it can run: the pins, or what is known of its weights, changed.
+    pub(super) fn find_able(&mut self, pins: &BTreeMap<String, BasisHash>, names: &mut Names) {
+        (self.kind, self.backbones) = able(&self.record.description, pins, names);
+    }
+
+    /// The identity of its weights for a backbone, if it is another than the pinned one.
+    pub(super) fn other_backbone(&self, backbone: &str, pins: &BTreeMap<String, BasisHash>) -> Option<BasisHash> {
+        self.record.description.other_backbone(backbone, pins)
     }
 
     pub(super) const fn is_here(&self) -> bool {
@@ -407,6 +422,30 @@ impl WorkerEntry {
     fn forget(&mut self, queue: &mut Queue) {
         self.warm.drain(..).for_each(|place| queue.cooled(place));
         self.fresh.clear();
+    }
+}
+
+/// What a worker can run: its kind, and the backbones whose weights it has, and not others of the same name.
+fn able(
+    description: &WorkerDescription,
+    pins: &BTreeMap<String, BasisHash>,
+    names: &mut Names,
+) -> (WorkerKind, Vec<NameId>) {
+    let WorkerDescription { backbones, labels, .. } = description;
+    let mut able: Vec<&str> = backbones.iter().map(String::as_str).collect();
+    able.retain(|name| description.other_backbone(name, pins).is_none());
+    able.sort_unstable();
+    let mut carried = labels.clone();
+    carried.sort_unstable();
+    let kind = WorkerKind(names.number(&format!("{able:?} {carried:?}")));
+    (kind, able.into_iter().map(|name| names.number(name)).collect())
+}
+
+impl WorkerDescription {
+    /// The identity of its weights for a backbone, if it is another than the pinned one.
+    pub fn other_backbone(&self, backbone: &str, pins: &BTreeMap<String, BasisHash>) -> Option<BasisHash> {
+        let pinned = pins.get(backbone)?;
+        self.backbone_sha256.get(backbone).copied().filter(|own| own != pinned)
     }
 }
 

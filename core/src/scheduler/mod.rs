@@ -19,6 +19,8 @@
 //! | `finish` | results and failures |
 //! | `shape` | how much memory jobs take, estimated and learned |
 //! | `control` | people cancel and retry |
+//! | `rerun` | jobs that have a result are computed again |
+//! | `stale` | which results rest on something else than what holds today |
 //! | `restore` | the state from the database's rows, and what must always hold |
 //! | `rows` | the rows that changes leave behind, as a database has them |
 //! | `explain` | why a job waits, or why it failed |
@@ -45,22 +47,25 @@ mod load;
 mod pace;
 mod pilots;
 mod queue;
+mod rerun;
 mod restore;
 mod rows;
 mod shape;
+mod stale;
 mod state;
 mod submit;
 #[cfg(test)]
 mod tests;
 
 pub use command::{
-    Attempt, AttemptEnd, Change, Command, Event, EventKind, ExperimentRecord, Grant, Held, JobChange, JobRecord, Link,
-    Rejection, Reply, Submitted, WorkerDescription, WorkerRecord, WorkerState,
+    Attempt, AttemptEnd, Change, Command, Event, EventKind, ExperimentRecord, Grant, Held, JobChange, JobRecord,
+    Lacked, Link, Rejection, Reply, Submitted, WorkerDescription, WorkerRecord, WorkerState,
 };
 pub use durations::Took;
 pub use explain::Explanation;
 pub use forecast::Spent;
 pub use pace::Speculation;
+pub use rerun::RerunWhich;
 pub use rows::{Misfit, Rows};
 pub use shape::{Need, shape};
 pub use state::{Counts, JobState, JobStateName, Lease};
@@ -71,7 +76,9 @@ use pace::Paces;
 use pilots::Fleet;
 use queue::{GroupKey, LaneKey, NameId, Names, Queue, Spot};
 use shape::{ShapeId, Shapes};
+use stale::Today;
 
+use crate::basis::Basis;
 use crate::id::{ExperimentId, JobId, LeaseId, RecipeId, Sequence, WorkerId};
 use crate::names::Stage;
 use crate::spec::{Recipe, SpecHash};
@@ -136,6 +143,14 @@ pub struct Scheduler {
     spared: BTreeSet<JobId>,
     /// The artefacts from which jobs go on that were given back; none of a job that has ended.
     unfinished: BTreeMap<JobId, String>,
+    /// Jobs of which a result was superseded: the next attempt adopts no folder of theirs, and none of a test of theirs.
+    superseded: BTreeSet<JobId>,
+    /// What results rest on, by a place among `bases`; of those with a manifest.
+    basis_of: HashMap<JobId, u32>,
+    bases: Vec<Basis>,
+    by_basis: HashMap<Basis, u32>,
+    /// What results are compared with.
+    today: Today,
     /// Which jobs are slow.
     paces: Paces,
     /// How long jobs take.
@@ -223,6 +238,11 @@ impl Scheduler {
             shapes: Shapes::default(),
             spared: BTreeSet::new(),
             unfinished: BTreeMap::new(),
+            superseded: BTreeSet::new(),
+            basis_of: HashMap::new(),
+            bases: Vec::new(),
+            by_basis: HashMap::new(),
+            today: Today::default(),
             paces: Paces::default(),
             durations: Durations::default(),
             fleet: Fleet::default(),
@@ -243,7 +263,7 @@ impl Scheduler {
             Command::Complete { held, outcome, evaluation, memory_mib } => {
                 self.complete(held, *outcome, evaluation, memory_mib, now)
             }
-            Command::Fail { held, failure } => self.fail(held, failure, now),
+            Command::Fail { held, failure, lacked } => self.fail(held, failure, lacked, now),
             Command::Release { held, unfinished } => self.release(held, unfinished, now),
             Command::Drain { worker } => self.drain(worker, now),
             Command::Leave { worker } => self.leave(worker, now),
@@ -251,6 +271,15 @@ impl Scheduler {
             Command::CancelExperiment(experiment) => self.cancel_experiment(experiment, now),
             Command::RetryJobs(jobs) => self.retry_jobs(&jobs, now),
             Command::RetryExperiment(experiment) => self.retry_experiment(experiment, now),
+            Command::RerunJobs { jobs, shared } => self.rerun_jobs(&jobs, shared, now),
+            Command::RerunExperiment { experiment, which, shared } => {
+                self.rerun_experiment(experiment, which, shared, now)
+            }
+            Command::Look(findings) => self.look(&findings, now),
+            Command::Pin { backbone, sha256 } => {
+                self.pin(&backbone, sha256);
+                Ok(Reply::Done)
+            }
             Command::SetPool { name, settings, from_file } => {
                 self.set_pool(name, *settings, from_file, now);
                 Ok(Reply::Done)

@@ -16,6 +16,7 @@ use crate::pilots::{
     Launch, LauncherKind, Phase, PilotEnd, PilotKey, PilotRecord, PilotState, PoolRecord, PoolSettings, PoolState,
     Sighting, Step,
 };
+use crate::spec::BasisHash;
 use crate::time::Timestamp;
 
 /// A pool pauses after so many pilots in a row that were of no use.
@@ -68,6 +69,15 @@ impl Fleet {
     pub(super) fn add_pool(&mut self, record: PoolRecord) {
         let entry = PoolEntry { record, described: None, unneeded_since: None };
         self.pools.insert(entry.record.name.clone(), entry);
+    }
+
+    /// Notes which weights of a backbone a worker has, if it's a pilot: those that its pool starts will have the same.
+    pub(super) fn describe(&mut self, worker: WorkerId, backbone: &str, sha256: BasisHash) {
+        let pilot = self.pilots.values().find(|pilot| pilot.record.worker == Some(worker));
+        let pool = pilot.and_then(|pilot| self.pools.get_mut(&pilot.record.pool));
+        if let Some(described) = pool.and_then(|pool| pool.described.as_mut()) {
+            described.backbone_sha256.insert(backbone.to_owned(), sha256);
+        }
     }
 
     pub(super) fn add_pilot(&mut self, record: PilotRecord, now: Timestamp) {

@@ -2,8 +2,8 @@
 
 use super::jobs::JobEntry;
 use super::{
-    Alarm, Counts, ExperimentEntry, JobRecord, JobState, Lease, Policy, RecipeEntry, Rows, Scheduler, WorkerEntry,
-    hold, identity,
+    Alarm, Counts, ExperimentEntry, JobRecord, JobState, Lease, NameId, Policy, RecipeEntry, Rows, Scheduler,
+    WorkerEntry, hold, identity,
 };
 use crate::id::JobId;
 use crate::time::Timestamp;
@@ -25,13 +25,21 @@ impl Scheduler {
         }
         scheduler.spared = rows.spared;
         scheduler.unfinished = rows.unfinished;
+        scheduler.today.pins = rows.pins;
+        for (draw, reading) in rows.readings {
+            scheduler.today.read(&draw, reading);
+        }
+        for (job, basis) in rows.bases {
+            scheduler.note_basis(job, basis);
+        }
+        scheduler.superseded = rows.superseded;
         for (id, recipe) in rows.recipes {
             scheduler.by_recipe.insert(identity(&recipe), id);
             let entry = RecipeEntry::new(recipe, &mut scheduler.names, &mut scheduler.shapes);
             scheduler.push_recipe(entry);
         }
         for record in rows.workers {
-            let entry = WorkerEntry::new(record, &mut scheduler.names, now);
+            let entry = WorkerEntry::new(record, &scheduler.today.pins, &mut scheduler.names, now);
             if entry.is_here() {
                 let silent = now.plus(2 * policy.lease_ms);
                 scheduler.alarms.insert((silent, Alarm::Silent(entry.record.id)));
@@ -101,7 +109,8 @@ impl Scheduler {
         let timeless = |state: &JobState| {
             let none = Timestamp(0);
             let timeless = |lease: &Lease, beside| {
-                Box::new(Lease { since: none, deadline: none, progress: Progress::default(), beside, ..lease.clone() })
+                let (came_back, progress) = (false, Progress::default());
+                Box::new(Lease { since: none, came_back, deadline: none, progress, beside, ..lease.clone() })
             };
             match state.lease() {
                 Some(lease) => {
@@ -123,6 +132,7 @@ impl Scheduler {
         let experiments: Vec<_> = self.experiments.values().map(experiment).collect();
         let workers: Vec<_> = self.workers.values().map(worker).collect();
         let learned = (self.shapes.learned(), self.spared.clone(), self.unfinished.clone());
+        let bases: Vec<_> = self.jobs.iter().map(|entry| self.basis(entry.record.id)).collect();
         let pools: Vec<_> = self.pools().cloned().collect();
         let pilots: Vec<_> = self.pilots().cloned().collect();
         (
@@ -131,6 +141,7 @@ impl Scheduler {
             workers,
             (pools, pilots, self.fleet.last_pilot),
             learned,
+            (bases, self.superseded.clone(), self.today.clone()),
             self.next_lease(),
             self.next_sequence,
         )
@@ -180,6 +191,17 @@ impl Scheduler {
         for job in self.unfinished.keys() {
             let is_open = self.job(*job).is_some_and(|job| !job.state.name().is_final());
             check(is_open, format!("job {job}: something is kept from which nobody will go on"));
+        }
+        for worker in self.workers.values().filter(|worker| worker.is_here()) {
+            let other = |name: &NameId| worker.other_backbone(self.names.name(*name), self.pins()).is_some();
+            check(
+                !worker.backbones.iter().any(other),
+                format!("worker {}: other weights than pinned", worker.record.id),
+            );
+        }
+        for job in self.basis_of.keys() {
+            let has_one = self.job(*job).is_some_and(|job| job.state.name().is_done());
+            check(has_one, format!("job {job}: what its result rests on is known, and it has none"));
         }
         check(self.queue.len() == lined_up, "jobs stand in line twice, or at a wrong place".to_owned());
         for worker in self.workers.values() {

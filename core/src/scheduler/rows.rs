@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Attempt, Change, ExperimentRecord, Held, JobRecord, Link, Need, WorkerRecord};
+use crate::basis::{Basis, Draw, Reading};
 use crate::id::{ExperimentId, JobId, LeaseId, PilotId, RecipeId, Sequence};
 use crate::pilots::{PilotRecord, PoolRecord};
-use crate::spec::Recipe;
+use crate::spec::{BasisHash, Recipe};
 
 /// Everything that the changes of earlier runs left behind and a scheduler needs to go on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +28,14 @@ pub struct Rows {
     pub spared: BTreeSet<JobId>,
     /// The artefacts from which jobs go on that were given back.
     pub unfinished: BTreeMap<JobId, String>,
+    /// What results rest on, of those with a manifest.
+    pub bases: BTreeMap<JobId, Basis>,
+    /// The jobs of which a result was superseded, whether or not they have a new one.
+    pub superseded: BTreeSet<JobId>,
+    /// What machines found last when they read the data sets.
+    pub readings: BTreeMap<Draw, Reading>,
+    /// The identities that backbones' names are pinned to.
+    pub pins: BTreeMap<String, BasisHash>,
     /// The pools, by name.
     pub pools: BTreeMap<String, PoolRecord>,
     /// The pilots that aren't over.
@@ -62,7 +71,7 @@ pub enum Misfit {
 
 impl Rows {
     /// Does what the coordinator's database does with a change: the model by which tests and simulations know what a restart
-    /// finds. What no later decision rests on (ended attempts, results) leaves no trace here.
+    /// finds. What no later decision rests on (ended attempts, manifests but for their hashes) leaves no trace here.
     pub fn apply(&mut self, change: &Change) -> Result<(), Misfit> {
         match change {
             Change::ExperimentAdded(record) => {
@@ -99,7 +108,22 @@ impl Rows {
                 self.job(*job)?.latest = Some(Box::new(attempt));
                 self.last_lease = *lease;
             }
-            Change::AttemptEnded { .. } | Change::ResultRecorded { .. } => {}
+            Change::AttemptEnded { .. } => {}
+            Change::ResultRecorded { job, manifest, .. } => {
+                self.job(*job)?;
+                self.bases.extend(manifest.as_ref().map(|manifest| (*job, Basis::of(manifest))));
+            }
+            Change::ResultSuperseded { job, .. } => {
+                self.job(*job)?;
+                self.superseded.insert(*job);
+                self.bases.remove(job);
+            }
+            Change::DataRead { draw, reading } => {
+                self.readings.insert(draw.clone(), *reading);
+            }
+            Change::BackbonePinned { backbone, sha256 } => {
+                self.pins.insert(backbone.clone(), *sha256);
+            }
             Change::NeedChanged { shape, need } => {
                 self.needs.insert(Arc::clone(shape), *need);
             }

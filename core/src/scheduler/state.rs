@@ -45,6 +45,8 @@ pub struct Lease {
     pub worker: WorkerId,
     /// When it began; when its worker came back, if it ended meanwhile.
     pub since: Timestamp,
+    /// Whether it ended meanwhile, and its worker came back.
+    pub came_back: bool,
     /// When it ends unless the worker reports before.
     pub deadline: Timestamp,
     /// The last report.
@@ -81,12 +83,28 @@ impl JobStateName {
         match (self, next) {
             // The training job completed; or failed; or nobody wants this one any more.
             (Self::Blocked, Self::Queued | Self::Failed | Self::Cancelled)
-            // Leased; or an earlier attempt of the worker that was cut off reports its end after all.
-            | (Self::Queued, Self::Leased | Self::Completed | Self::Skipped | Self::Failed | Self::Cancelled)
-            | (Self::Leased, Self::Running | Self::Queued | Self::Completed | Self::Skipped | Self::Failed | Self::Cancelled)
-            | (Self::Running, Self::Queued | Self::Completed | Self::Skipped | Self::Failed | Self::Cancelled)
-            // Retried by a person, or wanted by a new experiment.
-            | (Self::Failed | Self::Cancelled, Self::Queued | Self::Blocked) => true,
+            // Leased; or an earlier attempt of the worker that was cut off reports its end after all; or, as in the next two
+            // lines, its training job is computed again.
+            | (
+                Self::Queued,
+                Self::Blocked | Self::Leased | Self::Completed | Self::Skipped | Self::Failed | Self::Cancelled,
+            )
+            | (
+                Self::Leased,
+                Self::Blocked
+                | Self::Queued
+                | Self::Running
+                | Self::Completed
+                | Self::Skipped
+                | Self::Failed
+                | Self::Cancelled,
+            )
+            | (
+                Self::Running,
+                Self::Blocked | Self::Queued | Self::Completed | Self::Skipped | Self::Failed | Self::Cancelled,
+            )
+            // Retried by a person, or wanted by a new experiment; computed again.
+            | (Self::Failed | Self::Cancelled | Self::Completed | Self::Skipped, Self::Queued | Self::Blocked) => true,
             _ => false,
         }
     }

@@ -5,18 +5,22 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::backbone::Architecture;
+use crate::basis::Finding;
 use crate::dataset::Catalogue;
 use crate::experiment::{Experiment, Known};
 use crate::id::FencingToken;
 use crate::matrix;
 use crate::names::Stage;
-use crate::outcome::{Failure, FailureClass, TestResult};
+use crate::outcome::{Failure, FailureClass, Manifest, Seconds, TestResult};
+use crate::spec::BasisHash;
 use crate::trainer_wire::{Outcome, Progress};
 
 mod ends;
 mod forecast;
 mod memory;
 mod pilots;
+mod rerun;
 mod second_attempts;
 mod unfinished;
 
@@ -42,6 +46,7 @@ fn worker(name: &str) -> WorkerDescription {
         slots: 2,
         devices: vec!["cpu".into()],
         backbones: vec!["ViT-B/16".into()],
+        backbone_sha256: BTreeMap::new(),
         version: "0".into(),
         labels: Vec::new(),
         memory_mib: None,
@@ -54,17 +59,31 @@ fn worker(name: &str) -> WorkerDescription {
 #[derive(Default)]
 struct Database {
     rows: Rows,
+    /// How many results jobs have that count.
     results: BTreeMap<JobId, usize>,
+    /// How many that don't count any more.
+    superseded: BTreeMap<JobId, usize>,
 }
 
 impl Database {
     fn write(&mut self, changes: Vec<Change>) {
         for change in changes {
             self.rows.apply(&change).unwrap();
-            if let Change::ResultRecorded { job, .. } = change {
-                *self.results.entry(job).or_default() += 1;
+            match change {
+                Change::ResultRecorded { job, .. } => *self.results.entry(job).or_default() += 1,
+                Change::ResultSuperseded { job, .. } => {
+                    assert_eq!(self.results.remove(&job), Some(1), "job {job} had no result");
+                    *self.superseded.entry(job).or_default() += 1;
+                }
+                _ => {}
             }
         }
+    }
+
+    /// Whether the next attempt of a job may find a folder that doesn't count any more.
+    fn is_afresh(&self, grant: &Grant) -> bool {
+        let needs = grant.needs.as_ref().map(|(needs, _)| *needs);
+        std::iter::once(grant.job).chain(needs).any(|job| self.superseded.contains_key(&job))
     }
 }
 
@@ -147,8 +166,71 @@ fn completes(grant: &Grant) -> Command {
     Command::Complete { held: held(grant), outcome: Box::new(outcome), evaluation: None, memory_mib: None }
 }
 
+/// A hash that is easy to tell.
+const fn sha256(digit: u8) -> BasisHash {
+    BasisHash([digit; 32])
+}
+
+/// A result that rests on this backbone, split and test list; 0 for a test list that the manifest doesn't say.
+type On = (u8, u8, u8);
+
+fn completes_on(grant: &Grant, on: On) -> Command {
+    reports(grant, on, false)
+}
+
+fn reports(grant: &Grant, (backbone, split, test): On, adopted: bool) -> Command {
+    let manifest = Manifest {
+        format: if test == 0 { 1 } else { Manifest::FORMAT },
+        spec: grant.spec.to_spec(),
+        spec_hash: grant.hash,
+        weights_sha256: sha256(backbone).to_string(),
+        architecture: Architecture::OPENAI,
+        assumed: Vec::new(),
+        split_sha256: sha256(split).to_string(),
+        test_sha256: (test > 0).then(|| sha256(test).to_string()),
+        checkpoint_sha256: None,
+        left_out: Vec::new(),
+        code_version: "0".into(),
+        device: "cpu".into(),
+        threads: 1,
+        result: RESULT,
+        started_at: Timestamp(0),
+        seconds: Seconds::default(),
+        files: BTreeMap::new(),
+    };
+    let outcome = Outcome { result: RESULT, adopted, manifest: Some(manifest) };
+    Command::Complete { held: held(grant), outcome: Box::new(outcome), evaluation: None, memory_mib: None }
+}
+
+/// What a machine finds of a job's lists.
+fn looks(job: u64, split: u8, test: u8) -> Command {
+    let (split_sha256, test_sha256) = (sha256(split), sha256(test));
+    Command::Look(vec![Finding { job: JobId(job), split_sha256, test_sha256, images_sha256: None }])
+}
+
+fn pins(backbone: &str, digit: u8) -> Command {
+    Command::Pin { backbone: backbone.into(), sha256: sha256(digit) }
+}
+
+/// The checkpoint that a job was to test is lost.
+fn lacks_checkpoint(grant: &Grant) -> Command {
+    let failure = Failure { class: FailureClass::Missing, reason: "no checkpoint".into() };
+    Command::Fail { held: held(grant), failure, lacked: Lacked { checkpoint: true, backbone: None } }
+}
+
+/// The machine has these weights, and not those that the job asks for.
+fn lacks_backbone(grant: &Grant, digit: u8) -> Command {
+    let failure = Failure { class: FailureClass::Missing, reason: "other weights".into() };
+    let lacked = Lacked { checkpoint: false, backbone: Some(sha256(digit)) };
+    Command::Fail { held: held(grant), failure, lacked }
+}
+
 fn fails(grant: &Grant, class: FailureClass) -> Command {
-    Command::Fail { held: held(grant), failure: Failure { class, reason: "it broke".into() } }
+    Command::Fail {
+        held: held(grant),
+        failure: Failure { class, reason: "it broke".into() },
+        lacked: Lacked::default(),
+    }
 }
 
 const ONE_SEED: &str = "methods = [\"alignednorm\"]\ndatasets = [\"dtd\"]\nseeds = [1]";
@@ -528,6 +610,14 @@ enum Action {
     RetryExperiment(usize),
     Pass(i64),
     Forge(usize),
+    /// A completion that rests on something.
+    Rests(usize, bool, On),
+    /// A machine that lacks the checkpoint, or has other weights.
+    Lacks(usize, u8),
+    RerunJob(usize, bool),
+    RerunExperiment(usize, bool, bool),
+    Look(usize, u8, u8),
+    Pin(u8),
     /// Something of a pool or its pilots.
     Pilots(usize, usize),
 }
@@ -550,6 +640,14 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..4_usize).prop_map(Action::RetryExperiment),
         4 => (0..50_000_i64).prop_map(Action::Pass),
         1 => (0..64_usize).prop_map(Action::Forge),
+        6 => (0..64_usize, any::<bool>(), (1..3_u8, 1..3_u8, 0..3_u8))
+            .prop_map(|(grant, adopted, on)| Action::Rests(grant, adopted, on)),
+        2 => (0..64_usize, 0..3_u8).prop_map(|(grant, weights)| Action::Lacks(grant, weights)),
+        2 => (0..16_usize, any::<bool>()).prop_map(|(job, shared)| Action::RerunJob(job, shared)),
+        2 => (0..4_usize, any::<bool>(), any::<bool>())
+            .prop_map(|(experiment, stale, shared)| Action::RerunExperiment(experiment, stale, shared)),
+        2 => (0..16_usize, 1..3_u8, 1..3_u8).prop_map(|(job, split, test)| Action::Look(job, split, test)),
+        1 => (1..3_u8).prop_map(Action::Pin),
         4 => (0..8_usize, 0..64_usize).prop_map(|(what, which)| Action::Pilots(what, which)),
     ]
 }
@@ -568,7 +666,10 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
         }
         Action::Register(which) => {
             let memory_mib = (which > 0).then_some(5_000);
-            Command::Register(WorkerDescription { memory_mib, ..self::worker(&format!("w{which}")) })
+            // One says which weights it has.
+            let backbone_sha256 = (which == 2).then(|| ("ViT-B/16".to_owned(), sha256(2))).into_iter().collect();
+            let name = format!("w{which}");
+            Command::Register(WorkerDescription { backbone_sha256, memory_mib, ..self::worker(&name) })
         }
         Action::Lease(i, slots) => Command::Lease { worker: worker(i), slots },
         Action::Progress(i) => Command::Progress { held: of(i), progress: (i % 2 == 0).then(Progress::default) },
@@ -579,7 +680,11 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
         }
         Action::Fail(i, class) => {
             let class = FailureClass::ALL[class % FailureClass::ALL.len()];
-            Command::Fail { held: of(i), failure: Failure { class, reason: "random".into() } }
+            Command::Fail {
+                held: of(i),
+                failure: Failure { class, reason: "random".into() },
+                lacked: Lacked::default(),
+            }
         }
         Action::Release(i, unfinished) => {
             Command::Release { held: of(i), unfinished: unfinished.then(|| format!("{i:064x}")) }
@@ -590,6 +695,17 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
         Action::CancelExperiment(i) => Command::CancelExperiment(ExperimentId(i as u64)),
         Action::RetryJob(i) => Command::RetryJobs(vec![JobId(i as u64)]),
         Action::RetryExperiment(i) => Command::RetryExperiment(ExperimentId(i as u64)),
+        Action::Rests(i, adopted, on) => grant(i).map_or(Command::Tick, |grant| reports(grant, on, adopted)),
+        Action::Lacks(i, 0) => grant(i).map_or(Command::Tick, lacks_checkpoint),
+        Action::Lacks(i, digit) => grant(i).map_or(Command::Tick, |grant| lacks_backbone(grant, digit)),
+        Action::RerunJob(i, shared) => Command::RerunJobs { jobs: vec![JobId(i as u64)], shared },
+        Action::RerunExperiment(i, stale, shared) => Command::RerunExperiment {
+            experiment: ExperimentId(i as u64),
+            which: if stale { RerunWhich::Stale } else { RerunWhich::All },
+            shared,
+        },
+        Action::Look(i, split, test) => looks(i as u64, split, test),
+        Action::Pin(digit) => pins("ViT-B/16", digit),
         Action::Pass(_) | Action::Pilots(..) => Command::Tick,
         Action::Forge(i) => {
             let Held { lease, token } = of(i);
@@ -603,8 +719,8 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// No order of commands, times and lies breaks an invariant, records a result twice, or leaves rows from which the
-    /// state can't be rebuilt; and whatever happened, willing workers bring every job to an end.
+    /// No order of commands, times and lies breaks an invariant, records a second result while the first counts, or leaves rows
+    /// from which the state can't be rebuilt; and whatever happened, willing workers bring every job to an end.
     #[test]
     fn nothing_is_lost_or_done_twice(
         speculative in proptest::bool::ANY,
@@ -620,6 +736,9 @@ proptest! {
                 // Refused or not.
                 let _ = world.apply(command);
             } else if let Ok(Reply::Granted(granted)) = world.apply(command(action, &grants)) {
+                for grant in &granted {
+                    prop_assert_eq!(grant.afresh, world.database.is_afresh(grant), "job {}", grant.job);
+                }
                 grants.extend(granted);
             }
             let restored = world.restored();
@@ -628,6 +747,7 @@ proptest! {
             for (job, results) in &world.database.results {
                 prop_assert_eq!(*results, 1, "job {}", job);
                 prop_assert!(world.scheduler.job(*job).unwrap().state.name().is_done());
+                prop_assert_eq!(restored.why_stale(*job), world.scheduler.why_stale(*job));
             }
         }
         let worker = world.register("willing");

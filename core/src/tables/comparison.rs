@@ -219,7 +219,7 @@ mod tests {
     fn the_published_numbers_stand_below_ours_in_every_format() {
         let text = format!("protocol = \"base_to_new\"\n{VIT}\ndatasets = [\"eurosat\", \"dtd\"]");
         let table = compared(&text, "dtd").unwrap();
-        let markdown = table.print(Format::Markdown);
+        let markdown = table.print(Format::Markdown, &[]);
         assert!(
             markdown.starts_with(
                 "| Data set | Method | Base | New | H |\n\
@@ -235,10 +235,10 @@ mod tests {
         let note = "\n\npublished: AlignedNorm (ICML 2026), base-to-new, ViT-B/16, 16 shots, mean over seeds 1-3, per cent; as \
                     quoted in the public Jittor port's results page. In brackets: our mean less the published number.\n";
         assert!(markdown.ends_with(note), "{markdown}");
-        let latex = table.print(Format::Latex);
+        let latex = table.print(Format::Latex, &[]);
         assert!(latex.contains(" & published & 96.10 ($-$6.10) & 86.63 (+3.37) & 91.12 ($-$1.12) \\\\\n"), "{latex}");
         assert!(latex.contains("\n% published: AlignedNorm"), "{latex}");
-        let csv = table.print(Format::Csv);
+        let csv = table.print(Format::Csv, &[]);
         let mut lines = csv.lines();
         assert!(lines.next().unwrap().ends_with(&format!("harmonic_n,{CSV_HEADER}")), "{csv}");
         assert!(lines.next().unwrap().starts_with("eurosat,alignednorm,16,,90,0,3,90,0,3,90,0,3,96.1,-6.0"), "{csv}");

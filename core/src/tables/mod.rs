@@ -8,6 +8,7 @@ mod comparison;
 mod cross_dataset;
 mod few_shot;
 mod grid;
+mod notes;
 mod seeded;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ pub use comparison::{Beside, Comparison};
 pub use cross_dataset::{CrossDataset, CrossDatasetRow};
 pub use few_shot::{FewShot, FewShotRow};
 pub use grid::{Grid, GridCell, Rank};
+pub use notes::notes;
 use seeded::Seeded;
 
 use crate::input::InvalidInput;
@@ -106,8 +108,13 @@ impl ResultTable {
         }
     }
 
-    /// The table in one of the printed formats; JSON is the table itself.
-    pub fn print(&self, format: Format) -> String {
+    /// The table in one of the printed formats, with `notes` below it where the format has room for them; JSON is the table itself.
+    pub fn print(&self, format: Format, notes: &[String]) -> String {
+        let grid = || {
+            let mut grid = self.grid();
+            grid.notes.extend_from_slice(notes);
+            grid
+        };
         match format {
             Format::Json => serde_json::json!(self).to_string(),
             Format::Csv => match self {
@@ -115,8 +122,8 @@ impl ResultTable {
                 Self::CrossDataset(table) => table.csv(),
                 Self::FewShot(table) => table.csv(),
             },
-            Format::Markdown => self.grid().markdown(),
-            Format::Latex => self.grid().latex(),
+            Format::Markdown => grid().markdown(),
+            Format::Latex => grid().latex(),
         }
     }
 }

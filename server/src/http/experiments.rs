@@ -7,18 +7,23 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use promptfield_core::api::{Changed, ExperimentDetail, ExperimentSummary, JobSummary, PREFIX, Page, SubmitResponse};
+use promptfield_core::api::{
+    Changed, ExperimentDetail, ExperimentSummary, JobOutput, JobSummary, PREFIX, Page, SubmitResponse,
+};
 use promptfield_core::experiment::{Document, Experiment};
 use promptfield_core::id::ExperimentId;
 use promptfield_core::method::Method;
 use promptfield_core::names::known_name;
-use promptfield_core::scheduler::{Command, Counts, ExperimentRecord, JobRecord, JobStateName, Rejection, Scheduler};
+use promptfield_core::scheduler::{
+    Command, Counts, ExperimentRecord, JobRecord, JobStateName, Rejection, RerunWhich, Scheduler,
+};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use utoipa::IntoParams;
 
 use super::conditional::unless_known;
 use super::extract::{Id, IdempotencyKey, JsonBody, Params};
+use super::jobs::RerunQuery;
 use super::page::WindowParams;
 use super::problem::{ApiError, answer};
 use super::{Shared, jobs, overview};
@@ -159,6 +164,31 @@ pub(super) async fn retry(State(app): Shared, Id(id): Id<ExperimentId>) -> Resul
     jobs::changed(app.writer.apply(Command::RetryExperiment(id)).await?)
 }
 
+/// Queues jobs that have results again, with the tests of their checkpoints. The earlier results are kept.
+#[utoipa::path(
+    post,
+    path = "/experiments/{id}/rerun",
+    operation_id = "rerun_experiment",
+    tag = "experiments",
+    params(("id" = ExperimentId, Path, description = "The experiment's identifier."), RerunQuery),
+    responses(
+        (status = 200, description = "How many jobs are queued again.", body = Changed),
+        answer::Unreadable,
+        answer::NotFound,
+        answer::SharedJobs,
+    ),
+    security(("bearer" = ["submit"])),
+)]
+pub(super) async fn rerun(
+    State(app): Shared,
+    Id(experiment): Id<ExperimentId>,
+    Params(query): Params<RerunQuery>,
+) -> Result<Json<Changed>, ApiError> {
+    let (stale, shared) = query.read()?;
+    let which = if stale { RerunWhich::Stale } else { RerunWhich::All };
+    jobs::changed(app.writer.apply(Command::RerunExperiment { experiment, which, shared }).await?)
+}
+
 /// The query of [`jobs()`].
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -212,9 +242,54 @@ pub(super) async fn jobs(
                 && dataset.as_ref().is_none_or(|dataset| job.spec.recipe.dataset == *dataset)
                 && seen.insert(job.id)
         };
-        Ok::<_, Rejection>(Ok(window.cut(scheduler.jobs_of(id).map(|(job, _)| job), wanted, jobs::summary)))
+        Ok::<_, Rejection>(Ok(
+            window.cut(scheduler.jobs_of(id).map(|(job, _)| job), wanted, |job| jobs::summary(scheduler, job))
+        ))
     });
     page.await??.map(Json).map_err(ApiError::Unreadable)
+}
+
+/// An experiment's jobs that have results, with what is recorded of their output folders.
+#[utoipa::path(
+    get,
+    path = "/experiments/{id}/outputs",
+    operation_id = "list_outputs_of_experiment",
+    tag = "experiments",
+    params(("id" = ExperimentId, Path, description = "The experiment's identifier."), WindowParams),
+    responses(
+        (status = 200, description = "A page of the list.", body = Page<JobOutput>),
+        answer::Unreadable,
+        answer::NotFound,
+    ),
+    security(("bearer" = ["read"])),
+)]
+pub(super) async fn outputs(
+    State(app): Shared,
+    Id(id): Id<ExperimentId>,
+    Params(window): Params<WindowParams>,
+) -> Result<Json<Page<JobOutput>>, ApiError> {
+    let window = window.window().map_err(ApiError::Unreadable)?;
+    let page = app.writer.look(move |scheduler, _| {
+        find(scheduler, id)?;
+        let mut seen = HashSet::new();
+        let wanted = |job: &&JobRecord| job.state.name().is_done() && seen.insert(job.id);
+        let output = |job: &JobRecord| {
+            let worker = job.latest().and_then(|attempt| scheduler.worker(attempt.worker));
+            JobOutput {
+                job: job.id,
+                spec: job.spec.to_spec(),
+                host: worker.map(|worker| worker.description.host.clone()),
+                manifest: None,
+                images_sha256: scheduler.reading(job.id).and_then(|reading| reading.images),
+            }
+        };
+        Ok::<_, Rejection>(window.cut(scheduler.jobs_of(id).map(|(job, _)| job), wanted, output))
+    });
+    let mut page = page.await??;
+    for output in &mut page.items {
+        output.manifest = app.reader.manifest(output.job).await?;
+    }
+    Ok(Json(page))
 }
 
 /// The data sets that an experiment's jobs can be on.

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use promptfield_core::api::overview::{MOST_SELECTED, Selection};
-use promptfield_core::api::{Changed, JobDetail, JobSummary, MetricPoint, Metrics};
+use promptfield_core::api::{Changed, Findings, JobDetail, JobSummary, MOST_FINDINGS, MetricPoint, Metrics};
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::{JobId, LeaseId};
-use promptfield_core::input::InvalidInput;
-use promptfield_core::scheduler::{Command, Explanation, JobRecord, JobState, Rejection, Reply};
+use promptfield_core::input::{InvalidInput, one_of};
+use promptfield_core::scheduler::{Command, Explanation, JobRecord, JobState, Rejection, Reply, Scheduler};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -18,7 +19,7 @@ use super::problem::{ApiError, answer};
 use super::{App, Shared};
 use crate::store::Reported;
 
-pub(super) fn summary(record: &JobRecord) -> JobSummary {
+pub(super) fn summary(scheduler: &Scheduler, record: &JobRecord) -> JobSummary {
     let lease = record.state.lease();
     JobSummary {
         id: record.id,
@@ -33,6 +34,32 @@ pub(super) fn summary(record: &JobRecord) -> JobSummary {
             _ => None,
         },
         result: record.state.result().copied(),
+        adopted: scheduler.is_foreign(record.id),
+    }
+}
+
+/// The query of [`rerun()`], and of an experiment's.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RerunQuery {
+    /// Only those of an experiment that are stale.
+    #[param(value_type = Option<bool>)]
+    stale: Option<String>,
+    /// Also jobs that other experiments show too.
+    #[param(value_type = Option<bool>)]
+    shared: Option<String>,
+}
+
+impl RerunQuery {
+    /// `stale` and `shared`.
+    pub(super) fn read(&self) -> Result<(bool, bool), ApiError> {
+        let read = |name: &str, text: &Option<String>| match text.as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(ApiError::Unreadable(InvalidInput::new(name, other, one_of(other, ["true", "false"])))),
+        };
+        Ok((read("stale", &self.stale)?, read("shared", &self.shared)?))
     }
 }
 
@@ -60,18 +87,22 @@ pub(super) fn changed(reply: Reply) -> Result<Json<Changed>, ApiError> {
 )]
 pub(super) async fn show(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<JobDetail>, ApiError> {
     let found = app.writer.look(move |scheduler, _| {
-        scheduler.job(id).map(|record| (record.clone(), scheduler.experiments_of(id).to_vec()))
+        let (experiments, stale) = (scheduler.experiments_of(id).to_vec(), scheduler.why_stale(id));
+        scheduler.job(id).map(|record| (record.clone(), summary(scheduler, record), experiments, stale))
     });
-    let (record, experiments) = found.await?.ok_or(Rejection::NoJob(id))?;
-    let (attempts, manifest) = tokio::try_join!(app.reader.attempts(id), app.reader.manifest(id))?;
+    let (record, summary, experiments, stale) = found.await?.ok_or(Rejection::NoJob(id))?;
+    let (attempts, manifest, superseded) =
+        tokio::try_join!(app.reader.attempts(id), app.reader.manifest(id), app.reader.superseded(id))?;
     Ok(Json(JobDetail {
-        summary: summary(&record),
+        summary,
         spec: record.spec.to_spec(),
         hash: record.hash,
         needs: record.needs,
         experiments,
         attempts,
         manifest,
+        stale,
+        superseded,
     }))
 }
 
@@ -198,6 +229,62 @@ pub(super) async fn retry_selected(
     JsonBody(selection): JsonBody<Selection>,
 ) -> Result<Json<Changed>, ApiError> {
     changed(app.writer.apply(Command::RetryJobs(bounded(selection)?)).await?)
+}
+
+/// Queues a job that has a result again, with the tests of its checkpoint. The earlier results are kept.
+#[utoipa::path(
+    post,
+    path = "/jobs/{id}/rerun",
+    operation_id = "rerun_job",
+    tag = "jobs",
+    params(("id" = JobId, Path, description = "The job's identifier."), RerunQuery),
+    responses(
+        (status = 200, description = "How many jobs are queued again.", body = Changed),
+        answer::Unreadable,
+        answer::NotFound,
+        answer::NotRerun,
+    ),
+    security(("bearer" = ["submit"])),
+)]
+pub(super) async fn rerun(
+    State(app): Shared,
+    Id(id): Id<JobId>,
+    Params(query): Params<RerunQuery>,
+) -> Result<Json<Changed>, ApiError> {
+    let (stale, shared) = query.read()?;
+    if stale {
+        let expected = "only with an experiment";
+        return Err(ApiError::Unreadable(InvalidInput::new("stale", stale, expected)));
+    }
+    changed(app.writer.apply(Command::RerunJobs { jobs: vec![id], shared }).await?)
+}
+
+/// Notes what a machine found when it read the data sets of jobs that have results. A result that rests on something else is stale.
+#[utoipa::path(
+    post,
+    path = "/jobs/findings",
+    operation_id = "note_findings",
+    tag = "jobs",
+    request_body = Findings,
+    responses(
+        (status = 204, description = "They are noted."),
+        answer::Unreadable,
+        answer::NotFound,
+        answer::TooLarge,
+        answer::Invalid,
+    ),
+    security(("bearer" = ["submit"])),
+)]
+pub(super) async fn note_findings(
+    State(app): Shared,
+    JsonBody(Findings { findings }): JsonBody<Findings>,
+) -> Result<StatusCode, ApiError> {
+    if findings.len() > MOST_FINDINGS {
+        let (given, expected) = (format!("{} findings", findings.len()), format!("at most {MOST_FINDINGS}"));
+        return Err(ApiError::Invalid(InvalidInput::new("findings", given, expected)));
+    }
+    app.writer.apply(Command::Look(findings)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn bounded(Selection { jobs }: Selection) -> Result<Vec<JobId>, ApiError> {

@@ -13,8 +13,7 @@ use promptfield_core::api::{
 use promptfield_core::id::{LeaseId, WorkerId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
-use promptfield_core::outcome::TestResult;
-use promptfield_core::scheduler::{Command, Grant, Held, Reply, Scheduler, WorkerState};
+use promptfield_core::scheduler::{Command, Grant, Held, Lacked, Reply, Scheduler, WorkerState};
 use promptfield_core::spec::{SpecHash, is_sha256};
 
 use super::extract::{Id, JsonBody, MEDIUM, SMALL};
@@ -90,6 +89,8 @@ async fn put_into_words(app: &App, grant: Grant) -> Result<LeaseGrant, ApiError>
         hash: grant.hash,
         checkpoint,
         unfinished: grant.unfinished,
+        backbone_sha256: grant.backbone_sha256,
+        afresh: grant.afresh,
         ttl_ms: grant.ttl_ms,
     })
 }
@@ -146,25 +147,6 @@ pub(super) async fn complete(
 ) -> Result<StatusCode, ApiError> {
     one(&app, lease, Report::Complete(Box::new(report))).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn check(result: &TestResult) -> Result<(), InvalidInput> {
-    let TestResult { total, correct, accuracy, error, macro_f1, calibration_error } = *result;
-    if !(1..=MOST).contains(&total) {
-        return Err(InvalidInput::new("total", total, "at least one image"));
-    }
-    if correct > total {
-        return Err(InvalidInput::new("correct", correct, format!("at most {total}, the number of images")));
-    }
-    let calibration = calibration_error.map(|rate| ("calibration_error", rate));
-    for (field, rate) in
-        [("accuracy", accuracy), ("error", error), ("macro_f1", macro_f1)].into_iter().chain(calibration)
-    {
-        if !(0.0..=100.0).contains(&rate) {
-            return Err(InvalidInput::new(field, rate, "a number from 0 to 100"));
-        }
-    }
-    Ok(())
 }
 
 /// Ends an attempt without a result.
@@ -308,9 +290,15 @@ fn command(lease: LeaseId, report: Report, hash: Option<SpecHash>) -> Result<Rep
         }
         Report::Complete(report) => {
             let CompletionReport { token, outcome, evaluation, memory_mib } = *report;
-            check(&outcome.result).map_err(|error| ApiError::Invalid(error.under("outcome.result")))?;
+            let wrong_result = |error: InvalidInput| ApiError::Invalid(error.under("outcome.result"));
+            outcome.result.check().map_err(wrong_result)?;
             if let Some(evaluation) = &evaluation {
                 evaluation.check(&outcome.result).map_err(|error| ApiError::Invalid(error.under("evaluation")))?;
+            }
+            outcome.result.check_rates().map_err(wrong_result)?;
+            if let Some(manifest) = &outcome.manifest {
+                let checked = manifest.check(&outcome.result);
+                checked.map_err(|error| ApiError::Invalid(error.under("outcome.manifest")))?;
             }
             if let Some(memory_mib) = memory_mib.filter(|memory_mib| !(1..=MOST_MIB).contains(memory_mib)) {
                 let expected = format!("a whole number from 1 to {MOST_MIB}");
@@ -327,8 +315,9 @@ fn command(lease: LeaseId, report: Report, hash: Option<SpecHash>) -> Result<Rep
             let (held, outcome, evaluation) = (Held { lease, token }, Box::new(outcome), evaluation.map(Box::new));
             Ok((Command::Complete { held, outcome, evaluation, memory_mib }, None))
         }
-        Report::Fail(FailureReport { token, failure }) => {
-            Ok((Command::Fail { held: Held { lease, token }, failure }, None))
+        Report::Fail(FailureReport { token, failure, no_checkpoint, backbone_sha256 }) => {
+            let lacked = Lacked { checkpoint: no_checkpoint, backbone: backbone_sha256 };
+            Ok((Command::Fail { held: Held { lease, token }, failure, lacked }, None))
         }
         Report::Release(ReleaseReport { token, unfinished }) => {
             if let Some(sha256) = unfinished.as_deref().filter(|sha256| !is_sha256(sha256)) {

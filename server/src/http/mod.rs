@@ -29,6 +29,7 @@ use utoipa_axum::routes;
 
 mod artefacts;
 mod auth;
+mod backbones;
 mod backup;
 mod conditional;
 mod dashboard;
@@ -110,7 +111,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(experiments::show))
         .routes(routes!(experiments::cancel))
         .routes(routes!(experiments::retry))
+        .routes(routes!(experiments::rerun))
         .routes(routes!(experiments::jobs))
+        .routes(routes!(experiments::outputs))
         .routes(routes!(results::results))
         .routes(routes!(overview::catalogue))
         .routes(routes!(overview::forecast))
@@ -123,6 +126,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(jobs::explain))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::retry))
+        .routes(routes!(jobs::rerun))
+        .routes(routes!(jobs::note_findings))
+        .routes(routes!(backbones::list, backbones::pin))
         .routes(routes!(jobs::cancel_selected))
         .routes(routes!(jobs::retry_selected))
         .routes(routes!(workers::register, workers::list))

@@ -75,6 +75,10 @@ kinds! {
     UnknownWorker = GONE, "unknown-worker", "The worker isn't registered";
     /// A worker says that it's a pilot which isn't there, or is to end.
     UnwantedPilot = CONFLICT, "unwanted-pilot", "The pilot isn't wanted";
+    /// Jobs that are to be computed again have results that other experiments show too.
+    SharedJobs = CONFLICT, "shared-jobs", "Other experiments show these results too";
+    /// A job that is to be computed again has no result.
+    NoResult = CONFLICT, "no-result", "The job has no result";
     /// It was there, and wasn't kept.
     Removed = GONE, "removed", "It isn't kept any more";
     /// The body is longer than the route takes.
@@ -127,6 +131,10 @@ answers! {
     UnknownWorker = [UnknownWorker];
     /// The pilot isn't wanted.
     UnwantedPilot = [UnwantedPilot];
+    /// Other experiments show these results too.
+    SharedJobs = [SharedJobs];
+    /// Other experiments show the result too, or there is none.
+    NotRerun = [SharedJobs, NoResult];
     /// It was there, and wasn't kept.
     Removed = [Removed];
     /// The body is too long.
@@ -206,6 +214,10 @@ pub(crate) enum ApiError {
     UnknownWorker(String),
     /// See [`Kind::UnwantedPilot`].
     UnwantedPilot(String),
+    /// See [`Kind::SharedJobs`].
+    SharedJobs(String),
+    /// See [`Kind::NoResult`].
+    NoResult(String),
     /// See [`Kind::Removed`].
     Removed(String),
     /// See [`Kind::TooLarge`].
@@ -240,6 +252,8 @@ impl ApiError {
             Self::StaleLease(detail) => Kind::StaleLease.problem(detail),
             Self::UnknownWorker(detail) => Kind::UnknownWorker.problem(detail),
             Self::UnwantedPilot(detail) => Kind::UnwantedPilot.problem(detail),
+            Self::SharedJobs(detail) => Kind::SharedJobs.problem(detail),
+            Self::NoResult(detail) => Kind::NoResult.problem(detail),
             Self::Removed(detail) => Kind::Removed.problem(detail),
             Self::TooLarge(detail) => Kind::TooLarge.problem(detail),
             Self::TooBusy(detail) => Kind::TooBusy.problem(detail),
@@ -326,6 +340,8 @@ impl From<WriteError> for ApiError {
                 Self::NotFound(text)
             }
             WriteError::Rejected(Rejection::UnwantedPilot(_)) => Self::UnwantedPilot(text),
+            WriteError::Rejected(Rejection::Shared { .. }) => Self::SharedJobs(text),
+            WriteError::Rejected(Rejection::NoResult { .. }) => Self::NoResult(text),
             WriteError::Rejected(Rejection::NoWorker(_)) => Self::UnknownWorker(text),
             WriteError::Rejected(Rejection::Stale { .. }) => Self::StaleLease(text),
             WriteError::KeyReused(_) => Self::KeyReused(text),

@@ -6,17 +6,17 @@ use std::str::FromStr;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use promptfield_core::api::{ExperimentSummary, Results};
+use promptfield_core::api::{ExperimentSummary, Results, StaleResult};
 use promptfield_core::experiment::Experiment;
-use promptfield_core::id::ExperimentId;
+use promptfield_core::id::{ExperimentId, JobId};
 use promptfield_core::input::{InvalidInput, one_of};
 use promptfield_core::method::Method;
 use promptfield_core::names::known_name;
-use promptfield_core::outcome::TestResult;
+use promptfield_core::outcome::{LeftOut, TestResult};
 use promptfield_core::published::Reference;
 use promptfield_core::scheduler::{JobRecord, JobStateName, Rejection};
 use promptfield_core::spec::{CompactSpec, JobSpec};
-use promptfield_core::tables::{Entry, Format, ResultTable};
+use promptfield_core::tables::{Entry, Format, ResultTable, notes};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -101,6 +101,33 @@ struct Cell<S> {
     result: Option<TestResult>,
 }
 
+/// What there is to say of the jobs of a table.
+#[derive(Default)]
+struct Remarks {
+    stale: Vec<StaleResult>,
+    adopted: Vec<JobId>,
+    left_out: Vec<(String, LeftOut)>,
+}
+
+impl Remarks {
+    fn leave_out(&mut self, dataset: &str, classes: &[LeftOut]) {
+        for class in classes {
+            let named = (dataset.to_owned(), class.clone());
+            if !self.left_out.contains(&named) {
+                self.left_out.push(named);
+            }
+        }
+    }
+
+    /// One job may stand for several values of a sweep.
+    fn once_each(&mut self) {
+        self.stale.sort_by_key(|stale| stale.job);
+        self.stale.dedup_by_key(|stale| stale.job);
+        self.adopted.sort_unstable();
+        self.adopted.dedup();
+    }
+}
+
 /// The paper's table.
 #[utoipa::path(
     get,
@@ -127,6 +154,7 @@ pub(super) async fn results(
     Params(params): Params<ResultsParams>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let left_out = app.reader.left_out().await?;
     let found = app.writer.look(move |scheduler, _| {
         let (record, counts) = find(scheduler, id)?;
         let part = match Part::new(&params, &record.experiment) {
@@ -139,11 +167,26 @@ pub(super) async fn results(
             state: job.state.name(),
             result: job.state.result().copied(),
         };
-        let wanted = scheduler.jobs_of(id).filter(|(job, _)| part.has(&job.spec));
-        let cells: Vec<Cell<CompactSpec>> = wanted.map(cell).collect();
-        Ok::<_, Rejection>(Ok((ExperimentSummary::new(record, counts), cells, params)))
+        let wanted = || scheduler.jobs_of(id).filter(|(job, _)| part.has(&job.spec));
+        let cells: Vec<Cell<CompactSpec>> = wanted().map(cell).collect();
+        let mut remarks = Remarks::default();
+        for (JobRecord { id: job, spec, .. }, _) in wanted() {
+            let title = || spec.to_spec().title();
+            remarks.stale.extend(scheduler.why_stale(*job).map(|stale| StaleResult {
+                job: *job,
+                title: title(),
+                stale,
+            }));
+            remarks.adopted.extend(scheduler.is_foreign(*job).then_some(*job));
+            if let Some(classes) = left_out.get(job) {
+                remarks.leave_out(&spec.recipe.dataset, classes);
+            }
+        }
+        remarks.once_each();
+        Ok::<_, Rejection>(Ok((ExperimentSummary::new(record, counts), cells, remarks, params)))
     });
-    let (experiment, cells, params) = found.await??.map_err(ApiError::Unreadable)?;
+    let (experiment, cells, remarks, params) = found.await??.map_err(ApiError::Unreadable)?;
+    let notes = notes(experiment.id, &remarks.stale, &remarks.adopted, &remarks.left_out);
     // Written out here, where nobody waits for it.
     let written_out = |Cell { spec, variant, state, result }: Cell<CompactSpec>| Cell {
         spec: spec.to_spec(),
@@ -165,11 +208,15 @@ pub(super) async fn results(
     let format = params.format.unwrap_or(Format::Json);
     let content_type = match format {
         Format::Json => {
-            return unless_known(&headers, "application/json", json(&Results { experiment, table })?);
+            return unless_known(
+                &headers,
+                "application/json",
+                json(&Results { experiment, table, notes, stale: remarks.stale })?,
+            );
         }
         Format::Csv => "text/csv; charset=utf-8",
         Format::Markdown => "text/markdown; charset=utf-8",
         Format::Latex => "text/x-tex; charset=utf-8",
     };
-    unless_known(&headers, content_type, table.print(format))
+    unless_known(&headers, content_type, table.print(format, &notes))
 }

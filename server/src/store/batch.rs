@@ -6,17 +6,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use promptfield_core::basis::{Draw, Reading};
 use promptfield_core::id::{ExperimentId, JobId, LeaseId, PilotId, RecipeId, WorkerId};
 use promptfield_core::pilots::{PilotRecord, PoolRecord};
 use promptfield_core::scheduler::{
     Change, Event, ExperimentRecord, JobChange, JobRecord, JobState, Link, Need, WorkerRecord,
 };
-use promptfield_core::spec::Recipe;
+use promptfield_core::spec::{BasisHash, Recipe};
+use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
 use super::attempts::{End, Start};
 use super::results::NewResult;
-use super::{StoreError, attempts, events, experiments, jobs, needs, pilots, results, unfinished, workers};
+use super::{StoreError, attempts, basis, events, experiments, jobs, needs, pilots, results, unfinished, workers};
 
 #[derive(Default)]
 pub(super) struct Batch<'a> {
@@ -29,7 +31,11 @@ pub(super) struct Batch<'a> {
     changed: BTreeMap<JobId, &'a JobChange>,
     ends: BTreeMap<LeaseId, End<'a>>,
     starts: Vec<Start>,
-    results: Vec<NewResult<'a>>,
+    /// Of results that were there before this batch, and of those that came with it.
+    superseded: [Vec<(JobId, Timestamp, &'a str)>; 2],
+    results: BTreeMap<JobId, NewResult<'a>>,
+    readings: BTreeMap<&'a Draw, Reading>,
+    pins: BTreeMap<&'a str, BasisHash>,
     needs: BTreeMap<&'a str, Need>,
     spared: Vec<JobId>,
     unfinished: BTreeMap<JobId, Option<&'a str>>,
@@ -61,7 +67,18 @@ impl<'a> Batch<'a> {
                 }
                 Change::ResultRecorded { job, lease, result, manifest, evaluation } => {
                     let (manifest, evaluation) = (manifest.as_deref(), evaluation.as_deref());
-                    batch.results.push(NewResult { job: *job, lease: *lease, result, manifest, evaluation });
+                    let new = NewResult { job: *job, lease: *lease, result, manifest, evaluation };
+                    batch.results.insert(*job, new);
+                }
+                Change::ResultSuperseded { job, at, reason } => {
+                    let is_new = usize::from(batch.results.contains_key(job));
+                    batch.superseded[is_new].push((*job, *at, reason));
+                }
+                Change::DataRead { draw, reading } => {
+                    batch.readings.insert(draw, *reading);
+                }
+                Change::BackbonePinned { backbone, sha256 } => {
+                    batch.pins.insert(backbone, *sha256);
                 }
                 Change::NeedChanged { shape, need } => {
                     batch.needs.insert(shape, *need);
@@ -105,7 +122,16 @@ impl<'a> Batch<'a> {
             }
         }
         jobs::set_states(connection, &changed, &failed).await?;
-        results::insert(connection, &self.results).await?;
+        let [before, new] = self.superseded;
+        for (job, at, reason) in before {
+            results::supersede(connection, job, at, reason).await?;
+        }
+        results::insert(connection, &self.results.into_values().collect::<Vec<_>>()).await?;
+        for (job, at, reason) in new {
+            results::supersede(connection, job, at, reason).await?;
+        }
+        basis::upsert_readings(connection, &self.readings.into_iter().collect::<Vec<_>>()).await?;
+        basis::upsert_pins(connection, &self.pins.into_iter().collect::<Vec<_>>()).await?;
         needs::upsert(connection, &self.needs.into_iter().collect::<Vec<_>>()).await?;
         needs::spare(connection, &self.spared).await?;
         let (mut kept, mut ended) = (Vec::new(), Vec::new());

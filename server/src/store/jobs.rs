@@ -257,5 +257,5 @@ fn attempt(id: i64, token: i64, worker: i64) -> Attempt {
 fn lease(attempt: Attempt, since: i64, beside: Option<Box<Lease>>) -> Lease {
     let Attempt { held: Held { lease: id, token }, worker } = attempt;
     let (since, deadline) = (Timestamp(since), Timestamp(0));
-    Lease { id, token, worker, since, deadline, progress: Progress::default(), beside }
+    Lease { id, token, worker, since, came_back: false, deadline, progress: Progress::default(), beside }
 }

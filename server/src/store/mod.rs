@@ -20,6 +20,7 @@ use sqlx::{ConnectOptions, Connection};
 
 mod attempts;
 mod backup;
+mod basis;
 mod batch;
 mod bulk;
 mod cost;
@@ -213,6 +214,10 @@ impl Store {
             needs: needs::load(&mut snapshot).await?,
             spared: needs::load_spared(&mut snapshot).await?,
             unfinished: unfinished::load(&mut snapshot).await?,
+            bases: results::load_bases(&mut snapshot).await?,
+            superseded: results::load_superseded(&mut snapshot).await?,
+            readings: basis::load_readings(&mut snapshot).await?,
+            pins: basis::load_pins(&mut snapshot).await?,
             pools: pilots::load_pools(&mut snapshot).await?,
             pilots: pilots::load(&mut snapshot).await?,
             last_pilot: pilots::last(&mut snapshot).await?,

@@ -1,25 +1,41 @@
 //! Results, with their manifests and their numbers by class.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures_util::TryStreamExt;
+use promptfield_core::api::Superseded;
+use promptfield_core::basis::Basis;
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::{JobId, LeaseId};
-use promptfield_core::outcome::{Manifest, TestResult};
+use promptfield_core::outcome::{LeftOut, Manifest, TestResult};
+use promptfield_core::spec::BasisHash;
+use promptfield_core::time::Timestamp;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteConnection;
 
+use super::basis::hash;
 use super::bulk::{Binding, Bulk};
-use super::{Doing, Reader, StoreError, damaged};
+use super::{Doing, Reader, StoreError, damaged, one};
 
 /// A second result for a job violates the table's key.
 static INSERT: Bulk = Bulk::new(
     "insert results",
-    "INSERT INTO result (job_id, attempt_id, total, correct, accuracy, error, macro_f1, calibration_error, manifest, evaluation)",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO result (job_id, attempt_id, total, correct, accuracy, error, macro_f1, calibration_error, manifest, evaluation, \
+     backbone_sha256, split_sha256, test_sha256, left_out)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
 const LOAD: &str = "SELECT job_id, total, correct, accuracy, error, macro_f1, calibration_error FROM result";
+const LOAD_BASES: &str = "SELECT job_id, backbone_sha256, split_sha256, test_sha256 FROM result \
+     WHERE backbone_sha256 IS NOT NULL OR split_sha256 IS NOT NULL OR test_sha256 IS NOT NULL";
+const SUPERSEDE: &str = "INSERT INTO superseded_result (job_id, attempt_id, total, correct, accuracy, error, macro_f1, calibration_error, \
+     manifest, evaluation, superseded_at, reason) SELECT job_id, attempt_id, total, correct, accuracy, error, macro_f1, \
+     calibration_error, manifest, evaluation, ?2, ?3 FROM result WHERE job_id = ?1";
+const REMOVE: &str = "DELETE FROM result WHERE job_id = ?1";
+const LOAD_SUPERSEDED: &str = "SELECT DISTINCT job_id FROM superseded_result";
+const SUPERSEDED: &str = "SELECT total, correct, accuracy, error, macro_f1, calibration_error, manifest, superseded_at, reason \
+     FROM superseded_result WHERE job_id = ?1 ORDER BY id";
+const LEFT_OUT: &str = "SELECT job_id, left_out FROM result WHERE left_out IS NOT NULL ORDER BY job_id";
 pub(super) const MANIFEST: &str = "SELECT manifest FROM result WHERE job_id = ?1";
 pub(super) const EVALUATION: &str = "SELECT evaluation FROM result WHERE job_id = ?1";
 pub(super) const FILE_OF_JOB: &str = "SELECT file.value ->> 'sha256' FROM result, json_each(result.manifest, '$.files') AS file \
@@ -37,6 +53,9 @@ pub(super) struct NewResult<'a> {
 pub(super) async fn insert<'q>(connection: &mut SqliteConnection, new: &'q [NewResult<'q>]) -> Result<(), StoreError> {
     let bind = |query: Binding<'q>, new: &'q NewResult<'q>| {
         let NewResult { job, lease, result, manifest, evaluation } = new;
+        let left_out = manifest.map(|manifest| &manifest.left_out).filter(|left_out| !left_out.is_empty());
+        let basis = manifest.map(Basis::of).unwrap_or_default();
+        let of = |part: fn(&Basis) -> Option<BasisHash>| part(&basis).map(|hash| hash.0.to_vec());
         query
             .bind(job.0.cast_signed())
             .bind(lease.0.cast_signed())
@@ -48,6 +67,10 @@ pub(super) async fn insert<'q>(connection: &mut SqliteConnection, new: &'q [NewR
             .bind(result.calibration_error)
             .bind(manifest.map(|manifest| serde_json::json!(manifest).to_string()))
             .bind(evaluation.map(|evaluation| serde_json::json!(evaluation).to_string()))
+            .bind(of(|basis| basis.backbone))
+            .bind(of(|basis| basis.split))
+            .bind(of(|basis| basis.test))
+            .bind(left_out.map(|left_out| serde_json::json!(left_out).to_string()))
     };
     INSERT.run(connection, new, bind).await
 }
@@ -67,7 +90,68 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<HashMap<Jo
         .doing("read the results")
 }
 
+/// Takes a job's result away, and keeps it among the superseded ones.
+pub(super) async fn supersede(
+    connection: &mut SqliteConnection,
+    job: JobId,
+    at: Timestamp,
+    reason: &str,
+) -> Result<(), StoreError> {
+    let id = job.0.cast_signed();
+    let kept = sqlx::query(SUPERSEDE).bind(id).bind(at.0).bind(reason).execute(&mut *connection).await;
+    one(kept.doing("keep a superseded result")?, "keep a superseded result")?;
+    let removed = sqlx::query(REMOVE).bind(id).execute(connection).await.doing("take a superseded result away")?;
+    one(removed, "take a superseded result away")
+}
+
+/// The jobs of which a result was superseded, whether or not they have a new one.
+pub(super) async fn load_superseded(connection: &mut SqliteConnection) -> Result<BTreeSet<JobId>, StoreError> {
+    let rows: Vec<i64> =
+        sqlx::query_scalar(LOAD_SUPERSEDED).fetch_all(connection).await.doing("read which jobs are computed again")?;
+    Ok(rows.into_iter().map(|job| JobId(job.cast_unsigned())).collect())
+}
+
+/// What the results rest on, as far as their manifests say it.
+pub(super) async fn load_bases(connection: &mut SqliteConnection) -> Result<BTreeMap<JobId, Basis>, StoreError> {
+    type Row = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
+    let rows: Vec<Row> = sqlx::query_as(LOAD_BASES).fetch_all(connection).await.doing("read what results rest on")?;
+    let basis = |(job, backbone, split, test): Row| {
+        let of = |bytes: Option<Vec<u8>>| bytes.map(hash).transpose().map_err(damaged("the result of job", job));
+        let basis = Basis { backbone: of(backbone)?, split: of(split)?, test: of(test)? };
+        Ok((JobId(job.cast_unsigned()), basis))
+    };
+    rows.into_iter().map(basis).collect()
+}
+
 impl Reader {
+    /// The classes that results leave out, by job; few have any.
+    pub(crate) async fn left_out(&self) -> Result<HashMap<JobId, Vec<LeftOut>>, StoreError> {
+        let query = sqlx::query_as(LEFT_OUT).fetch_all(&self.pool);
+        let rows: Vec<(i64, String)> = query.await.doing("read which classes are left out")?;
+        let left_out = |(job, text): (i64, String)| {
+            let classes = serde_json::from_str(&text).map_err(damaged("what is left out by job", job))?;
+            Ok((JobId(job.cast_unsigned()), classes))
+        };
+        rows.into_iter().map(left_out).collect()
+    }
+
+    /// A job's earlier results, oldest first.
+    pub(crate) async fn superseded(&self, job: JobId) -> Result<Vec<Superseded>, StoreError> {
+        type Row = (i64, i64, f64, f64, f64, Option<f64>, Option<String>, i64, String);
+        let id = job.0.cast_signed();
+        let query = sqlx::query_as(SUPERSEDED).bind(id).fetch_all(&self.pool);
+        let rows: Vec<Row> = query.await.doing("read superseded results")?;
+        let result = |row: Row| {
+            let (total, correct, accuracy, error, macro_f1, calibration_error, manifest, at, reason) = row;
+            let (total, correct) = (total.cast_unsigned(), correct.cast_unsigned());
+            let result = TestResult { total, correct, accuracy, error, macro_f1, calibration_error };
+            let manifest = manifest.map(|text| serde_json::from_str(&text)).transpose();
+            let manifest = manifest.map_err(damaged("a superseded manifest of job", id))?;
+            Ok(Superseded { result, manifest, at: Timestamp(at), reason })
+        };
+        rows.into_iter().map(result).collect()
+    }
+
     /// Where a job's numbers come from.
     pub(crate) async fn manifest(&self, job: JobId) -> Result<Option<Manifest>, StoreError> {
         self.document(job, MANIFEST, "read a manifest", "the manifest of job").await

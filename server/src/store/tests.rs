@@ -10,6 +10,7 @@ use promptfield_core::outcome::{Failure, FailureClass, TestResult};
 use promptfield_core::pilots::{
     Launch, LauncherKind, Phase, PilotEnd, PilotRecord, PilotState, PoolSettings, PoolState, Sighting,
 };
+use promptfield_core::scheduler::Lacked;
 use promptfield_core::scheduler::{
     AttemptEnd, Command, Event, Grant, Held, JobChange, JobState, JobStateName, Need, Policy, Reply, Scheduler,
     Speculation, WorkerDescription, WorkerRecord, WorkerState,
@@ -43,6 +44,7 @@ fn register(name: &str) -> Command {
         slots: 2,
         devices: vec!["cpu".into(), "cuda:0".into()],
         backbones: vec!["ViT-B/16".into()],
+        backbone_sha256: std::collections::BTreeMap::new(),
         version: "0".into(),
         labels: vec!["a100".into()],
         memory_mib: (name == "a").then_some(40_000),
@@ -136,7 +138,11 @@ impl World {
             }
             7 => {
                 let class = FailureClass::ALL[i % FailureClass::ALL.len()];
-                Command::Fail { held: self.held(i), failure: Failure { class, reason: "it's broken".into() } }
+                Command::Fail {
+                    held: self.held(i),
+                    failure: Failure { class, reason: "it's broken".into() },
+                    lacked: Lacked::default(),
+                }
             }
             8 => {
                 let unfinished = (!i.is_multiple_of(3)).then(|| format!("{i:064x}"));
@@ -299,7 +305,7 @@ async fn what_was_learned_of_memory_is_brought_back() {
     }
     assert_eq!(world.grants.len(), 4);
     let failure = Failure { class: FailureClass::OutOfMemory, reason: "too large".into() };
-    world.apply(Command::Fail { held: world.held(0), failure }).await;
+    world.apply(Command::Fail { held: world.held(0), failure, lacked: Lacked::default() }).await;
     for (i, memory_mib) in [(1, 700), (2, 900)] {
         let (held, outcome) = (world.held(i), outcome(false));
         world.apply(Command::Complete { held, outcome, evaluation: None, memory_mib: Some(memory_mib) }).await;

@@ -8,15 +8,16 @@ use sqlx::sqlite::SqliteConnection;
 use super::bulk::{Binding, Bulk};
 use super::{Doing, StoreError, damaged};
 
-/// What a worker said of itself stays as it is; it registers anew to say something else.
+/// What a worker said of itself stays as it is; it registers anew to say something else. Which weights it has is also heard from
+/// its jobs.
 static UPSERT: Bulk = Bulk::new(
     "insert or change workers",
-    "INSERT INTO worker (id, name, host, slots, devices, backbones, version, labels, memory_mib, pilot, time_left_ms, state, \
-     registered_at)",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    " ON CONFLICT (id) DO UPDATE SET state = excluded.state",
+    "INSERT INTO worker (id, name, host, slots, devices, backbones, backbone_sha256, version, labels, memory_mib, pilot, time_left_ms, \
+     state, registered_at)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    " ON CONFLICT (id) DO UPDATE SET state = excluded.state, backbone_sha256 = excluded.backbone_sha256",
 );
-const LOAD: &str = "SELECT id, name, host, slots, devices, backbones, version, labels, memory_mib, pilot, time_left_ms, state, \
+const LOAD: &str = "SELECT id, name, host, slots, devices, backbones, backbone_sha256, version, labels, memory_mib, pilot, time_left_ms, state, \
      registered_at FROM worker ORDER BY id";
 
 pub(super) async fn upsert<'q>(
@@ -32,6 +33,7 @@ pub(super) async fn upsert<'q>(
             .bind((description.slots as u64).cast_signed())
             .bind(serde_json::json!(description.devices).to_string())
             .bind(serde_json::json!(description.backbones).to_string())
+            .bind(serde_json::json!(description.backbone_sha256).to_string())
             .bind(&description.version)
             .bind(serde_json::json!(description.labels).to_string())
             .bind(description.memory_mib.map(u64::cast_signed))
@@ -51,6 +53,7 @@ struct Row {
     slots: i64,
     devices: String,
     backbones: String,
+    backbone_sha256: String,
     version: String,
     labels: String,
     memory_mib: Option<i64>,
@@ -71,6 +74,7 @@ impl Row {
                 slots: self.slots.cast_unsigned() as usize,
                 devices: serde_json::from_str(&self.devices).map_err(damaged("worker", id))?,
                 backbones: serde_json::from_str(&self.backbones).map_err(damaged("worker", id))?,
+                backbone_sha256: serde_json::from_str(&self.backbone_sha256).map_err(damaged("worker", id))?,
                 version: self.version,
                 labels: serde_json::from_str(&self.labels).map_err(damaged("worker", id))?,
                 memory_mib: self.memory_mib.map(i64::cast_unsigned),

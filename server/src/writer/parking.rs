@@ -42,6 +42,15 @@ impl Parking {
         self.next += 1;
     }
 
+    /// Finds out anew of what kinds they are: the pin of a backbone, or what is known of a worker's weights, changed.
+    pub(super) fn sort(&mut self, kind_of: impl Fn(WorkerId) -> Option<WorkerKind>) {
+        self.kinds.clear();
+        for (kind, poll) in self.polls.values_mut() {
+            *kind = kind_of(poll.worker).unwrap_or(*kind);
+            *self.kinds.entry(*kind).or_default() += 1;
+        }
+    }
+
     /// The first poll after a place, of a kind for which nothing was in vain yet.
     pub(super) fn after(
         &self,

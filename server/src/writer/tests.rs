@@ -35,6 +35,7 @@ impl World {
             slots: 1,
             devices: vec!["cpu".into()],
             backbones: vec!["ViT-B/16".into()],
+            backbone_sha256: std::collections::BTreeMap::new(),
             version: "0".into(),
             labels: Vec::new(),
             memory_mib: None,

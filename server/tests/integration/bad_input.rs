@@ -94,6 +94,11 @@ async fn a_worker_says_who_it_is() {
     // A worker of another patch works with this coordinator, and one that is refused hears both versions.
     let patched = with(json!(worker("w")), "/version", json!(format!("{}9", promptfield_core::VERSION)));
     assert_eq!(server.post("/workers", &patched).await.status(), StatusCode::CREATED);
+    // The minor version before this one has another wire format: docs/operations.md, "Upgrading".
+    let before = with(json!(worker("w")), "/version", json!("0.1.0"));
+    let error = refused(&server, "/workers", &before, StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert_eq!((error.field.as_str(), error.value.as_str()), ("version", "0.1.0"));
+    assert!(error.expected.contains(promptfield_core::VERSION), "{error}");
     let other = with(json!(worker("w")), "/version", json!("9.9.9"));
     let error = refused(&server, "/workers", &other, StatusCode::UNPROCESSABLE_ENTITY).await;
     assert!(error.value == "9.9.9" && error.expected.contains(promptfield_core::VERSION), "{error}");
@@ -107,6 +112,7 @@ async fn a_result_must_make_sense() {
     let grant = server.lease(worker, 1).await.remove(0);
     let report = json!(completion(&grant));
     let path = on(grant.lease, "complete");
+    let file = json!({"sha256": "0".repeat(64), "bytes": 1});
     for (pointer, value, field) in [
         ("/outcome/result/total", json!(0), "outcome.result.total"),
         ("/memory_mib", json!(0), "memory_mib"),
@@ -122,6 +128,19 @@ async fn a_result_must_make_sense() {
         ("/evaluation/classes/0/confused/0", json!([3, 10]), "evaluation.classes[0].confused[0][0]"),
         ("/evaluation/format", json!(2), "evaluation.format"),
         ("/outcome/manifest/spec_hash", json!("0".repeat(64)), "outcome.manifest.spec_hash"),
+        ("/outcome/result/accuracy", json!(91.0), "outcome.result.accuracy"),
+        ("/outcome/result/error", json!(11.0), "outcome.result.error"),
+        ("/outcome/manifest/result/macro_f1", json!(12.0), "outcome.manifest.result"),
+        ("/outcome/manifest/format", json!(3), "outcome.manifest.format"),
+        ("/outcome/manifest/format", json!(0), "outcome.manifest.format"),
+        ("/outcome/manifest/spec/seed", json!(77), "outcome.manifest.spec_hash"),
+        ("/outcome/manifest/weights_sha256", json!("12"), "outcome.manifest.weights_sha256"),
+        ("/outcome/manifest/split_sha256", json!("X".repeat(64)), "outcome.manifest.split_sha256"),
+        ("/outcome/manifest/test_sha256", json!(""), "outcome.manifest.test_sha256"),
+        ("/outcome/manifest/files", json!({"../log.txt": file}), "outcome.manifest.files"),
+        ("/outcome/manifest/files", json!({"/etc/passwd": file}), "outcome.manifest.files"),
+        ("/outcome/manifest/files", json!({"a//b": file}), "outcome.manifest.files"),
+        ("/outcome/manifest/files", json!({"a": {"sha256": "../x", "bytes": 1}}), "outcome.manifest.files.a.sha256"),
     ] {
         let error =
             refused(&server, &path, &with(report.clone(), pointer, value), StatusCode::UNPROCESSABLE_ENTITY).await;

@@ -87,7 +87,8 @@ async fn every_operation_has_its_scope() {
         let scope = operation["security"][0]["bearer"][0].as_str();
         let expected = match (method, path) {
             (_, path) if OPEN.contains(&path) => None,
-            (_, "/backup" | "/tokens" | "/tokens/{id}" | "/pools/{name}" | "/pools/{name}/resume") => Some("admin"),
+            ("put", "/backbones")
+            | (_, "/backup" | "/tokens" | "/tokens/{id}" | "/pools/{name}" | "/pools/{name}/resume") => Some("admin"),
             ("get", _) | (_, "/experiments/preview") => Some("read"),
             (_, path) if path.starts_with("/experiments") || path.starts_with("/jobs") => Some("submit"),
             _ => Some("work"),

@@ -3,7 +3,7 @@
 use promptfield_core::api::{Changed, CompletionReport, LogChunk, MetricPoint, Metrics, ProgressReport};
 use promptfield_core::evaluation::{ClassCounts, Evaluation};
 use promptfield_core::id::JobId;
-use promptfield_core::outcome::FailureClass;
+use promptfield_core::outcome::{FailureClass, TestResult};
 use promptfield_core::scheduler::{AttemptEnd, Explanation, JobStateName, Policy};
 use reqwest::StatusCode;
 
@@ -105,7 +105,9 @@ async fn the_longest_document_of_imagenet_is_taken() {
     };
     let evaluation = Evaluation { format: Evaluation::FORMAT, classes: (0..1000).map(class).collect() };
     let mut report = CompletionReport { evaluation: Some(evaluation.clone()), ..completion(&grant) };
-    (report.outcome.result.total, report.outcome.result.correct) = (50_000, 0);
+    let result = TestResult { total: 50_000, correct: 0, accuracy: 0.0, error: 100.0, ..report.outcome.result };
+    report.outcome.result = result;
+    report.outcome.manifest.as_mut().unwrap().result = result;
     assert_eq!(server.post(&on(grant.lease, "complete"), &report).await.status(), StatusCode::NO_CONTENT);
     assert_eq!(server.json::<Evaluation>("/jobs/1/evaluation").await, evaluation);
 }

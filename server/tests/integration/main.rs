@@ -19,6 +19,7 @@ mod logs;
 mod metrics;
 mod overview;
 mod pilots;
+mod reruns;
 mod retention;
 mod support;
 mod unavailable;

@@ -9,6 +9,7 @@ use promptfield_core::api::{
     CompletionReport, FailureReport, JobDetail, LeaseGrant, LeaseRequest, LeaseResponse, PREFIX, Problem,
     ProgressReport, Registered, ReleaseReport, SubmitResponse,
 };
+use promptfield_core::backbone::Architecture;
 use promptfield_core::dataset::Catalogue;
 use promptfield_core::evaluation::{ClassCounts, Evaluation};
 use promptfield_core::experiment::Known;
@@ -172,6 +173,7 @@ pub(crate) fn options(folder: &std::path::Path) -> Options {
         webhooks: Vec::new(),
         pilots: None,
         output_root: None,
+        pins: BTreeMap::new(),
     }
 }
 
@@ -286,7 +288,11 @@ impl Client {
 
     pub(crate) async fn fail(&self, grant: &LeaseGrant, class: FailureClass, reason: &str) -> Response {
         let failure = Failure { class, reason: reason.to_owned() };
-        self.post(&on(grant.lease, "fail"), &FailureReport { token: grant.token, failure }).await
+        self.post(
+            &on(grant.lease, "fail"),
+            &FailureReport { token: grant.token, failure, no_checkpoint: false, backbone_sha256: None },
+        )
+        .await
     }
 
     pub(crate) async fn release(&self, grant: &LeaseGrant) -> Response {
@@ -408,6 +414,7 @@ pub(crate) fn worker(name: &str) -> WorkerDescription {
         slots: 2,
         devices: vec!["cpu".into()],
         backbones: vec!["ViT-B/16".into()],
+        backbone_sha256: BTreeMap::new(),
         version: promptfield_core::VERSION.into(),
         labels: Vec::new(),
         memory_mib: None,
@@ -434,7 +441,12 @@ pub(crate) fn completion(grant: &LeaseGrant) -> CompletionReport {
         spec: grant.spec.clone(),
         spec_hash: grant.hash,
         weights_sha256: "0".repeat(64),
+        architecture: Architecture::OPENAI,
+        assumed: Vec::new(),
         split_sha256: "1".repeat(64),
+        test_sha256: Some("2".repeat(64)),
+        checkpoint_sha256: None,
+        left_out: Vec::new(),
         code_version: "0.1.0".into(),
         device: "cpu".into(),
         threads: 1,

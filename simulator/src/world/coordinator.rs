@@ -4,12 +4,17 @@
 //! A commit takes its time and may fail; the coordinator may die at any moment, and starts again from the rows. [`Flaw`]s are
 //! built in here, where the simulation stands in for the server.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use promptfield_core::backbone::Architecture;
+use promptfield_core::basis::Finding;
 use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::names::Stage;
-use promptfield_core::outcome::{Failure, TestResult};
-use promptfield_core::scheduler::{Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Rows, Scheduler};
+use promptfield_core::outcome::{Failure, Manifest, Seconds, TestResult};
+use promptfield_core::scheduler::{
+    Change, Command, Grant, Held, JobState, Lacked, Policy, Rejection, Reply, Rows, Scheduler, WorkerKind,
+};
+use promptfield_core::spec::JobSpec;
 use promptfield_core::time::Timestamp;
 use promptfield_core::trainer_wire::{Outcome, Progress};
 
@@ -17,7 +22,8 @@ use super::clients::POLL;
 use super::{Event, Flaw, Line, Size, World};
 use crate::audit::{Applied, Violation};
 use crate::climate::wait;
-use crate::wire::{Answer, Ask, Request, Work};
+use crate::plans::{BACKBONES, DATASETS};
+use crate::wire::{Answer, Ask, Lacks, On, Request, Work};
 
 /// Requests of one transaction.
 const BATCH: usize = 1024;
@@ -47,6 +53,7 @@ pub(super) struct Coordinator {
     committing: Option<Batch>,
     /// When it looks at the time next.
     wake: Option<i64>,
+    any_spec: Option<JobSpec>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +61,6 @@ struct Poll {
     request: Request,
     worker: WorkerId,
     slots: usize,
-    /// The worker's place.
-    place: usize,
     until: i64,
 }
 
@@ -102,6 +107,7 @@ impl Coordinator {
             undelivered: Vec::new(),
             committing: None,
             wake: None,
+            any_spec: None,
         }
     }
 
@@ -125,6 +131,12 @@ impl Coordinator {
         }
         if self.flaw == Some(Flaw::ForgetsWhatItLearned) {
             rows.needs.clear();
+        }
+        if self.flaw == Some(Flaw::ForgetsWhatWasSuperseded) {
+            rows.superseded.clear();
+        }
+        if self.flaw == Some(Flaw::ForgetsWhatWasRead) {
+            rows.readings.clear();
         }
         Some(Scheduler::restore(self.policy, rows, now))
     }
@@ -184,8 +196,8 @@ impl World {
         }
         for _ in 0..BATCH {
             let Some(request) = self.coordinator.inbox.pop_front() else { break };
-            if let Ask::Lease { worker, slots, place } = request.ask {
-                batch.polls.push(Poll { request, worker, slots, place, until: self.now + POLL });
+            if let Ask::Lease { worker, slots } = request.ask {
+                batch.polls.push(Poll { request, worker, slots, until: self.now + POLL });
             } else {
                 let command = self.command(request.ask)?;
                 let answer = self.apply(&mut scheduler, &mut batch, Some(request), command);
@@ -235,6 +247,12 @@ impl World {
         {
             *held = self.audit.latest(held.lease).unwrap_or(*held);
         }
+        if flaw == Some(Flaw::HearsFromBefore)
+            && let Command::Complete { held, .. } | Command::Fail { held, .. } = &mut command
+            && self.audit.is_from_before(*held)
+        {
+            *held = self.audit.latest(held.lease).unwrap_or(*held);
+        }
         let again = match &command {
             Command::Complete { held, outcome, .. } if flaw == Some(Flaw::RecordsTwice) => {
                 Some((held.lease, outcome.result))
@@ -247,6 +265,9 @@ impl World {
             && let Some(job) = self.audit.job_of(lease)
         {
             changes.push(Change::ResultRecorded { job, lease, result, manifest: None, evaluation: None });
+        }
+        if flaw == Some(Flaw::DropsSuperseded) {
+            changes.retain(|change| !matches!(change, Change::ResultSuperseded { .. }));
         }
         for change in &changes {
             batch.ready |= makes_ready(change);
@@ -279,7 +300,7 @@ impl World {
     /// Gives jobs to those who wait for them, the longest first, and parks the others. Of those who can run the same jobs, and
     /// want any, nobody asks after one got nothing.
     fn serve_polls(&mut self, scheduler: &mut Scheduler, batch: &mut Batch) {
-        let mut in_vain = BTreeSet::new();
+        let mut in_vain = HashSet::new();
         let mut kept = VecDeque::new();
         let kinds = self.kinds_of_workers();
         while let Some(poll) = self.coordinator.parked.front().copied() {
@@ -298,7 +319,7 @@ impl World {
         }
         for poll in std::mem::take(&mut batch.polls) {
             let mut parks = VecDeque::new();
-            self.serve(scheduler, batch, poll, true, &mut BTreeSet::new(), &mut parks);
+            self.serve(scheduler, batch, poll, true, &mut HashSet::new(), &mut parks);
             self.coordinator.parked.append(&mut parks);
         }
     }
@@ -309,13 +330,13 @@ impl World {
         batch: &mut Batch,
         poll: Poll,
         asks: bool,
-        in_vain: &mut BTreeSet<usize>,
+        in_vain: &mut HashSet<WorkerKind>,
         kept: &mut VecDeque<Poll>,
     ) {
         let Poll { request, worker, slots, .. } = poll;
-        let kind = self.kind_of_worker(poll.place);
+        let kind = scheduler.kind_of(worker);
         let asks = asks && self.coordinator.flaw != Some(Flaw::TurnsWorkersAway);
-        let answer = if asks && !in_vain.contains(&kind) {
+        let answer = if asks && kind.is_none_or(|kind| !in_vain.contains(&kind)) {
             self.apply(scheduler, batch, Some(request), Command::Lease { worker, slots })
         } else {
             Answer::Granted(Vec::new())
@@ -325,7 +346,7 @@ impl World {
             return;
         }
         if asks && scheduler.speaks_for_its_kind(worker) {
-            in_vain.insert(kind);
+            in_vain.extend(kind);
         }
         if poll.until > self.now {
             kept.push_back(poll);
@@ -532,12 +553,22 @@ impl World {
                 let progress = (step > 0).then_some(Progress { epoch: 0, epochs: 1, step, steps: 1_000 });
                 Command::Progress { held, progress }
             }
-            Ask::Complete { adopted, memory_mib, .. } => {
-                let outcome = Outcome { result: RESULT, adopted, manifest: None };
+            Ask::Complete { adopted, memory_mib, on, .. } => {
+                let manifest = match on {
+                    Some(on) => Some(manifest(self.any_spec()?, on)),
+                    None => None,
+                };
+                let outcome = Outcome { result: RESULT, adopted, manifest };
                 Command::Complete { held, outcome: Box::new(outcome), evaluation: None, memory_mib }
             }
-            Ask::Fail { class, .. } => {
-                Command::Fail { held, failure: Failure { class, reason: "it was to fail".to_owned() } }
+            Ask::Fail { class, lacks, .. } => {
+                let failure = Failure { class, reason: "it was to fail".to_owned() };
+                let lacked = match lacks {
+                    Lacks::Nothing => Lacked::default(),
+                    Lacks::Checkpoint => Lacked { checkpoint: true, backbone: None },
+                    Lacks::Backbone(weights) => Lacked { checkpoint: false, backbone: Some(weights) },
+                };
+                Command::Fail { held, failure, lacked }
             }
             Ask::Release { .. } => Command::Release { held, unfinished: None },
             Ask::Drain(worker) => Command::Drain { worker },
@@ -546,7 +577,53 @@ impl World {
             Ask::CancelExperiment(experiment) => Command::CancelExperiment(experiment),
             Ask::RetryJob(job) => Command::RetryJobs(vec![job]),
             Ask::RetryExperiment(experiment) => Command::RetryExperiment(experiment),
+            Ask::RerunJob { job, shared } => Command::RerunJobs { jobs: vec![job], shared },
+            Ask::RerunExperiment { experiment, which, shared } => {
+                Command::RerunExperiment { experiment, which, shared }
+            }
+            Ask::Look { job, lists } => Command::Look(vec![Finding {
+                job,
+                split_sha256: lists.split,
+                test_sha256: lists.test,
+                images_sha256: None,
+            }]),
+            Ask::Pin { backbone, weights } => {
+                Command::Pin { backbone: BACKBONES[backbone].to_owned(), sha256: weights }
+            }
         })
+    }
+
+    /// The specification that all manifests name: only what a result rests on is looked at.
+    fn any_spec(&mut self) -> Result<JobSpec, Violation> {
+        if self.coordinator.any_spec.is_none() {
+            let (_, jobs) = self.plans.get(0)?;
+            self.coordinator.any_spec = jobs.first().map(|job| job.spec.to_spec());
+        }
+        let missing = || promptfield_core::input::InvalidInput::new("plan", 0, "a plan with a job");
+        self.coordinator.any_spec.clone().ok_or_else(|| missing().into())
+    }
+}
+
+/// The manifest of a folder whose numbers rest on this.
+fn manifest(spec: JobSpec, On { weights, lists, says_test }: On) -> Manifest {
+    Manifest {
+        format: if says_test { Manifest::FORMAT } else { 1 },
+        spec_hash: spec.hash(),
+        spec,
+        weights_sha256: weights.to_string(),
+        architecture: Architecture::OPENAI,
+        assumed: Vec::new(),
+        split_sha256: lists.split.to_string(),
+        test_sha256: says_test.then(|| lists.test.to_string()),
+        checkpoint_sha256: None,
+        left_out: Vec::new(),
+        code_version: promptfield_core::VERSION.to_owned(),
+        device: "cpu".to_owned(),
+        threads: 1,
+        result: RESULT,
+        started_at: Timestamp(0),
+        seconds: Seconds::default(),
+        files: BTreeMap::new(),
     }
 }
 
@@ -554,8 +631,8 @@ fn makes_ready(change: &Change) -> bool {
     match change {
         Change::JobsAdded(jobs) => jobs.iter().any(|job| matches!(job.state, JobState::Queued { .. })),
         Change::JobChanged(change) => matches!(change.state, JobState::Queued { .. }),
-        // Perhaps more of them fit now.
-        Change::NeedChanged { .. } => true,
+        // Perhaps more of them fit now, or another worker is right for them.
+        Change::NeedChanged { .. } | Change::BackbonePinned { .. } => true,
         _ => false,
     }
 }
@@ -574,6 +651,7 @@ fn answer_of(reply: &Result<Reply, Rejection>) -> Answer {
         Ok(Reply::Done | Reply::Steps(_)) => Answer::Done,
         Err(Rejection::Stale { .. } | Rejection::UnwantedPilot(_)) => Answer::Stale,
         Err(Rejection::NoWorker(_)) => Answer::NoWorker,
+        Err(Rejection::NoResult { .. } | Rejection::Shared { .. }) => Answer::Refused,
         Err(Rejection::NoExperiment(_) | Rejection::NoJob(_) | Rejection::NoPool(_)) => Answer::NotFound,
     }
 }
@@ -584,6 +662,16 @@ fn work_of(grant: &Grant) -> Work {
         token: grant.token,
         job: grant.job,
         trains: grant.spec.stage == Stage::Train,
+        tests: grant.needs.is_some(),
+        dataset: place(&DATASETS, &grant.spec.recipe.dataset),
+        backbone: place(&BACKBONES, &grant.spec.recipe.backbone),
+        pinned: grant.backbone_sha256,
+        afresh: grant.afresh,
         ttl_ms: grant.ttl_ms,
     }
+}
+
+/// Where a name stands; in a large world there are more data sets, of which nothing changes.
+fn place(names: &[&str], name: &str) -> usize {
+    names.iter().position(|known| *known == name).unwrap_or_default()
 }

@@ -5,7 +5,7 @@
 //! | `coordinator` | the real scheduler behind a writer that commits, fails, dies and starts again |
 //! | `clients` | calls that are repeated until they are answered, and the network between |
 //! | `workers` | processes with slots that lease, train, report, crash, hang, are cut off and leave |
-//! | `people` | submissions, cancellations, retries, drains |
+//! | `people` | submissions, cancellations, retries, reruns, drains, pins; data sets that change, and who looks at them |
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
@@ -17,9 +17,9 @@ use promptfield_core::time::Timestamp;
 use crate::audit::{Audit, Violation};
 use crate::climate::Climate;
 use crate::history::{History, Talk};
-use crate::plans::Plans;
+use crate::plans::{DATASETS, Plans};
 use crate::random::Random;
-use crate::wire::{Answer, Ask, Caller, Request, Work};
+use crate::wire::{Answer, Ask, Caller, Lists, Request, Work};
 
 mod clients;
 mod coordinator;
@@ -56,6 +56,14 @@ pub enum Flaw {
     ForgetsAJob,
     /// When it rebuilds its state, what was learned of jobs' memory is left out.
     ForgetsWhatItLearned,
+    /// When it rebuilds its state, which results were superseded is left out.
+    ForgetsWhatWasSuperseded,
+    /// When it rebuilds its state, what was read of the data sets is left out.
+    ForgetsWhatWasRead,
+    /// It drops superseded results.
+    DropsSuperseded,
+    /// It hears a report of an attempt from before its job was computed again.
+    HearsFromBefore,
     /// It records a completion again when it is reported again.
     RecordsTwice,
     /// It keeps its state when a commit fails.
@@ -108,6 +116,8 @@ pub struct Summary {
     pub seconds: u64,
     /// Out-of-memory errors that were overlooked, since others ran beside.
     pub spared: usize,
+    /// Results that were superseded, since their jobs were computed again.
+    pub superseded: u64,
 }
 
 /// A violation, and how it came about.
@@ -232,6 +242,7 @@ enum Line<'a> {
     WorkerIsCutOff { worker: usize, until: i64 },
     WorkerLeaves { worker: usize },
     FaultsStop,
+    DataChanges { dataset: usize, lists: Lists },
 }
 
 /// A whole installation.
@@ -251,6 +262,8 @@ pub struct World {
     workers: Vec<Worker>,
     people: People,
     plans: Plans,
+    /// The lists of each of [`DATASETS`], as they are on the disk now.
+    data: [Lists; DATASETS.len()],
     /// When the faults stopped.
     calm_since: Option<i64>,
     /// How long after that everything must have come to its end.
@@ -294,7 +307,7 @@ impl World {
             random,
             climate,
             history: History::new(settings.talk),
-            audit: Audit::new(policy),
+            audit: Audit::new(policy, small),
             // Without faults nothing is ever read back.
             coordinator: Coordinator::new(policy, settings.flaw, settings.faults || small),
             calls: HashMap::new(),
@@ -302,6 +315,7 @@ impl World {
             workers,
             people: People::default(),
             plans,
+            data: [Lists::first(); DATASETS.len()],
             calm_since: None,
             patience: 0,
             over: false,
@@ -344,6 +358,7 @@ impl World {
             blows: self.blows,
             seconds: self.audit.seconds(),
             spared: self.audit.spared(),
+            superseded: self.audit.superseded(),
         })
     }
 
@@ -461,6 +476,10 @@ impl World {
         self.patience = 4 * 3_600_000 + i64::try_from(turns).unwrap_or(i64::MAX).saturating_mul(workers::LONGEST_JOB);
         self.history.note(self.now, Line::FaultsStop);
         self.plan(0, Event::Rounds);
+        if self.settings.size == Size::Small {
+            // The first has all weights, so that every job finds somebody in the end.
+            self.pin_as(0);
+        }
     }
 
     /// Brings the workers back that are down or drained, and looks whether everything has come to its end.
@@ -489,6 +508,9 @@ impl World {
         if let Some((job, state)) = self.audit.first_open() {
             let because = self.coordinator.explain(job, self.time());
             return Err(Violation::Waits { job, state, hours: 0, because });
+        }
+        if !self.audit.is_all_there() {
+            return Err(Violation::ResultsLost);
         }
         self.inspect()
     }

@@ -3,12 +3,13 @@
 use promptfield_core::id::WorkerId;
 use promptfield_core::outcome::FailureClass;
 use promptfield_core::scheduler::WorkerDescription;
+use promptfield_core::spec::BasisHash;
 
 use super::{Event, Line, Size, World};
 use crate::climate::wait;
 use crate::plans::BACKBONES;
 use crate::random::{Random, trait_of};
-use crate::wire::{Answer, Ask, Caller, Work};
+use crate::wire::{Answer, Ask, Caller, Lacks, Lists, On, Work, sha256};
 
 /// The shortest time between two polls of a slot.
 const SHORTEST_POLL: i64 = 1_000;
@@ -33,6 +34,9 @@ pub(super) const LONGEST_JOB: i64 = *TRAINING.end() * *SPEED.end() / 100;
 pub(super) struct Worker {
     /// Whether it has the weights of each of [`BACKBONES`].
     backbones: [bool; BACKBONES.len()],
+    /// The version of its weights, and whether it says which it is.
+    version: u8,
+    says_version: bool,
     /// Jobs that a slot asks for at once; it gives back all but one.
     appetite: usize,
     /// What it says that its slots share.
@@ -65,7 +69,8 @@ enum Phase {
     /// It asked for jobs at this time.
     Polling(i64),
     /// It runs a job, with the identifier under which it was granted, and so many steps done.
-    Running { work: Work, under: Option<WorkerId>, step: u64 },
+    /// What it read of the data set lies on the slot's machine since it began.
+    Running { work: Work, under: Option<WorkerId>, step: u64, lists: Lists },
     /// It reports a job's end.
     Reporting,
 }
@@ -78,6 +83,8 @@ impl Worker {
         let slots = if small { random.between(1..=3) as usize } else { 2 };
         Self {
             backbones: [all || !second || random.chance(500), all || second],
+            version: if small && random.chance(150) { 2 } else { 1 },
+            says_version: random.chance(500),
             memory_mib: (small && random.chance(500)).then(|| random.between(2_000..=10_000).cast_unsigned()),
             appetite: if small && random.chance(200) { 2 } else { 1 },
             speed: random.between(SPEED),
@@ -93,6 +100,11 @@ impl Worker {
         }
     }
 
+    /// Its weights of a backbone.
+    pub(super) fn weights(&self, backbone: usize) -> Option<BasisHash> {
+        self.backbones[backbone].then(|| sha256(100 + backbone as u8, self.version))
+    }
+
     fn process(&self, worker: usize) -> Caller {
         Caller::Process { worker, life: self.life }
     }
@@ -100,6 +112,11 @@ impl Worker {
     fn slot(&self, worker: usize, slot: usize) -> Caller {
         Caller::Slot { worker, life: self.life, slot, run: self.slots[slot].run }
     }
+}
+
+/// Whether a worker has the weights that a job asks for.
+fn is_right(worker: &Worker, work: &Work) -> bool {
+    work.pinned.is_none_or(|pinned| worker.weights(work.backbone) == Some(pinned))
 }
 
 impl World {
@@ -113,6 +130,12 @@ impl World {
             slots: worker.slots.len(),
             devices: vec!["cpu".to_owned()],
             backbones: backbones.map(|(name, _)| (*name).to_owned()).collect(),
+            backbone_sha256: BACKBONES
+                .iter()
+                .enumerate()
+                .filter(|_| worker.says_version)
+                .filter_map(|(place, name)| Some(((*name).to_owned(), worker.weights(place)?)))
+                .collect(),
             version: promptfield_core::VERSION.to_owned(),
             labels: Vec::new(),
             memory_mib: worker.memory_mib,
@@ -121,15 +144,10 @@ impl World {
         }
     }
 
-    /// Workers of one kind can run the same jobs.
-    pub(super) fn kind_of_worker(&self, place: usize) -> usize {
-        self.workers[place].backbones.iter().fold(0, |kind, has| 2 * kind + usize::from(*has))
-    }
-
-    /// How many kinds there can be.
+    /// How many kinds of workers there can be.
     pub(super) const fn kinds_of_workers(&self) -> usize {
         match self.settings.size {
-            Size::Small => 1 << BACKBONES.len(),
+            Size::Small => usize::MAX,
             Size::Large { .. } => 1,
         }
     }
@@ -173,9 +191,13 @@ impl World {
     }
 
     pub(super) fn worker_starts(&mut self, worker: usize) {
+        let other = self.random.chance(self.climate.reweighted);
         let process = &mut self.workers[worker];
         if process.up {
             return;
+        }
+        if other {
+            process.version = 3 - process.version;
         }
         process.up = true;
         process.leaving = false;
@@ -237,7 +259,7 @@ impl World {
         };
         process.slots[slot].phase = Phase::Polling(now);
         let (caller, slots) = (process.slot(worker, slot), process.appetite);
-        self.call(caller, Ask::Lease { worker: id, slots, place: worker });
+        self.call(caller, Ask::Lease { worker: id, slots });
     }
 
     pub(super) fn slot_hears(&mut self, worker: usize, slot: usize, ask: Ask, answer: Answer) {
@@ -296,11 +318,12 @@ impl World {
         let takes = self.random.between(if work.trains { TRAINING } else { TEST });
         let brevity = if self.settings.size == Size::Small { 1 } else { BREVITY };
         let process = &mut self.workers[worker];
-        let takes = takes * process.speed / 100 / brevity;
+        let is_right = is_right(process, &work);
+        let takes = if is_right { takes * process.speed / 100 / brevity } else { FIRST_WORD };
         let under = process.id;
         let of = &mut process.slots[slot];
         of.run += 1;
-        of.phase = Phase::Running { work, under, step: 0 };
+        of.phase = Phase::Running { work, under, step: 0, lists: self.data[work.dataset] };
         let (life, run) = (process.life, process.slots[slot].run);
         self.plan(takes, Event::Ends { worker, life, slot, run });
         self.beat_after(worker, slot, FIRST_WORD);
@@ -333,26 +356,36 @@ impl World {
 
     /// A job has come to its end, whichever it is.
     pub(super) fn job_ends(&mut self, worker: usize, slot: usize) {
-        let Phase::Running { work, .. } = self.workers[worker].slots[slot].phase else { return };
+        let Phase::Running { work, lists, .. } = self.workers[worker].slots[slot].phase else { return };
         let Work { lease, token, job, .. } = work;
         let nature = trait_of(self.settings.seed, job.0);
-        if nature % 1000 < self.climate.poisoned {
+        let is_right = is_right(&self.workers[worker], &work);
+        if is_right && nature % 1000 < self.climate.poisoned {
             self.worker_dies(worker, 1..=30_000);
             return;
         }
-        let ask = if nature / 1000 % 1000 < self.climate.bad {
-            let class = FailureClass::ALL[(nature / 1_000_000) as usize % FailureClass::ALL.len()];
-            Ask::Fail { lease, token, class }
+        let fails = |class| Ask::Fail { lease, token, class, lacks: Lacks::Nothing };
+        let unusable = nature / 1_000_000_000_000 % 1000 < self.climate.unusable;
+        let weights = self.workers[worker].weights(work.backbone);
+        let ask = if let (Some(weights), false) = (weights, is_right) {
+            Ask::Fail { lease, token, class: FailureClass::Missing, lacks: Lacks::Backbone(weights) }
+        } else if nature / 1000 % 1000 < self.climate.bad {
+            fails(FailureClass::ALL[(nature / 1_000_000) as usize % FailureClass::ALL.len()])
+        } else if work.tests && (unusable || self.random.chance(self.climate.astray)) {
+            Ask::Fail { lease, token, class: FailureClass::Missing, lacks: Lacks::Checkpoint }
         } else if self.is_crowded(worker) && self.random.chance(self.climate.crowded) {
-            Ask::Fail { lease, token, class: FailureClass::OutOfMemory }
+            fails(FailureClass::OutOfMemory)
         } else if self.random.chance(self.climate.fails) {
-            let class = FailureClass::ALL[self.random.place(FailureClass::ALL.len())];
-            Ask::Fail { lease, token, class }
+            fails(FailureClass::ALL[self.random.place(FailureClass::ALL.len())])
         } else {
-            let adopted = nature / 1_000_000_000 % 1000 < self.climate.adopted;
+            let adopted = !work.afresh && nature / 1_000_000_000 % 1000 < self.climate.adopted;
+            let says_test = self.random.chance(900);
+            // Some folders are another tool's, and say nothing.
+            let says = self.settings.size == Size::Small && !(adopted && nature.is_multiple_of(2));
+            let on = weights.filter(|_| says).map(|weights| On { weights, lists, says_test });
             let took = self.random.between(if work.trains { TRAINING_MIB } else { TEST_MIB });
             let memory_mib = self.random.chance(800).then_some(took as u32);
-            Ask::Complete { lease, token, adopted, memory_mib }
+            Ask::Complete { lease, token, adopted, memory_mib, on }
         };
         let process = &mut self.workers[worker];
         // Its heartbeats end here: an answer to one of them finds nobody.

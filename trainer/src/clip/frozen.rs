@@ -201,9 +201,9 @@ pub(super) struct Frozen {
 }
 
 impl Frozen {
-    /// For the weights with a hash, computed on a device in a precision. Besides, bits depend on this program and the libtorch that
+    /// For the backbone with an identity, computed on a device in a precision. Besides, bits depend on this program and the libtorch that
     /// it has loaded, on the processor and on the number of threads.
-    pub(super) fn new(cache: FrozenCache, weights: &str, device: Device, precision: Precision) -> Self {
+    pub(super) fn new(cache: FrozenCache, backbone: &str, device: Device, precision: Precision) -> Self {
         let of_file = |path: &Path| {
             let file = fs_err::metadata(path).ok();
             file.map(|file| (file.len(), file.modified().ok()))
@@ -224,7 +224,7 @@ impl Frozen {
         let processor = processor(device);
         let threads = tch::get_num_threads();
         let identity =
-            format!("{VERSION} {program:?} {library:?} {switches:?} {processor} {threads} {weights} {precision}");
+            format!("{VERSION} {program:?} {library:?} {switches:?} {processor} {threads} {backbone} {precision}");
         Self { cache, identity }
     }
 

@@ -6,14 +6,14 @@
 //!
 //! Shapes: N sequences, S positions, W width.
 
+use promptfield_core::backbone::Activation;
 use tch::{Device, Kind, Tensor};
 
 use super::attention;
-use super::geometry::HEAD_WIDTH;
 use super::texts::Texts;
 use super::weights::Weights;
 
-/// The steepness of CLIP's activation, `QuickGELU`: x·σ(1.702x).
+/// The steepness of `QuickGELU`: x·σ(1.702x).
 const QUICK_GELU: f64 = 1.702;
 
 /// Takes the tensors of one part of a CLIP out of a weights file and puts them on a device.
@@ -22,6 +22,7 @@ pub(super) struct Loader<'a> {
     pub(super) device: Device,
     /// What products and attention are computed in.
     pub(super) kind: Kind,
+    pub(super) activation: Activation,
 }
 
 impl Loader<'_> {
@@ -43,23 +44,29 @@ impl Loader<'_> {
         Linear { weight: self.operand(&format!("{name}.weight")), bias: self.operand(&format!("{name}.bias")) }
     }
 
-    pub(super) fn blocks(&mut self, prefix: &str, layers: usize) -> Vec<Block> {
-        (0..layers).map(|layer| self.block(&format!("{prefix}.{layer}"))).collect()
+    pub(super) fn blocks(&mut self, prefix: &str, layers: usize, head_width: i64) -> Vec<Block> {
+        (0..layers).map(|layer| self.block(&format!("{prefix}.{layer}"), head_width)).collect()
     }
 
-    fn block(&mut self, name: &str) -> Block {
+    fn block(&mut self, name: &str, head_width: i64) -> Block {
         // x·σ(1.702x) = silu(1.702x) / 1.702, one fused operation. The factor before it goes into the small tensors, the one
         // behind it into the next product: the matrices stay as they are, in the file's mapping where they can.
+        let factor = match self.activation {
+            Activation::QuickGelu => QUICK_GELU,
+            Activation::Gelu => 1.0,
+        };
         let ln_2 = self.layer_norm(&format!("{name}.ln_2"));
-        let mlp_in_bias = self.tensor(&format!("{name}.mlp.c_fc.bias")) * QUICK_GELU;
+        let mlp_in_bias = self.tensor(&format!("{name}.mlp.c_fc.bias")) * factor;
         Block {
+            head_width,
+            activation: self.activation,
             ln_1: self.layer_norm(&format!("{name}.ln_1")),
             in_proj: Linear {
                 weight: self.operand(&format!("{name}.attn.in_proj_weight")),
                 bias: self.operand(&format!("{name}.attn.in_proj_bias")),
             },
             out_proj: self.linear(&format!("{name}.attn.out_proj")),
-            ln_2: LayerNorm { weight: ln_2.weight * QUICK_GELU, bias: ln_2.bias * QUICK_GELU },
+            ln_2: LayerNorm { weight: ln_2.weight * factor, bias: ln_2.bias * factor },
             mlp_in: Linear {
                 weight: self.operand(&format!("{name}.mlp.c_fc.weight")),
                 bias: mlp_in_bias.to_kind(self.kind),
@@ -149,10 +156,12 @@ pub(crate) enum Sequences<'a> {
 /// A residual attention block.
 #[derive(Debug)]
 pub(crate) struct Block {
+    head_width: i64,
+    activation: Activation,
     ln_1: LayerNorm,
     in_proj: Linear,
     out_proj: Linear,
-    /// Times 1.702, like the bias of `mlp_in`.
+    /// With `QuickGELU` times 1.702, like the bias of `mlp_in`.
     ln_2: LayerNorm,
     mlp_in: Linear,
     mlp_out: Linear,
@@ -187,8 +196,8 @@ impl Block {
     /// [`Block::forward`] with what [`Block::project`] makes of `x`.
     pub(crate) fn forward_projected(&self, x: &Tensor, projected: &Tensor, sequences: Sequences) -> BlockOutput {
         let mixed = match sequences {
-            Sequences::Images { .. } => attention::within(projected),
-            Sequences::Texts(texts) => attention::within_texts(projected, texts),
+            Sequences::Images { .. } => attention::within(projected, self.head_width),
+            Sequences::Texts(texts) => attention::within_texts(projected, texts, self.head_width),
         };
         self.add(x, &mixed)
     }
@@ -201,14 +210,14 @@ impl Block {
             Sequences::Texts(texts) => texts.ends(x),
         };
         let query = self.in_proj.forward_part(&read(&normed), 0, width);
-        let few = matches!(sequences, Sequences::Images { read } if 2 * read < HEAD_WIDTH);
+        let few = matches!(sequences, Sequences::Images { read } if 2 * read < self.head_width);
         let mixed = if few && query.kind() == Kind::Float {
-            attention::of_few(&query, &normed, &self.in_proj.weight, &self.in_proj.bias)
+            attention::of_few(&query, &normed, &self.in_proj.weight, &self.in_proj.bias, self.head_width)
         } else {
             let others = self.in_proj.forward_part(&normed, width, 2 * width);
             match sequences {
-                Sequences::Images { .. } => attention::of(&query, &others),
-                Sequences::Texts(texts) => attention::of_ends(&query, &others, texts),
+                Sequences::Images { .. } => attention::of(&query, &others, self.head_width),
+                Sequences::Texts(texts) => attention::of_ends(&query, &others, texts, self.head_width),
             }
         };
         self.add(&read(x), &mixed)
@@ -218,8 +227,12 @@ impl Block {
     fn add(&self, x: &Tensor, mixed: &Tensor) -> BlockOutput {
         let attention = self.out_proj.forward(mixed).to_kind(Kind::Float);
         let x = x + &attention;
-        let hidden = self.mlp_in.forward(&self.ln_2.forward(&x)).silu();
-        let residual = x + self.mlp_out.forward_scaled(&hidden, QUICK_GELU.recip()).to_kind(Kind::Float);
+        let hidden = self.mlp_in.forward(&self.ln_2.forward(&x));
+        let output = match self.activation {
+            Activation::QuickGelu => self.mlp_out.forward_scaled(&hidden.silu(), QUICK_GELU.recip()),
+            Activation::Gelu => self.mlp_out.forward(&hidden.gelu("none")),
+        };
+        let residual = x + output.to_kind(Kind::Float);
         BlockOutput { attention, residual }
     }
 }

@@ -1,12 +1,15 @@
 //! CLIP, frozen: what every method builds on.
 //!
-//! Rule of this room: nothing here is trainable, and nothing knows of methods. Every size comes from the weights. A
-//! tower offers its layers one by one, so that a method can put its tokens between them, and both of its halves: the layers
-//! before the first one that a method touches are computed once and shared.
+//! Rule of this room: nothing here is trainable, and nothing knows of methods. Every size comes from the weights, and what
+//! their shapes don't tell from [`Backbone`]. A tower offers its layers one by one, so that a method can put its tokens between
+//! them, and both of its halves: the layers before the first one that a method touches are computed once and shared.
 
 mod attention;
+mod backbone;
+mod beside;
 mod frozen;
 mod geometry;
+mod hashes;
 mod layers;
 mod prompts;
 mod text;
@@ -20,11 +23,13 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use frozen::Frozen;
+use promptfield_core::backbone::{Architecture, ArchitectureSettings};
 use promptfield_core::names::Precision;
 use prompts::KeptPrompts;
 use sha2::Sha256;
 use tch::{Device, Kind, Tensor};
 
+pub use backbone::Backbone;
 pub use frozen::FrozenCache;
 pub use geometry::{Geometry, TextGeometry, VisionGeometry};
 pub(crate) use layers::{Block, BlockOutput, Sequences};
@@ -41,7 +46,7 @@ use crate::tokenizer::Tokens;
 #[derive(Debug)]
 pub struct Clip {
     geometry: Geometry,
-    sha256: String,
+    backbone: Backbone,
     device: Device,
     precision: Precision,
     /// Where it is looked up what the image tower makes of images.
@@ -53,26 +58,33 @@ pub struct Clip {
 
 impl Clip {
     /// Loads a weights file, to be computed on a device in a precision: the one of the patch convolution, of the blocks'
-    /// linear layers and of attention. Everything else is computed in 32-bit floats.
+    /// linear layers and of attention. Everything else is computed in 32-bit floats. What the tensors don't tell is found out as
+    /// [`Backbone::identify`] does it.
     ///
     /// Whether a GPU may use TF32 is one switch for the process, which the last CLIP that was opened has set.
-    pub fn open(path: &Path, device: Device, precision: Precision) -> Result<Self, WeightsError> {
-        let mut weights = Weights::open(path)?;
+    pub fn open(
+        path: &Path,
+        settings: &ArchitectureSettings,
+        device: Device,
+        precision: Precision,
+    ) -> Result<Self, WeightsError> {
+        let mut weights = Weights::open(path, settings)?;
         let _constant = tch::no_grad_guard();
         if device.is_cuda() {
             tf32::allow(precision == Precision::Tf32);
         }
-        let (geometry, sha256) = (*weights.geometry(), weights.sha256().to_owned());
-        let mut loader = layers::Loader { weights: &mut weights, device, kind: kind_of(precision) };
-        let vision = VisionTower::load(&mut loader, &geometry.vision);
-        let text = TextTower::load(&mut loader, &geometry.text);
-        Ok(Self { geometry, sha256, device, precision, frozen: None, prompts: KeptPrompts::default(), vision, text })
+        let (geometry, backbone) = (*weights.geometry(), weights.backbone().clone());
+        let Architecture { activation, vision_head_width, text_head_width, .. } = backbone.architecture;
+        let mut loader = layers::Loader { weights: &mut weights, device, kind: kind_of(precision), activation };
+        let vision = VisionTower::load(&mut loader, &geometry.vision, vision_head_width.into());
+        let text = TextTower::load(&mut loader, &geometry.text, text_head_width.into());
+        Ok(Self { geometry, backbone, device, precision, frozen: None, prompts: KeptPrompts::default(), vision, text })
     }
 
     /// The same CLIP, with what it makes of images kept in a cache.
     #[must_use]
     pub fn with_cache(self, cache: Option<FrozenCache>) -> Self {
-        let frozen = cache.map(|cache| Frozen::new(cache, &self.sha256, self.device, self.precision));
+        let frozen = cache.map(|cache| Frozen::new(cache, &self.backbone.sha256(), self.device, self.precision));
         Self { frozen, ..self }
     }
 
@@ -81,9 +93,9 @@ impl Clip {
         &self.geometry
     }
 
-    /// SHA-256 of the weights file, in hexadecimal.
-    pub fn sha256(&self) -> &str {
-        &self.sha256
+    /// Which backbone it is.
+    pub const fn backbone(&self) -> &Backbone {
+        &self.backbone
     }
 
     /// Where the weights lie, and images must lie.

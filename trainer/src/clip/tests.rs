@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use promptfield_core::backbone::{Activation, ArchitectureSettings};
 use promptfield_core::names::Precision;
 use tch::{Device, Kind, Tensor};
 
@@ -13,7 +14,7 @@ pub(super) fn miniature() -> PathBuf {
 }
 
 fn clip() -> Clip {
-    Clip::open(&miniature(), Device::Cpu, Precision::Fp32).unwrap()
+    Clip::open(&miniature(), &ArchitectureSettings::default(), Device::Cpu, Precision::Fp32).unwrap()
 }
 
 /// Plain numbers of the size of normalised pixels.
@@ -48,22 +49,26 @@ fn the_two_halves_of_a_tower_are_the_tower() {
 
 #[test]
 fn rows_that_nobody_reads_can_be_left_out() {
-    let clip = clip();
-    let last = clip.vision.blocks.last().unwrap();
-    let x = clip.vision.prefix(&images(2), 3).activations;
-    // Few rows are read in an order of operations of their own.
-    for read in [1, 4, 17] {
-        let sequences = Sequences::Images { read };
-        let (all, first) = (last.forward(&x, sequences), last.forward_read(&x, sequences));
-        assert_close(&first.residual, &all.residual.narrow(1, 0, read));
-        assert_close(&first.attention, &all.attention.narrow(1, 0, read));
-    }
+    let others =
+        ArchitectureSettings { activation: Some(Activation::Gelu), vision_heads: Some(8), ..Default::default() };
+    for settings in [ArchitectureSettings::default(), others] {
+        let clip = Clip::open(&miniature(), &settings, Device::Cpu, Precision::Fp32).unwrap();
+        let last = clip.vision.blocks.last().unwrap();
+        let x = clip.vision.prefix(&images(2), 3).activations;
+        // Few rows are read in an order of operations of their own.
+        for read in [1, 4, 17] {
+            let sequences = Sequences::Images { read };
+            let (all, first) = (last.forward(&x, sequences), last.forward_read(&x, sequences));
+            assert_close(&first.residual, &all.residual.narrow(1, 0, read));
+            assert_close(&first.attention, &all.attention.narrow(1, 0, read));
+        }
 
-    let last = clip.text.blocks.last().unwrap();
-    let prefix = clip.text.prefix(&tokens(&["a photo of a stop sign.", "a llama"]), 2).unwrap();
-    let (x, sequences) = (&prefix.activations, Sequences::Texts(&prefix.texts));
-    let (all, read) = (last.forward(x, sequences), last.forward_read(x, sequences));
-    assert_close(&read.residual, &prefix.texts.ends(&all.residual));
+        let last = clip.text.blocks.last().unwrap();
+        let prefix = clip.text.prefix(&tokens(&["a photo of a stop sign.", "a llama"]), 2).unwrap();
+        let (x, sequences) = (&prefix.activations, Sequences::Texts(&prefix.texts));
+        let (all, read) = (last.forward(x, sequences), last.forward_read(x, sequences));
+        assert_close(&read.residual, &prefix.texts.ends(&all.residual));
+    }
 }
 
 #[test]
@@ -98,20 +103,20 @@ fn texts_are_the_same_whatever_stands_beside_them() {
 fn a_file_that_is_no_clip_says_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.safetensors");
-    let error = Weights::open(&path).unwrap_err();
+    let error = Weights::open(&path, &ArchitectureSettings::default()).unwrap_err();
     assert!(matches!(error, WeightsError::Read { .. }) && error.to_string().contains("weights.safetensors"), "{error}");
 
     fs_err::write(&path, b"PK\x03\x04 something else").unwrap();
-    let error = Weights::open(&path).unwrap_err().to_string();
+    let error = Weights::open(&path, &ArchitectureSettings::default()).unwrap_err().to_string();
     assert!(error.contains("weights.safetensors`: not a PyTorch archive that can be read: it is cut short"), "{error}");
     fs_err::write(&path, b"\x80\x02something else").unwrap();
-    let error = Weights::open(&path).unwrap_err().to_string();
+    let error = Weights::open(&path, &ArchitectureSettings::default()).unwrap_err().to_string();
     assert!(error.contains("weights.safetensors`: neither a PyTorch archive, which is a ZIP file, nor"), "{error}");
 
     let mut tensors = Tensor::read_safetensors(miniature()).unwrap();
     tensors.retain(|(name, _)| name != "visual.transformer.resblocks.2.mlp.c_fc.bias");
     Tensor::write_safetensors(&tensors, &path).unwrap();
-    let error = Weights::open(&path).unwrap_err().to_string();
+    let error = Weights::open(&path, &ArchitectureSettings::default()).unwrap_err().to_string();
     assert!(
         error.contains("no tensor `visual.transformer.resblocks.2.mlp.c_fc.bias`, expected one of shape [512]"),
         "{error}"
@@ -123,7 +128,7 @@ fn a_file_that_is_no_clip_says_what_is_wrong() {
         .filter(|(name, _)| name == "ln_final.bias")
         .for_each(|(_, bias)| *bias = bias.to_kind(Kind::Double));
     Tensor::write_safetensors(&tensors, &path).unwrap();
-    let error = Weights::open(&path).unwrap_err().to_string();
+    let error = Weights::open(&path, &ArchitectureSettings::default()).unwrap_err().to_string();
     assert!(error.contains("`ln_final.bias` is F64, expected F32, F16 or BF16"), "{error}");
 }
 
@@ -158,10 +163,11 @@ fn an_archive_in_half_precision_is_computed_in_single_precision() {
     Tensor::write_safetensors(&in_kind(Kind::Half), &half).unwrap();
     Tensor::write_safetensors(&in_kind(Kind::Float), &single).unwrap();
 
-    let weights = [&archive, &half, &single].map(|path| Weights::open(path).unwrap());
+    let weights = [&archive, &half, &single].map(|path| Weights::open(path, &ArchitectureSettings::default()).unwrap());
     assert_eq!(weights.each_ref().map(Weights::format), [Format::ArchiveOriginal, Format::Original, Format::Original]);
     assert_eq!(weights.each_ref().map(Weights::parameter_count), [7_856_129; 3]);
-    let clips = [archive, half, single].map(|path| Clip::open(&path, Device::Cpu, Precision::Fp32).unwrap());
+    let clips = [archive, half, single]
+        .map(|path| Clip::open(&path, &ArchitectureSettings::default(), Device::Cpu, Precision::Fp32).unwrap());
     let texts = tokens(&["a photo of a llama.", "a stop sign"]);
     let [archive, half, single] =
         clips.map(|clip| (clip.image_features(&images(2)), clip.text_features(&texts).unwrap()));
@@ -179,7 +185,7 @@ fn mixed_precision_is_near_single_precision_and_gives_single_precision() {
     for (precision, kind, spacing) in
         [(Precision::AmpBf16, Kind::BFloat16, 0.01), (Precision::AmpFp16, Kind::Half, 0.001)]
     {
-        let clip = Clip::open(&miniature(), Device::Cpu, precision).unwrap();
+        let clip = Clip::open(&miniature(), &ArchitectureSettings::default(), Device::Cpu, precision).unwrap();
         for block in clip.vision.blocks.iter().chain(&clip.text.blocks) {
             assert_eq!(block.kinds(), [kind; 4]);
         }

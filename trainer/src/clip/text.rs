@@ -64,12 +64,12 @@ pub(crate) struct TextPrefix {
 }
 
 impl TextTower {
-    pub(super) fn load(loader: &mut Loader, geometry: &TextGeometry) -> Self {
+    pub(super) fn load(loader: &mut Loader, geometry: &TextGeometry, head_width: i64) -> Self {
         Self {
             geometry: *geometry,
             token_embedding: loader.weights.take("token_embedding.weight").to_device(loader.device),
             positional_embedding: loader.tensor("positional_embedding"),
-            blocks: loader.blocks("transformer.resblocks", geometry.layers),
+            blocks: loader.blocks("transformer.resblocks", geometry.layers, head_width),
             ln_final: loader.layer_norm("ln_final"),
             projection: loader.tensor("text_projection"),
         }

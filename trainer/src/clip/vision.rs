@@ -34,13 +34,13 @@ pub(crate) struct ImagePrefix {
 }
 
 impl VisionTower {
-    pub(super) fn load(loader: &mut Loader, geometry: &VisionGeometry) -> Self {
+    pub(super) fn load(loader: &mut Loader, geometry: &VisionGeometry, head_width: i64) -> Self {
         Self {
             conv1: loader.operand("visual.conv1.weight"),
             class_embedding: loader.tensor("visual.class_embedding").view([1, 1, -1]),
             positional_embedding: loader.tensor("visual.positional_embedding"),
             ln_pre: loader.layer_norm("visual.ln_pre"),
-            blocks: loader.blocks("visual.transformer.resblocks", geometry.layers),
+            blocks: loader.blocks("visual.transformer.resblocks", geometry.layers, head_width),
             ln_post: loader.layer_norm("visual.ln_post"),
             proj: loader.tensor("visual.proj"),
         }

@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use promptfield_core::spec::hex;
+use promptfield_core::backbone::ArchitectureSettings;
 use safetensors::tensor::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
 
+use super::backbone::{Backbone, architecture};
 use super::geometry::{Geometry, Shapes};
+use super::hashes::KeptHashes;
 pub(super) use mapped::MappedFile;
 
 /// Why a weights file can't be used.
@@ -37,6 +39,20 @@ pub enum WeightsError {
         path: PathBuf,
         /// What is wrong.
         problem: Problem,
+    },
+    /// It, or what lies beside it, was changed after it was looked at.
+    #[error("the weights `{}`, or what lies beside them, were changed while a job began", .path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file beside it says something of it that can't be.
+    #[error("`{}`, beside the weights: {problem}", .path.display())]
+    Beside {
+        /// The file beside it.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
 }
 
@@ -75,6 +91,9 @@ pub enum Problem {
         /// The kind that was found.
         found: String,
     },
+    /// What the tensors don't tell isn't known, or can't be.
+    #[error("{0}")]
+    Architecture(String),
 }
 
 /// The tensors of a weights file by their original CLIP names, on the CPU, in the kinds they are stored in. They lie in the
@@ -84,7 +103,7 @@ pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
     geometry: Geometry,
     format: Format,
-    sha256: String,
+    backbone: Backbone,
 }
 
 /// How a weights file names and lays out its tensors.
@@ -113,33 +132,12 @@ impl Format {
 }
 
 impl Weights {
-    /// Reads a weights file and checks that it holds a whole CLIP.
-    pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let unreadable = |source| WeightsError::Read { path: path.to_owned(), source };
-        let file = MappedFile::open(path).map_err(unreadable)?;
-        let sha256 = hex(&file.sha256().map_err(unreadable)?);
-        Self::read(&file, sha256).map_err(|problem| WeightsError::Unfit { path: path.to_owned(), problem })
-    }
-
-    fn read(file: &MappedFile, sha256: String) -> Result<Self, Problem> {
-        let bytes = file.bytes();
-        let is_archive = torch_archive::is_format_of(bytes);
-        let stored = if is_archive { torch_archive::read(bytes)? } else { safetensors(bytes)? };
-        let mut tensors: BTreeMap<String, Tensor> =
-            stored.into_iter().map(|(name, stored)| (name, file.tensor(&stored))).collect();
-        let is_hugging_face = hugging_face::is_layout_of(&tensors);
-        if is_hugging_face {
-            tensors = hugging_face::to_original(tensors)?;
-        }
-        let format = match (is_archive, is_hugging_face) {
-            (false, false) => Format::Original,
-            (false, true) => Format::HuggingFace,
-            (true, false) => Format::ArchiveOriginal,
-            (true, true) => Format::ArchiveHuggingFace,
-        };
-        let shapes: Shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
-        let geometry = Geometry::read(&shapes)?;
-        Ok(Self { tensors, geometry, format, sha256 })
+    /// Reads a weights file and checks that it holds a whole CLIP. The settings win over what lies beside it.
+    pub fn open(path: &Path, settings: &ArchitectureSettings) -> Result<Self, WeightsError> {
+        let file = MappedFile::open(path).map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
+        let Described { sources, geometry, format, backbone } = Described::read(path, &file, settings)?;
+        let tensors = sources.into_iter().map(|(name, source)| (name, source.tensor(&file))).collect();
+        Ok(Self { tensors, geometry, format, backbone })
     }
 
     /// The sizes that the tensors' shapes tell.
@@ -152,9 +150,9 @@ impl Weights {
         self.format
     }
 
-    /// SHA-256 of the file, in hexadecimal.
-    pub fn sha256(&self) -> &str {
-        &self.sha256
+    /// Which backbone it is.
+    pub const fn backbone(&self) -> &Backbone {
+        &self.backbone
     }
 
     /// Numbers in all tensors.
@@ -165,6 +163,84 @@ impl Weights {
     /// Takes a tensor out. The name must be one of those that [`Geometry`] checked.
     pub(super) fn take(&mut self, name: &str) -> Tensor {
         self.tensors.remove(name).unwrap_or_else(|| panic!("`{name}` was checked when the file was opened"))
+    }
+}
+
+/// A weights file, of which no tensor was read yet.
+pub(super) struct Described<'a> {
+    /// By the tensors' original names.
+    sources: BTreeMap<String, Source<'a>>,
+    geometry: Geometry,
+    format: Format,
+    pub(super) backbone: Backbone,
+}
+
+impl<'a> Described<'a> {
+    /// Reads what the file at `path` says of its tensors, and what lies beside it, and checks that it holds a whole CLIP.
+    pub(super) fn read(
+        path: &Path,
+        file: &'a MappedFile,
+        settings: &ArchitectureSettings,
+    ) -> Result<Self, WeightsError> {
+        let unfit = |problem| WeightsError::Unfit { path: path.to_owned(), problem };
+        let (sources, format) = sources(file.bytes()).map_err(unfit)?;
+        let shapes: Shapes = sources.iter().map(|(name, source)| (name.clone(), source.shape())).collect();
+        let geometry = Geometry::read(&shapes).map_err(unfit)?;
+        let (architecture, assumed) = architecture(path, [geometry.vision.width, geometry.text.width], settings)?;
+        let weights_sha256 = KeptHashes::of_user().sha256(file);
+        let weights_sha256 = weights_sha256.map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
+        Ok(Self { sources, geometry, format, backbone: Backbone { weights_sha256, architecture, assumed } })
+    }
+}
+
+/// The tensors of a weights file's bytes.
+fn sources(bytes: &[u8]) -> Result<(BTreeMap<String, Source<'_>>, Format), Problem> {
+    let is_archive = torch_archive::is_format_of(bytes);
+    let stored = if is_archive { torch_archive::read(bytes)? } else { safetensors(bytes)? };
+    let is_hugging_face = hugging_face::is_layout_of(&stored);
+    let sources = if is_hugging_face {
+        hugging_face::to_original(stored)?
+    } else {
+        stored.into_iter().map(|(name, stored)| (name, Source::Plain(stored))).collect()
+    };
+    let format = match (is_archive, is_hugging_face) {
+        (false, false) => Format::Original,
+        (false, true) => Format::HuggingFace,
+        (true, false) => Format::ArchiveOriginal,
+        (true, true) => Format::ArchiveHuggingFace,
+    };
+    Ok((sources, format))
+}
+
+/// A tensor as it is made of those that lie in a file.
+#[derive(Debug)]
+enum Source<'a> {
+    Plain(Stored<'a>),
+    /// Of a matrix.
+    Transposed(Stored<'a>),
+    /// One below the other, all of one shape and kind.
+    Stacked([Stored<'a>; 3]),
+}
+
+impl Source<'_> {
+    fn shape(&self) -> Vec<i64> {
+        match self {
+            Self::Plain(stored) => stored.shape.clone(),
+            Self::Transposed(stored) => stored.shape.iter().rev().copied().collect(),
+            Self::Stacked(parts) => {
+                let mut shape = parts[0].shape.clone();
+                shape.iter_mut().take(1).for_each(|rows| *rows = rows.saturating_mul(3));
+                shape
+            }
+        }
+    }
+
+    fn tensor(&self, file: &MappedFile) -> Tensor {
+        match self {
+            Self::Plain(stored) => file.tensor(stored),
+            Self::Transposed(stored) => file.tensor(stored).tr().contiguous(),
+            Self::Stacked(parts) => Tensor::cat(&parts.each_ref().map(|part| file.tensor(part)), 0),
+        }
     }
 }
 

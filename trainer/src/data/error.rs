@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use promptfield_core::input::InvalidInput;
+use promptfield_core::names::ClassSubset;
 
 /// Why a data set can't be used; every message names the file or folder and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,20 @@ pub enum DataError {
         missing: usize,
         /// How many entries it has.
         total: usize,
+    },
+    /// There is nothing to evaluate, and so no result.
+    #[error(
+        "the data set `{dataset}` has no test image{}: expected at least one in `{}`",
+        match classes { ClassSubset::All => "", ClassSubset::Base => " of its base classes", ClassSubset::New => " of its new classes" },
+        list.display()
+    )]
+    NoTestImages {
+        /// The data set's key.
+        dataset: String,
+        /// The classes that were to be evaluated.
+        classes: ClassSubset,
+        /// The file or the folder that says which images are for testing.
+        list: PathBuf,
     },
     /// There are too few classes or images for what was asked.
     #[error("the data set `{dataset}` has {found}: expected {expected}")]

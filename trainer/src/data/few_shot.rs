@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use promptfield_core::dataset::DatasetDefinition;
 use promptfield_core::spec::hex;
@@ -30,9 +30,7 @@ const MAX_VAL_SHOTS: usize = 4;
 
 /// Replaces train and val by their few-shot selection.
 pub(super) fn select(lists: &mut Lists, place: &Place, shots: u32, seed: u64) -> Result<(), DataError> {
-    let folder = place.folder.join(FOLDER);
-    let pickle = folder.join(format!("shot_{shots}-seed_{seed}.pkl"));
-    let own = folder.join(format!("shot_{shots}-seed_{seed}.json"));
+    let [pickle, own] = files(place, shots, seed);
     if pickle.is_file() {
         (lists.train, lists.val) = read_pickle(&pickle, lists.role, place)?;
         lists.named_by = Some(pickle);
@@ -55,6 +53,12 @@ pub(super) fn select(lists: &mut Lists, place: &Place, shots: u32, seed: u64) ->
     // A record for people and for other tools; the draw itself can always be repeated.
     let _ = write(&own, &drawn_from, lists);
     Ok(())
+}
+
+/// Where what the reference code drew lies, and our own draw.
+pub(super) fn files(place: &Place, shots: u32, seed: u64) -> [PathBuf; 2] {
+    let file = |extension| place.folder.join(FOLDER).join(format!("shot_{shots}-seed_{seed}.{extension}"));
+    [file("pkl"), file("json")]
 }
 
 /// The shots and seeds for which what the reference code drew lies in the data set's folder, sorted.

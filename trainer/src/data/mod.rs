@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use promptfield_core::dataset::DatasetDefinition;
 use promptfield_core::names::ClassSubset;
+use promptfield_core::outcome::LeftOut;
 use promptfield_core::spec::hex;
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -30,6 +31,7 @@ pub use few_shot::pickles;
 pub use kept::KeptSplits;
 pub use lists::Role;
 use lists::{Entry, Lists};
+use subset::Selected;
 
 /// The images and class names of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct Split {
     pub test: Vec<Item>,
     /// Which of the lists are different images.
     pub role: Role,
+    /// The classes with test images and without a training image, by label: they are neither base nor new.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// One image with its label.
@@ -80,6 +84,13 @@ impl Split {
         serde_json::to_string(&canonical).expect("strings and numbers are always valid JSON")
     }
 
+    /// SHA-256 of the class names and the test list alone, in lower-case hexadecimal: what results that stand side by side must
+    /// share.
+    pub fn test_hash(&self) -> String {
+        let test: Vec<(&str, usize)> = self.test.iter().map(|item| (item.relative.as_str(), item.label)).collect();
+        hex(&Sha256::digest(serde_json::json!({ "classnames": self.classnames, "test": test }).to_string()))
+    }
+
     /// About how much memory it takes.
     fn bytes(&self) -> usize {
         let items = self.train.iter().chain(&self.val).chain(&self.test);
@@ -111,7 +122,7 @@ pub fn load(
         lists.val.clone_from(&lists.test);
     }
     let role = lists.role;
-    let (lists, classnames) = subset::select(lists, subset, &place)?;
+    let Selected { lists, classnames, left_out } = subset::select(lists, subset, &place)?;
     check_images(&lists, &place)?;
     let items = |entries: Vec<Entry>| -> Vec<Item> {
         entries
@@ -119,7 +130,16 @@ pub fn load(
             .map(|entry| Item { path: place.images.join(&entry.path), relative: entry.path, label: entry.label })
             .collect()
     };
-    Ok(Split { classnames, train: items(lists.train), val: items(lists.val), test: items(lists.test), role })
+    Ok(Split { classnames, train: items(lists.train), val: items(lists.val), test: items(lists.test), role, left_out })
+}
+
+/// Why a split of `classes` that has no test image is refused by whoever wants to evaluate something.
+pub fn no_test_images(definition: &DatasetDefinition, data_root: &Path, classes: ClassSubset) -> DataError {
+    let refusal = |place| {
+        let list = readers::test_list(definition, &place);
+        DataError::NoTestImages { dataset: place.dataset, classes, list }
+    };
+    Place::new(definition, data_root).map_or_else(|error| error, refusal)
 }
 
 /// Where a data set lies on this machine.

@@ -4,13 +4,24 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use promptfield_core::names::ClassSubset;
+use promptfield_core::outcome::LeftOut;
 
 use super::lists::{Entry, Lists};
 use super::{DataError, Place};
 
-/// Keeps the classes of `subset`, relabelled from 0, and tells their names. As the published code does it: the labels
-/// that occur in the train list, sorted; the first half, rounded up, is base, the rest is new.
-pub(super) fn select(mut lists: Lists, subset: ClassSubset, place: &Place) -> Result<(Lists, Vec<String>), DataError> {
+/// The classes of a subset.
+pub(super) struct Selected {
+    /// Their images, relabelled from 0.
+    pub(super) lists: Lists,
+    /// Their names by label.
+    pub(super) classnames: Vec<String>,
+    /// The classes that no subset has.
+    pub(super) left_out: Vec<LeftOut>,
+}
+
+/// Keeps the classes of `subset`. As the published code does it: the labels that occur in the train list, sorted; the first
+/// half, rounded up, is base, the rest is new. So a class without a training image is neither.
+pub(super) fn select(mut lists: Lists, subset: ClassSubset, place: &Place) -> Result<Selected, DataError> {
     let names = names_by_label(&lists, place)?;
     let labels: Vec<usize> = {
         let mut labels: Vec<usize> = lists.train.iter().map(|entry| entry.label).collect();
@@ -29,9 +40,11 @@ pub(super) fn select(mut lists: Lists, subset: ClassSubset, place: &Place) -> Re
         let found = format!("{} classes in its train list", labels.len());
         return Err(DataError::TooFew { dataset: place.dataset.clone(), found, expected });
     }
+    let mut left_out = Vec::new();
     if subset == ClassSubset::All {
         check_no_gaps(&lists, &labels, place)?;
     } else {
+        left_out = without_training_image(&lists, &labels, &names);
         let relabelled: HashMap<usize, usize> = selected.iter().enumerate().map(|(new, &old)| (old, new)).collect();
         for list in [&mut lists.train, &mut lists.val, &mut lists.test] {
             list.retain_mut(|entry| {
@@ -42,7 +55,16 @@ pub(super) fn select(mut lists: Lists, subset: ClassSubset, place: &Place) -> Re
         }
     }
     let classnames = selected.iter().map(|label| names[label].to_string()).collect();
-    Ok((lists, classnames))
+    Ok(Selected { lists, classnames, left_out })
+}
+
+/// The classes that have test images and aren't among `labels`, in the order of their labels.
+fn without_training_image(lists: &Lists, labels: &[usize], names: &BTreeMap<usize, Arc<str>>) -> Vec<LeftOut> {
+    let mut images: BTreeMap<usize, u64> = BTreeMap::new();
+    for entry in lists.test.iter().filter(|entry| labels.binary_search(&entry.label).is_err()) {
+        *images.entry(entry.label).or_default() += 1;
+    }
+    images.into_iter().map(|(label, images)| LeftOut { class: names[&label].to_string(), images }).collect()
 }
 
 /// The name of each label; two names for one label are an error, wherever they stand.

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use promptfield_core::dataset::{Catalogue, DatasetDefinition};
 use promptfield_core::names::ClassSubset;
+use promptfield_core::outcome::LeftOut;
 use promptfield_core::spec::hex;
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use super::{DataError, Split, load};
+use super::{DataError, Split, load, no_test_images};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -211,6 +212,70 @@ fn a_class_folder_data_set_is_split_by_halves() {
         error.contains("1 images in") && error.contains("bee") && error.contains("at least 4 per class"),
         "{error}"
     );
+}
+
+#[test]
+fn few_shot_selections_are_no_class_where_the_images_have_no_folder_of_their_own() {
+    let root = tempfile::tempdir().unwrap();
+    let definition = DatasetDefinition::parse("name = \"own\"\nfolder = \"own\"\ntemplate = \"{}\"").unwrap();
+    for image in 0..8 {
+        write(root.path(), &format!("own/{}/{image}.jpg", ["ant", "bee"][image % 2]), "");
+    }
+    let first = load(&definition, root.path(), 1, 1, ClassSubset::All).unwrap();
+    assert!(root.path().join("own/split_fewshot/shot_1-seed_1.json").is_file());
+    assert_eq!(load(&definition, root.path(), 1, 1, ClassSubset::All).unwrap(), first);
+    assert_eq!(first.classnames, ["ant", "bee"]);
+}
+
+/// `own` with 4 classes, of which one has test images and no training image.
+fn root_without_training_images_of(absent: usize) -> TempDir {
+    let root = own_root(4, 2);
+    let file = root.path().join("own/split.json");
+    let mut lists: serde_json::Value = serde_json::from_str(&fs_err::read_to_string(&file).unwrap()).unwrap();
+    lists["train"].as_array_mut().unwrap().retain(|entry| entry[1] != absent);
+    fs_err::write(file, lists.to_string()).unwrap();
+    root
+}
+
+#[test]
+fn a_class_without_a_training_image_is_neither_base_nor_new_and_both_say_so() {
+    for absent in 0..4 {
+        let root = root_without_training_images_of(absent);
+        for shots in [0, 1] {
+            let load = |subset| load(&own(), root.path(), shots, 1, subset);
+            let (base, new) = (load(ClassSubset::Base).unwrap(), load(ClassSubset::New).unwrap());
+            let left_out = [LeftOut { class: format!("class_{absent}"), images: 1 }];
+            assert_eq!((&base.left_out[..], &new.left_out[..]), (&left_out[..], &left_out[..]));
+            assert_eq!((base.classnames.len(), new.classnames.len()), (2, 1));
+            assert_eq!((base.test.len(), new.test.len()), (2, 1));
+            // What is left out is no part of the lists.
+            let said = Split { left_out: Vec::new(), ..base.clone() };
+            assert_eq!((said.hash(), said.to_json()), (base.hash(), base.to_json()));
+            let refusal = load(ClassSubset::All).unwrap_err().to_string();
+            assert!(refusal.contains("labels from 0 without gaps"), "{refusal}");
+        }
+    }
+    let whole = own_root(4, 2);
+    assert_eq!(load(&own(), whole.path(), 1, 1, ClassSubset::Base).unwrap().left_out, []);
+}
+
+#[test]
+fn who_has_no_test_images_is_told_where_they_should_be_named() {
+    let root = tempfile::tempdir().unwrap();
+    for (key, folder, list) in [
+        ("imagenet", "imagenet/images", "imagenet/images/val"),
+        ("imagenet_a", "imagenet-adversarial/imagenet-a", "imagenet-adversarial/imagenet-a"),
+        ("fgvc_aircraft", "fgvc_aircraft/images", "fgvc_aircraft/images_variant_test.txt"),
+        ("sun397", "sun397/SUN397", "sun397/split_zhou_SUN397.json"),
+        ("dtd", "dtd/images", "dtd/images"),
+    ] {
+        fs_err::create_dir_all(root.path().join(folder)).unwrap();
+        let refusal = no_test_images(&known(key), root.path(), ClassSubset::New).to_string();
+        assert!(refusal.contains(&format!("`{key}` has no test image of its new classes")), "{refusal}");
+        assert!(refusal.ends_with(&format!("at least one in `{}`", root.path().join(list).display())), "{refusal}");
+    }
+    let refusal = no_test_images(&own(), root.path(), ClassSubset::All);
+    assert!(matches!(refusal, DataError::Missing { .. }), "{refusal}");
 }
 
 #[test]

@@ -7,13 +7,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use promptfield_core::backbone::Architecture;
 use promptfield_core::hyper::Evaluation;
 use promptfield_core::names::Protocol;
-use promptfield_core::spec::{JobSpec, SpecHash};
+use promptfield_core::outcome::FileEntry;
+use promptfield_core::spec::{JobSpec, SpecHash, hex};
 use promptfield_core::unfinished::METADATA_KEY;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use super::folder::replace;
@@ -63,6 +66,12 @@ pub(super) struct Provenance {
     pub(super) spec_hash: SpecHash,
     /// SHA-256 of the backbone's weights file.
     pub(super) weights_sha256: String,
+    /// What the weights' shapes don't tell; what earlier versions don't say was `OpenAI`'s.
+    #[serde(default)]
+    pub(super) architecture: Architecture,
+    /// SHA-256 of the class names and lists that it was trained on; earlier versions don't say it.
+    #[serde(default)]
+    pub(super) split_sha256: Option<String>,
 }
 
 /// Writes 32-bit tensors with their metadata; the file holds what it held before or all of it.
@@ -88,11 +97,22 @@ pub(super) fn write(path: &Path, metadata: &impl Serialize, tensors: &NamedTenso
 
 /// Reads a file that [`write`] made; the tensors lie on the CPU.
 pub(super) fn read<M: DeserializeOwned>(path: &Path) -> Result<(M, NamedTensors), CheckpointError> {
+    read_checked(path, None)
+}
+
+/// The same, of a file whose length and hash are known.
+pub(super) fn read_checked<M: DeserializeOwned>(
+    path: &Path,
+    entry: Option<&FileEntry>,
+) -> Result<(M, NamedTensors), CheckpointError> {
     let malformed = |problem: String| CheckpointError::Malformed { path: path.to_owned(), problem };
     let bytes = fs_err::read(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => CheckpointError::Missing { path: path.to_owned() },
         _ => CheckpointError::Read { path: path.to_owned(), source },
     })?;
+    if entry.is_some_and(|entry| entry.sha256 != hex(&Sha256::digest(&bytes))) {
+        return Err(malformed("its bytes aren't those that the manifest beside it names".to_owned()));
+    }
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| malformed(error.to_string()))?;
     let metadata = header
         .metadata()
@@ -118,8 +138,13 @@ pub(super) fn read<M: DeserializeOwned>(path: &Path) -> Result<(M, NamedTensors)
 }
 
 impl Provenance {
+    /// The identity of the backbone that it was trained on.
+    pub(super) fn backbone_sha256(&self) -> String {
+        self.architecture.identity(&self.weights_sha256)
+    }
+
     /// The first thing in which a checkpoint of this provenance is not what `job` tests, as a sentence; `None` if it fits.
-    pub(super) fn difference(&self, job: &JobSpec, weights_sha256: &str) -> Option<String> {
+    pub(super) fn difference(&self, job: &JobSpec, backbone_sha256: &str) -> Option<String> {
         let (trained, tested) = (comparable(&self.spec, job.protocol), comparable(job, job.protocol));
         let differs = |key: &&String| trained.get(*key) != tested.get(*key);
         // Another method or data set brings other hyper-parameters with it; those are the smaller news.
@@ -129,11 +154,9 @@ impl Provenance {
             let (had, wants) = (show(&trained), show(&tested));
             return Some(format!("it was trained with `{key}` = {had}, the job tests `{key}` = {wants}"));
         }
-        if self.weights_sha256 != weights_sha256 {
-            return Some(format!(
-                "it was trained on weights of SHA-256 {}, the job's weights have {weights_sha256}",
-                self.weights_sha256
-            ));
+        let trained_on = self.backbone_sha256();
+        if trained_on != backbone_sha256 {
+            return Some(format!("it was trained on the backbone {trained_on}, the job's is {backbone_sha256}"));
         }
         let trained_by = job.trained_by?;
         (trained_by != self.spec_hash)

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use promptfield_core::chain::chain;
 use promptfield_core::input::InvalidInput;
+use promptfield_core::names::Precision;
 use promptfield_core::outcome::{Failure, FailureClass};
+use promptfield_core::spec::BasisHash;
 use tch::TchError;
 
 use super::checkpoint::CheckpointError;
@@ -43,6 +45,23 @@ pub enum JobError {
     /// The weights can't be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The weights are others than those that the experiment's results rest on.
+    #[error(
+        "the weights `{}` of the backbone `{backbone}` have the identity {}, and its results rest on {wanted}: put that file there, or \
+         pin the backbone anew",
+        .path.display(),
+        .found.map(|found| found.to_string()).unwrap_or_default()
+    )]
+    OtherBackbone {
+        /// The backbone's name.
+        backbone: String,
+        /// The weights file.
+        path: PathBuf,
+        /// The identity of this machine's.
+        found: Option<BasisHash>,
+        /// The identity that is asked for.
+        wanted: BasisHash,
+    },
     /// The method can't be set up as the job wants it.
     #[error(transparent)]
     Method(#[from] MethodError),
@@ -75,6 +94,21 @@ pub enum JobError {
         /// The batch of the epoch, counted from 1.
         batch: u32,
     },
+    /// The weights make no numbers of a class or of an image, or of a batch before anything was trained.
+    #[error(
+        "{what} not finite: expected finite numbers from the weights of `{backbone}`{} in precision {precision}",
+        if *trained { " and what was trained on them" } else { "" }
+    )]
+    NotFinite {
+        /// What isn't finite, with its verb.
+        what: String,
+        /// The backbone's name.
+        backbone: String,
+        /// What it's computed in.
+        precision: Precision,
+        /// Whether parameters that were trained take part.
+        trained: bool,
+    },
     /// A tensor couldn't be read back.
     #[error("the trainer failed inside libtorch")]
     Torch(#[from] TchError),
@@ -100,22 +134,38 @@ impl JobError {
     pub fn class(&self) -> FailureClass {
         match self {
             Self::Device { .. }
+            | Self::OtherBackbone { .. }
             | Self::Checkpoint(CheckpointError::Missing { .. })
             | Self::Data(DataError::Missing { .. } | DataError::Unknown(_)) => FailureClass::Missing,
             Self::Weights(WeightsError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 FailureClass::Missing
             }
+            // After the last of them, the next attempt finds the weights as they are then.
+            Self::Folder(_) | Self::Busy { .. } | Self::Weights(WeightsError::Changed { .. }) => FailureClass::Storage,
             Self::Input(_)
             | Self::Data(_)
             | Self::Image(_)
             | Self::Weights(_)
             | Self::Method(_)
             | Self::Checkpoint(_)
-            | Self::Diverged { .. } => FailureClass::BadData,
-            Self::Folder(_) | Self::Busy { .. } => FailureClass::Storage,
+            | Self::Diverged { .. }
+            | Self::NotFinite { .. } => FailureClass::BadData,
             Self::Panicked(message) if is_out_of_memory(message) => FailureClass::OutOfMemory,
             Self::Torch(error) if is_out_of_memory(&error.to_string()) => FailureClass::OutOfMemory,
             Self::Panicked(_) | Self::Torch(_) | Self::Optimiser(_) | Self::Cancelled => FailureClass::Bug,
+        }
+    }
+
+    /// Whether the checkpoint to test is at fault: another training would make one.
+    pub const fn has_no_checkpoint(&self) -> bool {
+        matches!(self, Self::Checkpoint(error) if !matches!(error, CheckpointError::Read { .. }))
+    }
+
+    /// The identity of this machine's weights, where they are others than the job asks for.
+    pub const fn other_backbone(&self) -> Option<BasisHash> {
+        match self {
+            Self::OtherBackbone { found, .. } => *found,
+            _ => None,
         }
     }
 

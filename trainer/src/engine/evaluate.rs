@@ -11,7 +11,7 @@ use super::report::Report;
 use super::score::{FullScore, Rates, Score};
 use crate::data::Item;
 use crate::image::load_batch_test;
-use crate::methods::{Evaluated, Model};
+use crate::methods::{Evaluated, Logits, Model};
 
 /// Evaluation steps for so many test images.
 pub(super) const fn batches(images: usize, batch: u32) -> usize {
@@ -52,6 +52,31 @@ fn predicted(logits: &Tensor) -> Result<impl Iterator<Item = usize> + use<>, Job
     Ok(labels.into_iter().map(|label| label as usize))
 }
 
+pub(super) fn is_finite(tensor: &Tensor) -> bool {
+    tensor.isfinite().all().int64_value(&[]) != 0
+}
+
+/// Whose features made logits of a batch that aren't finite: the first such class, or else the first image.
+pub(super) fn not_finite<'a>(
+    inputs: &Inputs,
+    logits: &Logits,
+    deciding: &Tensor,
+    images: impl IntoIterator<Item = &'a Item>,
+) -> Result<String, JobError> {
+    let first = |rows: &Tensor| -> Result<Option<usize>, JobError> {
+        let finite = Vec::<bool>::try_from(rows.isfinite().all_dim(-1, false))?;
+        Ok(finite.into_iter().position(|finite| !finite))
+    };
+    if let Some(class) = first(&logits.texts)? {
+        return Ok(format!("the text features of the class `{}` are", inputs.split.classnames[class]));
+    }
+    let image = first(deciding)?.and_then(|row| images.into_iter().nth(row));
+    Ok(image.map_or_else(
+        || "the loss of the batch is".to_owned(),
+        |image| format!("the image features of `{}` are", image.path.display()),
+    ))
+}
+
 /// Hands the logits that decide [B, C] of each batch of test images on, with the images.
 fn classify(
     inputs: &Inputs,
@@ -69,11 +94,17 @@ fn classify(
         batches.len(),
         |index| {
             let paths: Vec<_> = batches[index].iter().map(|item| item.path.as_path()).collect();
-            load_batch_test(inputs.images, &paths, inputs.image_size).map_err(JobError::from)
+            load_batch_test(inputs.images, &paths, inputs.image_size, &inputs.scale).map_err(JobError::from)
         },
         |index, pixels, _| {
             inputs.go_on()?;
-            take(&classifier(&inputs.to_device(&pixels)).by(inference), batches[index])?;
+            let logits = classifier(&inputs.to_device(&pixels));
+            let deciding = logits.by(inference);
+            if !is_finite(&deciding) {
+                let what = not_finite(inputs, &logits, &deciding, batches[index])?;
+                return Err(inputs.not_finite(what, inputs.spec.method.learns()));
+            }
+            take(&deciding, batches[index])?;
             report.step(false);
             Ok(())
         },

@@ -3,7 +3,8 @@
 //! Work happens in the sibling `….partial`, which one trainer at a time may hold (an exclusive lock on a file inside it). A
 //! finished folder is synced to the disk, gets its manifest and is then renamed, so a folder under its final name that has a
 //! manifest is whole. Whoever is killed after the manifest and before the rename has it done by the next one who takes the
-//! folder. What stands in the way is put aside under another name, never deleted.
+//! folder. What stands in the way is put aside under another name, never deleted. Whether a complete folder is what the job would
+//! make today is found out in [`super::found`].
 
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
@@ -12,12 +13,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
-use promptfield_core::layout::{LOCK_FILE, LOG_FILE, MANIFEST_FILE, ORIGIN_FILE, PARTIAL_SUFFIX, parse_log_result};
+use promptfield_core::layout::{LOCK_FILE, MANIFEST_FILE, ORIGIN_FILE, PARTIAL_SUFFIX};
 use promptfield_core::outcome::{FileEntry, Manifest};
-use promptfield_core::spec::{SpecHash, hex};
+use promptfield_core::spec::hex;
 use promptfield_core::trainer_wire::Outcome;
 use promptfield_core::unfinished::Origin;
 use sha2::{Digest, Sha256};
+
+use super::found::{Foreign, Found, look};
+use crate::data::Split;
 
 /// An output folder couldn't be written.
 #[derive(Debug, thiserror::Error)]
@@ -56,41 +60,43 @@ pub(super) struct WorkFolder {
     _lock: File,
 }
 
-/// The outcome that a complete folder holds, if it was made by the same specification, or by another tool; `None` if there
-/// is no such folder.
-pub(super) fn adopt(output: &Path, spec_hash: SpecHash) -> Option<Outcome> {
-    if let Some(manifest) = whole(output, spec_hash) {
-        return Some(adopted(manifest));
+/// What a job rests on today, with which a complete folder is compared.
+#[derive(Debug)]
+pub(super) struct Today<'a> {
+    pub(super) origin: &'a Origin,
+    /// The split that the origin names by its hash.
+    pub(super) split: &'a Split,
+    /// SHA-256 of the checkpoint that a test would test, if it is there.
+    pub(super) checkpoint_sha256: Option<String>,
+    /// Whether a complete folder is put aside, whatever it holds.
+    pub(super) afresh: bool,
+    /// What makes a folder that another tool completed acceptable.
+    pub(super) foreign: Foreign,
+}
+
+impl Today<'_> {
+    /// The same for a folder that only this program can have made.
+    fn of_own(&self) -> Self {
+        let checkpoint_sha256 = self.checkpoint_sha256.clone();
+        Self { checkpoint_sha256, afresh: false, foreign: Foreign::Refused, ..*self }
     }
-    match fs_err::symlink_metadata(output.join(MANIFEST_FILE)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let log = fs_err::read(output.join(LOG_FILE)).ok()?;
-            Some(Outcome { result: parse_log_result(&String::from_utf8_lossy(&log))?, adopted: true, manifest: None })
-        }
+}
+
+/// The outcome that a complete folder holds, if it is what the job would make today.
+pub(super) fn find_complete(output: &Path, today: &Today) -> Option<Outcome> {
+    match look(output, today) {
+        Found::Whole(outcome) if !today.afresh => Some(*outcome),
         _ => None,
     }
 }
 
-fn adopted(manifest: Manifest) -> Outcome {
-    Outcome { result: manifest.result, adopted: true, manifest: Some(manifest) }
-}
-
-/// The manifest of a folder that holds all that its manifest lists, and was made by this specification.
-fn whole(folder: &Path, spec_hash: SpecHash) -> Option<Manifest> {
-    let manifest: Manifest = serde_json::from_slice(&fs_err::read(folder.join(MANIFEST_FILE)).ok()?).ok()?;
-    let is_whole = manifest.files.iter().all(|(name, entry)| {
-        fs_err::metadata(folder.join(name)).is_ok_and(|found| found.is_file() && found.len() == entry.bytes)
-    });
-    (is_whole && manifest.spec_hash == spec_hash).then_some(manifest)
-}
-
 /// Takes hold of the folder of a job: finds it complete, or locks `<output>.partial`, new or as an earlier attempt of the same
 /// origin left it.
-pub(super) fn open(output: &Path, origin: &Origin) -> Result<Opened, FolderError> {
-    take(output, origin).map_err(|source| FolderError { output: output.to_owned(), source })
+pub(super) fn open(output: &Path, today: &Today) -> Result<Opened, FolderError> {
+    take(output, today).map_err(|source| FolderError { output: output.to_owned(), source })
 }
 
-fn take(output: &Path, origin: &Origin) -> io::Result<Opened> {
+fn take(output: &Path, today: &Today) -> io::Result<Opened> {
     let partial = with_suffix(output, PARTIAL_SUFFIX);
     let mut notes = Vec::new();
     loop {
@@ -102,31 +108,35 @@ fn take(output: &Path, origin: &Origin) -> io::Result<Opened> {
         };
         // Only now can nobody else complete the folder, so only now is it known to be incomplete.
         let left = leftovers(&partial)?;
-        if let Some(outcome) = adopt(output, origin.spec.hash()) {
+        let found = if today.afresh { Found::Other("it is computed again".to_owned()) } else { look(output, today) };
+        if let Found::Whole(outcome) = found {
             if left.is_empty() {
                 fs_err::remove_file(partial.join(LOCK_FILE))?;
                 fs_err::remove_dir(&partial)?;
             }
-            return Ok(Opened::Complete(Box::new(outcome)));
+            return Ok(Opened::Complete(outcome));
         }
-        let finished = whole(&partial, origin.spec.hash());
+        let finished = match look(&partial, &today.of_own()) {
+            Found::Whole(outcome) => outcome.manifest,
+            _ => None,
+        };
         if finished.is_some() {
             // Only its name is missing.
         } else if left.is_empty() {
-            let text = serde_json::to_vec_pretty(origin).map_err(io::Error::other)?;
+            let text = serde_json::to_vec_pretty(today.origin).map_err(io::Error::other)?;
             replace(&partial.join(ORIGIN_FILE), &text)?;
-        } else if !read_origin(&partial).is_some_and(|found| found.is_that_of(origin)) {
+        } else if !read_origin(&partial).is_some_and(|found| found.is_that_of(today.origin)) {
             let aside = put_aside(&partial)?;
             notes.push(format!("unfinished work on something else was put aside as {}", aside.display()));
             continue;
         }
         if fs_err::symlink_metadata(output).is_ok() {
+            let why = match &found {
+                Found::Other(why) => why.as_str(),
+                _ => "it was empty",
+            };
             let aside = put_aside(output)?;
-            notes.push(format!(
-                "{} was not complete, or of another specification, and was put aside as {}",
-                output.display(),
-                aside.display()
-            ));
+            notes.push(format!("{}: {why}; it was put aside as {}", output.display(), aside.display()));
         }
         let folder = WorkFolder { output: output.to_owned(), partial, notes, _lock: lock };
         return Ok(match finished {
@@ -137,6 +147,10 @@ fn take(output: &Path, origin: &Origin) -> io::Result<Opened> {
             None => Opened::Partial(folder),
         });
     }
+}
+
+fn adopted(manifest: Manifest) -> Outcome {
+    Outcome { result: manifest.result, adopted: true, manifest: Some(manifest) }
 }
 
 enum Lock {
@@ -295,7 +309,7 @@ fn seal(folder: &Path, prefix: &str, unlisted: &[&str], files: &mut BTreeMap<Str
     sync(folder)
 }
 
-fn digest(file: &mut File) -> io::Result<FileEntry> {
+pub(super) fn digest(file: &mut File) -> io::Result<FileEntry> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     let mut bytes = 0;
@@ -312,6 +326,8 @@ fn digest(file: &mut File) -> io::Result<FileEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Item, Role};
+    use promptfield_core::backbone::Architecture;
     use promptfield_core::outcome::{Seconds, TestResult};
     use promptfield_core::spec::JobSpec;
     use promptfield_core::time::Timestamp;
@@ -333,7 +349,27 @@ mod tests {
             precision: "fp32".parse().unwrap(),
             trained_by: None,
         };
-        Origin { spec, weights_sha256: "w".into(), split_sha256: "s".into(), code_version: "1".into() }
+        let backbone_sha256 = "b".repeat(64);
+        Origin { spec, backbone_sha256, split_sha256: split().hash(), code_version: "1".into() }
+    }
+
+    /// Ten test images.
+    fn split() -> Split {
+        let item = |n| Item { path: format!("{n}.png").into(), relative: format!("{n}.png"), label: 0 };
+        let (classnames, test) = (vec!["star".to_owned()], (0..10).map(item).collect());
+        Split { classnames, train: Vec::new(), val: Vec::new(), test, role: Role::Full, left_out: Vec::new() }
+    }
+
+    fn today<T>(origin: &Origin, look: impl FnOnce(&Today) -> T) -> T {
+        look(&Today { origin, split: &split(), checkpoint_sha256: None, afresh: false, foreign: Foreign::Alone })
+    }
+
+    fn open(output: &Path, origin: &Origin) -> Result<Opened, FolderError> {
+        today(origin, |today| super::open(output, today))
+    }
+
+    fn adopt(output: &Path, origin: &Origin) -> Option<Outcome> {
+        today(origin, |today| find_complete(output, today))
     }
 
     fn work(output: &Path, origin: &Origin) -> WorkFolder {
@@ -357,8 +393,13 @@ mod tests {
                 format: Manifest::FORMAT,
                 spec: origin.spec.clone(),
                 spec_hash: origin.spec.hash(),
-                weights_sha256: String::new(),
-                split_sha256: String::new(),
+                weights_sha256: origin.backbone_sha256.clone(),
+                architecture: Architecture::OPENAI,
+                assumed: Vec::new(),
+                split_sha256: origin.split_sha256.clone(),
+                test_sha256: Some(split().test_hash()),
+                checkpoint_sha256: None,
+                left_out: Vec::new(),
                 code_version: String::new(),
                 device: "cpu".into(),
                 threads: 1,
@@ -408,7 +449,7 @@ mod tests {
         // Another specification's complete folder, then one that lost a byte, then a bare one.
         complete(work(&output, &origin(2)), &origin(2));
         fs_err::write(output.join("log.txt"), "").unwrap();
-        assert!(adopt(&output, origin(2).spec.hash()).is_some(), "a file that isn't in the manifest");
+        assert!(adopt(&output, &origin(2)).is_some(), "a file that isn't in the manifest");
         let folder = work(&output, &origin(3));
         fs_err::write(folder.file("log.txt"), LOG).unwrap();
         complete(folder, &origin(3));
@@ -460,7 +501,7 @@ mod tests {
         let mut manifest: serde_json::Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
         manifest["result"].as_object_mut().unwrap().remove("calibration_error").unwrap();
         fs_err::write(&path, manifest.to_string()).unwrap();
-        let outcome = adopt(&output, origin(1).spec.hash()).unwrap();
+        let outcome = adopt(&output, &origin(1)).unwrap();
         assert_eq!((outcome.result.correct, outcome.result.calibration_error), (9, None));
     }
 
@@ -468,10 +509,137 @@ mod tests {
     fn a_folder_that_another_tool_completed_is_adopted() {
         let root = tempfile::tempdir().unwrap();
         fs_err::write(root.path().join("log.txt"), LOG).unwrap();
-        let outcome = adopt(root.path(), origin(1).spec.hash()).unwrap();
+        let outcome = adopt(root.path(), &origin(1)).unwrap();
         assert_eq!((outcome.result.correct, outcome.manifest), (9, None));
         fs_err::write(root.path().join("log.txt"), "epoch [1/10]").unwrap();
-        assert!(adopt(root.path(), origin(1).spec.hash()).is_none());
+        assert!(adopt(root.path(), &origin(1)).is_none());
+    }
+
+    /// Changes a manifest as text.
+    fn rewrite(output: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+        let path = output.join(MANIFEST_FILE);
+        let mut manifest = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+        change(&mut manifest);
+        fs_err::write(&path, manifest.to_string()).unwrap();
+    }
+
+    #[test]
+    fn a_folder_of_the_first_format_is_adopted_and_what_it_does_not_say_is_filled_in() {
+        let root = tempfile::tempdir().unwrap();
+        let output = root.path().join("seed1");
+        complete(work(&output, &origin(1)), &origin(1));
+        rewrite(&output, |manifest| {
+            manifest["format"] = 1.into();
+            for key in ["architecture", "test_sha256"] {
+                manifest.as_object_mut().unwrap().remove(key).unwrap();
+            }
+        });
+        let manifest = adopt(&output, &origin(1)).unwrap().manifest.unwrap();
+        assert_eq!((manifest.format, manifest.test_sha256), (1, Some(split().test_hash())));
+    }
+
+    /// What is done to a complete folder, and what is then said of it.
+    type Change<'a> = (&'a dyn Fn(&Path), &'a str);
+
+    #[test]
+    fn what_rests_on_something_else_or_was_changed_is_put_aside_and_said() {
+        let kept = |output: &Path| -> String {
+            let folder = work(output, &origin(1));
+            assert_eq!(names(output.parent().unwrap()), ["seed1.aside-1", "seed1.partial"]);
+            folder.notes[0].clone()
+        };
+        let flip = |path: PathBuf| {
+            let mut bytes = fs_err::read(&path).unwrap();
+            let last = bytes.len() - 1;
+            bytes[last / 2] ^= 1;
+            fs_err::write(path, bytes).unwrap();
+        };
+        let other = || serde_json::Value::from("c".repeat(64));
+        let changes: [Change; 9] = [
+            (&|output| rewrite(output, |manifest| manifest["split_sha256"] = other()), "the split was cccc"),
+            (&|output| rewrite(output, |manifest| manifest["weights_sha256"] = other()), "the backbone was cccc"),
+            (
+                &|output| rewrite(output, |manifest| manifest["architecture"]["activation"] = "gelu".into()),
+                "the backbone",
+            ),
+            (&|output| flip(output.join("log.txt")), "its log.txt isn't the one"),
+            (&|output| flip(output.join("sub/model")), "its sub/model isn't the one"),
+            (&|output| fs_err::remove_file(output.join("sub/model")).unwrap(), "its sub/model can't be read"),
+            (&|output| rewrite(output, |manifest| manifest["result"]["correct"] = 8.into()), "contradicts itself"),
+            (
+                &|output| {
+                    rewrite(output, |manifest| {
+                        let result = &mut manifest["result"];
+                        result["correct"] = 8.into();
+                        (result["accuracy"], result["error"]) = (80.0.into(), 20.0.into());
+                    });
+                },
+                "its log.txt says something else",
+            ),
+            (&|output| rewrite(output, |manifest| manifest["files"]["../x"] = other()), "can't be understood"),
+        ];
+        for (change, why) in changes {
+            let root = tempfile::tempdir().unwrap();
+            let output = root.path().join("seed1");
+            let folder = work(&output, &origin(1));
+            fs_err::write(folder.file("log.txt"), LOG).unwrap();
+            fs_err::create_dir(folder.file("sub")).unwrap();
+            fs_err::write(folder.file("sub/model"), "abc").unwrap();
+            complete(folder, &origin(1));
+            assert!(adopt(&output, &origin(1)).is_some());
+            change(&output);
+            assert!(adopt(&output, &origin(1)).is_none(), "{why}");
+            let note = kept(&output);
+            assert!(note.contains(why), "{note}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_computed_again_adopts_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let output = root.path().join("seed1");
+        complete(work(&output, &origin(1)), &origin(1));
+        let split = split();
+        let origin = origin(1);
+        let today =
+            Today { origin: &origin, split: &split, checkpoint_sha256: None, afresh: true, foreign: Foreign::Alone };
+        assert!(find_complete(&output, &today).is_none());
+        let Opened::Partial(folder) = super::open(&output, &today).unwrap() else { panic!("adopted") };
+        assert!(folder.notes[0].contains("seed1: it is computed again; it was put aside"), "{:?}", folder.notes);
+    }
+
+    #[test]
+    fn another_tools_training_counts_only_with_what_tests_it() {
+        let root = tempfile::tempdir().unwrap();
+        let training = root.path().join("base2new/train_base/icons/shots_1/X/c/seed1");
+        let test = super::super::found::test_of(&training).unwrap();
+        assert_eq!(test, root.path().join("base2new/test_new/icons/shots_1/X/c/seed1"));
+        let (split, origin) = (split(), origin(1));
+        let found = |folder: &Path, foreign: Foreign| {
+            find_complete(
+                folder,
+                &Today { origin: &origin, split: &split, checkpoint_sha256: None, afresh: false, foreign },
+            )
+            .is_some()
+        };
+        let trains = || Foreign::Training { test: Some((test.clone(), 10)) };
+        let tests = || Foreign::Test { training: training.clone(), images: Some(10) };
+        let whole = format!("epoch [1/1]\nFinish training\nEvaluate on the *test* set\n{LOG}");
+        for folder in [&training, &test] {
+            fs_err::create_dir_all(folder).unwrap();
+        }
+        fs_err::write(training.join("log.txt"), &whole).unwrap();
+        assert!(!found(&training, trains()), "its test isn't there");
+        fs_err::write(test.join("log.txt"), format!("Evaluate on the *test* set\n{LOG}")).unwrap();
+        assert!(found(&training, trains()) && found(&test, tests()));
+        assert!(!found(&training, Foreign::Training { test: None }), "several would test it");
+        assert!(!found(&training, Foreign::Refused));
+        // The training was broken off, or done again by this program.
+        fs_err::write(training.join("log.txt"), whole.replace("Finish training\n", "")).unwrap();
+        assert!(!found(&training, trains()) && !found(&test, tests()));
+        fs_err::write(training.join("log.txt"), &whole).unwrap();
+        fs_err::write(training.join(MANIFEST_FILE), "{}").unwrap();
+        assert!(!found(&test, tests()));
     }
 
     #[test]
@@ -481,7 +649,7 @@ mod tests {
         fs_err::write(work(&output, &origin(1)).file("state"), "epoch 3").unwrap();
         assert_eq!(fs_err::read_to_string(work(&output, &origin(1)).file("state")).unwrap(), "epoch 3");
         let mut other = origin(1);
-        other.weights_sha256 = "other".into();
+        other.backbone_sha256 = "other".into();
         let folder = work(&output, &other);
         assert!(!folder.file("state").exists());
         assert!(folder.notes[0].contains("seed1.partial.aside-1"), "{:?}", folder.notes);

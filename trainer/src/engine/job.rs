@@ -1,11 +1,15 @@
 //! One job from its JSON to its complete folder.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOG_FILE, STATE_FILE};
-use promptfield_core::names::Stage;
-use promptfield_core::outcome::{Manifest, Seconds, TestResult};
+use promptfield_core::dataset::DatasetDefinition;
+use promptfield_core::layout::{
+    CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOG_FILE, MANIFEST_FILE, STATE_FILE,
+};
+use promptfield_core::names::{ClassSubset, Protocol, Stage};
+use promptfield_core::outcome::{LeftOut, Manifest, Seconds, TestResult};
 use promptfield_core::spec::JobSpec;
 use promptfield_core::trainer_job::TrainerJob;
 use promptfield_core::trainer_wire::{Outcome, Progress};
@@ -16,14 +20,15 @@ use tch::{Cuda, Device, Kind, Tensor};
 use super::checkpoint::{self, CheckpointError, Provenance};
 use super::error::JobError;
 use super::evaluate::{self, evaluate};
-use super::folder::{self, Opened, WorkFolder};
+use super::folder::{self, Opened, Today, WorkFolder};
+use super::found::{self, Foreign};
 use super::log::result_block;
 use super::report::{CancelFlag, Report, Reporter};
 use super::session::Session;
 use super::train::{self, Begun, evaluates_after, train};
-use crate::clip::Clip;
-use crate::data::{self, Split};
-use crate::image::ImageCache;
+use crate::clip::{Backbone, Clip, WeightsError};
+use crate::data::{self, DataError, KeptSplits, Split};
+use crate::image::{ImageCache, PixelScale};
 use crate::methods::{self, Classes, Evaluated, Model, NamedTensors};
 
 /// What a job reads while it runs, on whichever thread.
@@ -33,6 +38,7 @@ pub(super) struct Inputs<'a> {
     pub(super) images: &'a ImageCache,
     /// Pixels of an image's edge.
     pub(super) image_size: usize,
+    pub(super) scale: PixelScale,
     pub(super) device: Device,
     cancel: &'a CancelFlag,
 }
@@ -41,6 +47,11 @@ impl Inputs<'_> {
     /// An error if the job was cancelled.
     pub(super) fn go_on(&self) -> Result<(), JobError> {
         if self.cancel.is_cancelled() { Err(JobError::Cancelled) } else { Ok(()) }
+    }
+
+    /// The error for what isn't made of finite numbers, though nothing but the weights, and perhaps what was `trained` on them, made it.
+    pub(super) fn not_finite(&self, what: String, trained: bool) -> JobError {
+        JobError::NotFinite { what, backbone: self.spec.backbone.clone(), precision: self.spec.precision, trained }
     }
 
     /// Pixels `[B·3·S·S]` as images `[B, 3, S, S]` on the device, or on their way there. Not to be called from the threads that prepare
@@ -76,17 +87,112 @@ struct Trained {
     parameters: NamedTensors,
 }
 
+/// The checkpoint file, or the one in the training folder, that `path` names.
+fn checkpoint_at(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(CHECKPOINT_FOLDER).join(CHECKPOINT_FILE) } else { path.to_owned() }
+}
+
+/// SHA-256 of a file in hexadecimal, if it can be read.
+fn hash_of(path: &Path) -> Option<String> {
+    let mut file = fs_err::File::open(path).ok()?;
+    Some(folder::digest(&mut file).ok()?.sha256)
+}
+
 impl Trained {
-    /// Reads the checkpoint file, or the one in the training folder, that `path` names.
+    /// Reads the checkpoint file, or the one in the training folder, that `path` names. Where a manifest lies with it, its bytes are
+    /// those that the manifest names.
     fn read(path: &Path) -> Result<Self, CheckpointError> {
-        let path = if path.is_dir() { path.join(CHECKPOINT_FOLDER).join(CHECKPOINT_FILE) } else { path.to_owned() };
-        let (provenance, parameters) = checkpoint::read(&path)?;
+        let folder = if path.is_dir() { Some(path) } else { path.parent().and_then(Path::parent) };
+        let path = checkpoint_at(path);
+        let manifest = folder.and_then(|folder| fs_err::read(folder.join(MANIFEST_FILE)).ok());
+        let manifest: Option<Manifest> = manifest.and_then(|text| serde_json::from_slice(&text).ok());
+        let name = format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}");
+        let entry = manifest.as_ref().and_then(|manifest| manifest.files.get(&name));
+        let (mut provenance, parameters): (Provenance, _) = checkpoint::read_checked(&path, entry)?;
+        // What its own metadata doesn't say, its manifest does.
+        provenance.split_sha256 = provenance.split_sha256.or_else(|| manifest.map(|manifest| manifest.split_sha256));
         Ok(Self { path, provenance, parameters })
     }
 
     fn unfit(&self, difference: impl ToString) -> CheckpointError {
         CheckpointError::Unfit { path: self.path.clone(), difference: difference.to_string() }
     }
+
+    /// Refuses a checkpoint that was trained on another backbone, or on other lists than those that its training would read today.
+    fn check(&self, job: &TrainerJob, origin: &Origin, splits: &mut KeptSplits) -> Result<(), CheckpointError> {
+        if let Some(difference) = self.provenance.difference(&origin.spec, &origin.backbone_sha256) {
+            return Err(self.unfit(difference));
+        }
+        let spec = &self.provenance.spec;
+        let (Some(trained_on), Some(today)) = (&self.provenance.split_sha256, training_split(job, spec, splits)) else {
+            return Ok(());
+        };
+        let today = today.hash();
+        if *trained_on != today {
+            let dataset = &spec.dataset;
+            return Err(
+                self.unfit(format!("it was trained on the split {trained_on} of `{dataset}`, which is {today} now"))
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The lists that a training reads today; `None` if its data set isn't on this machine, or can't be read.
+fn training_split(job: &TrainerJob, training: &JobSpec, splits: &mut KeptSplits) -> Option<Arc<Split>> {
+    let definition = data::find_definition(job.datasets.as_deref(), &job.data_root, &training.dataset).ok()?;
+    splits.load(&definition, &job.data_root, training.shots, training.seed, training.classes()).ok()
+}
+
+/// The lists of a job. One without test images would have no result, so it's refused before anything is computed; and a training
+/// whose checkpoint is to be tested on nothing, too.
+fn evaluated(
+    job: &TrainerJob,
+    spec: &JobSpec,
+    definition: &DatasetDefinition,
+    splits: &mut KeptSplits,
+) -> Result<Arc<Split>, DataError> {
+    let mut tested = |classes| {
+        let split = splits.load(definition, &job.data_root, spec.shots, spec.seed, classes)?;
+        let refusal = split.test.is_empty().then(|| data::no_test_images(definition, &job.data_root, classes));
+        refusal.map_or(Ok(split), Err)
+    };
+    let split = tested(spec.classes())?;
+    if spec.method.learns() && (spec.protocol, spec.stage) == (Protocol::BaseToNew, Stage::Train) {
+        tested(ClassSubset::New)?;
+    }
+    Ok(split)
+}
+
+/// What makes a folder of another tool acceptable for a job.
+fn foreign(
+    job: &TrainerJob,
+    spec: &JobSpec,
+    output: &Path,
+    definition: &DatasetDefinition,
+    splits: &mut KeptSplits,
+) -> Result<Foreign, DataError> {
+    let mut split_of = |classes| splits.load(definition, &job.data_root, spec.shots, spec.seed, classes);
+    Ok(match (spec.protocol, spec.stage) {
+        _ if !spec.method.learns() => Foreign::Alone,
+        (Protocol::FewShot, _) => Foreign::Alone,
+        (Protocol::BaseToNew, Stage::Train) => {
+            let images = split_of(ClassSubset::New)?.test.len();
+            Foreign::Training { test: found::test_of(output).map(|folder| (folder, images)) }
+        }
+        (Protocol::CrossDataset, Stage::Train) => Foreign::Training { test: None },
+        (protocol, Stage::Test) => match job.checkpoint.as_deref().filter(|path| path.is_dir()) {
+            None => Foreign::Refused,
+            Some(training) => {
+                let images = match protocol {
+                    Protocol::BaseToNew => Some(split_of(ClassSubset::Base)?.test.len()),
+                    // The source's images may not be on this machine.
+                    _ => None,
+                };
+                Foreign::Test { training: training.to_owned(), images }
+            }
+        },
+    })
 }
 
 /// Runs a job; see [`super::run`].
@@ -112,27 +218,36 @@ pub(super) fn run(
         trained = Some(read);
     }
     let spec = job.spec(&definition, trained_by)?;
-    if let Some(outcome) = folder::adopt(&output, spec.hash()) {
+    let backbone = Backbone::identify(&job.weights, &job.architecture)?;
+    if let Some(wanted) = job.backbone_sha256.filter(|wanted| backbone.basis() != Some(*wanted)) {
+        let path = job.weights.clone();
+        return Err(JobError::OtherBackbone { backbone: spec.backbone, path, found: backbone.basis(), wanted });
+    }
+    let split = evaluated(job, &spec, &definition, &mut session.splits)?;
+    let foreign = foreign(job, &spec, &output, &definition, &mut session.splits)?;
+    let origin = Origin {
+        spec,
+        backbone_sha256: backbone.sha256(),
+        split_sha256: split.hash(),
+        code_version: VERSION.to_owned(),
+    };
+    let checkpoint_sha256 = tested.and_then(|path| hash_of(&checkpoint_at(path)));
+    let today = Today { origin: &origin, split: &split, checkpoint_sha256, afresh: job.afresh, foreign };
+    if let Some(outcome) = folder::find_complete(&output, &today) {
         return Ok(outcome);
     }
     if let (Some(path), None) = (tested, &trained) {
         trained = Some(Trained::read(path)?);
     }
-
-    let split = session.splits.load(&definition, &job.data_root, spec.shots, spec.seed, spec.classes())?;
-    let (clip, images) = session.prepare(&job.weights, (device, spec.precision), &job.data_root, &definition)?;
-    if let Some(trained) = &trained
-        && let Some(difference) = trained.provenance.difference(&spec, clip.sha256())
-    {
-        return Err(trained.unfit(difference).into());
+    if let Some(trained) = &trained {
+        trained.check(job, &origin, &mut session.splits)?;
     }
-    let origin = Origin {
-        spec,
-        weights_sha256: clip.sha256().to_owned(),
-        split_sha256: split.hash(),
-        code_version: VERSION.to_owned(),
-    };
-    let folder = match folder::open(&output, &origin)? {
+    let of_weights = (&*job.weights, &job.architecture, &backbone);
+    let (clip, images) = session.prepare(of_weights, (device, origin.spec.precision), &job.data_root, &definition)?;
+    if *clip.backbone() != backbone {
+        return Err(WeightsError::Changed { path: job.weights.clone() }.into());
+    }
+    let folder = match folder::open(&output, &today)? {
         Opened::Complete(outcome) => return Ok(*outcome),
         Opened::Busy { partial, holder } => return Err(JobError::Busy { partial, holder }),
         Opened::Partial(folder) => folder,
@@ -143,20 +258,34 @@ pub(super) fn run(
         split: &split,
         images,
         image_size: clip.geometry().vision.image_size as usize,
+        scale: PixelScale::of(&backbone.architecture),
         device,
         cancel,
     };
-    for line in introduction(&origin, job, &split).iter().chain(&folder.notes) {
+    for line in introduction(&origin, &backbone, job, &split).iter().chain(&folder.notes) {
         report.log(line)?;
     }
-    let (result, seconds) = compute(&inputs, clip, &origin, trained.as_ref(), &folder, &mut report, started)?;
+    let provenance = Provenance {
+        spec: origin.spec.clone(),
+        spec_hash: origin.spec.hash(),
+        weights_sha256: backbone.weights_sha256.clone(),
+        architecture: backbone.architecture,
+        split_sha256: Some(origin.split_sha256.clone()),
+    };
+    let (result, seconds) = compute(&inputs, clip, &provenance, trained.as_ref(), &folder, &mut report, started)?;
     drop(report);
+    let checkpoint_sha256 = today.checkpoint_sha256;
     let manifest = folder.complete(&[STATE_FILE], |files| Manifest {
         format: Manifest::FORMAT,
         spec_hash: origin.spec.hash(),
         spec: origin.spec,
-        weights_sha256: origin.weights_sha256,
+        weights_sha256: backbone.weights_sha256,
+        architecture: backbone.architecture,
+        assumed: backbone.assumed,
         split_sha256: origin.split_sha256,
+        test_sha256: Some(split.test_hash()),
+        checkpoint_sha256,
+        left_out: split.left_out.clone(),
         code_version: origin.code_version,
         device: job.device.clone(),
         threads: u32::try_from(tch::get_num_threads()).unwrap_or(0),
@@ -172,7 +301,7 @@ pub(super) fn run(
 fn compute(
     inputs: &Inputs,
     clip: &Clip,
-    origin: &Origin,
+    provenance: &Provenance,
     trained: Option<&Trained>,
     folder: &WorkFolder,
     report: &mut Report,
@@ -187,9 +316,7 @@ fn compute(
     if trains {
         let training = Instant::now();
         train(inputs, model.as_ref(), begun.as_ref(), folder, report)?;
-        let provenance =
-            Provenance { spec: spec.clone(), spec_hash: spec.hash(), weights_sha256: origin.weights_sha256.clone() };
-        write_checkpoint(folder, &provenance, model.as_ref()).map_err(|error| folder.error(error))?;
+        write_checkpoint(folder, provenance, model.as_ref()).map_err(|error| folder.error(error))?;
         seconds.train = training.elapsed().as_secs_f64();
     }
     let testing = Instant::now();
@@ -205,12 +332,13 @@ fn compute(
 }
 
 /// The first lines of an attempt's log.
-fn introduction(origin: &Origin, job: &TrainerJob, split: &Split) -> Vec<String> {
+fn introduction(origin: &Origin, backbone: &Backbone, job: &TrainerJob, split: &Split) -> Vec<String> {
     let spec = &origin.spec;
-    vec![
+    let mut lines = vec![
         format!("Promptfield {}: {}", origin.code_version, spec.title()),
         format!("specification {} {}", spec.hash(), serde_json::json!(spec)),
-        format!("weights {} SHA-256 {}", job.weights.display(), origin.weights_sha256),
+        format!("weights {} SHA-256 {}", job.weights.display(), backbone.weights_sha256),
+        format!("backbone {} {backbone}", origin.backbone_sha256),
         format!(
             "split SHA-256 {}: {} {} classes, {} training images, {} test images",
             origin.split_sha256,
@@ -226,7 +354,11 @@ fn introduction(origin: &Origin, job: &TrainerJob, split: &Split) -> Vec<String>
             spec.precision,
             crate::clip::precision_note(job.device == "cpu", spec.precision)
         ),
-    ]
+    ];
+    lines.extend(split.left_out.iter().map(|LeftOut { class, images }| {
+        format!("class `{class}` has no training image: its {images} test images are left out")
+    }));
+    lines
 }
 
 /// What an earlier attempt left, if it can be read: its epochs can be done again.

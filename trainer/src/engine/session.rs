@@ -3,20 +3,21 @@
 //! Nothing kept here changes a result: a job on a fresh session computes the same numbers.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
+use promptfield_core::backbone::ArchitectureSettings;
 use promptfield_core::dataset::DatasetDefinition;
 use promptfield_core::names::Precision;
 use tch::Device;
 
-use crate::clip::{Clip, FrozenCache, WeightsError};
+use crate::clip::{Backbone, Clip, FrozenCache, WeightsError};
 use crate::data::KeptSplits;
+use crate::file_state::FileState;
 use crate::image::ImageCache;
 
 /// The frozen towers of one backbone, and the splits and the decoded images of the last data sets.
 #[derive(Debug)]
 pub struct Session {
-    backbone: Option<Backbone>,
+    loaded: Option<Loaded>,
     pub(super) splits: KeptSplits,
     images: ImageCache,
     image_budget: u64,
@@ -25,10 +26,10 @@ pub struct Session {
 
 /// A loaded backbone, which state of which file it came from, and where and in what precision it computes.
 #[derive(Debug)]
-struct Backbone {
+struct Loaded {
     path: PathBuf,
     computed: (Device, Precision),
-    file: Option<(u64, SystemTime)>,
+    file: Option<FileState>,
     clip: Clip,
 }
 
@@ -36,7 +37,7 @@ impl Session {
     /// Nothing kept yet; decoded images may take `image_budget` bytes.
     pub fn new(image_budget: u64) -> Self {
         Self {
-            backbone: None,
+            loaded: None,
             splits: KeptSplits::default(),
             images: ImageCache::new(image_budget),
             image_budget,
@@ -52,30 +53,33 @@ impl Session {
 
     /// Drops the backbone: after a failure inside libtorch its memory is better freed.
     pub(super) fn drop_backbone(&mut self) {
-        self.backbone = None;
+        self.loaded = None;
     }
 
     /// The backbone of the weights file at `path`, computed on a device in a precision, and the images. The file is read
-    /// again if it has changed.
+    /// again if it has changed, or if something else is said of it: `backbone` is what it was identified as.
     pub(super) fn prepare(
         &mut self,
-        path: &Path,
+        (path, settings, backbone): (&Path, &ArchitectureSettings, &Backbone),
         computed: (Device, Precision),
         data_root: &Path,
         definition: &DatasetDefinition,
     ) -> Result<(&Clip, &ImageCache), WeightsError> {
-        let file = fs_err::metadata(path).and_then(|file| Ok((file.len(), file.modified()?))).ok();
-        let is_this = |kept: &Backbone| kept.path == path && kept.computed == computed && kept.file == file;
+        let file = FileState::of(path);
+        let is_this = |kept: &Loaded| {
+            let is_same_file = kept.path == path && kept.file == file && kept.clip.backbone() == backbone;
+            is_same_file && kept.computed == computed
+        };
         if self.images.bytes() > self.image_budget / 2 {
             self.images.keep_only(&data_root.join(&definition.folder));
         }
-        let backbone = self.backbone.take().filter(is_this).map_or_else(
+        let loaded = self.loaded.take().filter(is_this).map_or_else(
             || {
-                let clip = Clip::open(path, computed.0, computed.1)?.with_cache(self.frozen.clone());
-                Ok(Backbone { path: path.to_owned(), computed, file, clip })
+                let clip = Clip::open(path, settings, computed.0, computed.1)?.with_cache(self.frozen.clone());
+                Ok(Loaded { path: path.to_owned(), computed, file, clip })
             },
             Ok,
         )?;
-        Ok((&self.backbone.insert(backbone).clip, &self.images))
+        Ok((&self.loaded.insert(loaded).clip, &self.images))
     }
 }

@@ -14,13 +14,14 @@ use tch::{Kind, Tensor};
 
 use super::checkpoint::{self, CheckpointError};
 use super::error::JobError;
-use super::evaluate::evaluate_rates;
+use super::evaluate::{evaluate_rates, is_finite, not_finite};
 use super::folder::WorkFolder;
 use super::job::Inputs;
 use super::loader::each_prefetched;
 use super::log::{EpochMeters, Position, epoch_line};
 use super::report::Report;
 use super::score::Rates;
+use crate::data::Item;
 use crate::draws::epoch_order;
 use crate::image::{AugmentationDraws, load_batch_train};
 use crate::loss_scale::LossScaling;
@@ -99,23 +100,29 @@ pub(super) fn train(
     each_prefetched(
         (hyper.epochs - first) as usize * batches as usize,
         |_| load.next(),
-        |step, (pixels, labels), waited| {
+        |step, (pixels, items), waited| {
             inputs.go_on()?;
             let (epoch, batch) = (first + step as u32 / batches, step as u32 % batches);
             let step = u64::from(epoch) * u64::from(batches) + u64::from(batch);
             let at = Position { epoch: epoch + 1, epochs: hyper.epochs, batch: batch + 1, batches };
             let lr = learning_rate(hyper, epoch);
+            let labels: Vec<i64> = items.iter().map(|item| item.label as i64).collect();
             let labels = Tensor::from_slice(&labels).to_device(inputs.device);
             let loss = model.training_loss(&inputs.to_device(&pixels), &labels);
             optimiser.step(&loss.total, lr);
             let mut values = values(model, &loss, &labels)?;
             let diverged = |what| JobError::Diverged { what, step, epoch: at.epoch, batch: at.batch };
+            // Before the first step there was nothing to diverge, and no learning rate would help.
+            if step == 0 && !values["loss"].is_finite() {
+                let what = not_finite(inputs, &loss.logits, &loss.logits.fused(), items)?;
+                return Err(inputs.not_finite(what, false));
+            }
             if !values["loss"].is_finite() {
                 return Err(diverged(format!("the loss is {}", values["loss"])));
             }
             // Between two steps the next loss tells; after the last one nothing else would.
             if at.batch == batches
-                && let Some(name) = not_finite(model)
+                && let Some(name) = parameter_that_is_not_finite(model)
             {
                 return Err(diverged(format!("the parameter `{name}` is not finite")));
             }
@@ -159,22 +166,23 @@ impl<'a> Loading<'a> {
         Self { inputs, batches, epoch, batch: 0, order: Vec::new() }
     }
 
-    /// The next batch: pixels `[B·3·S·S]` and labels.
-    fn next(&mut self) -> Result<(Vec<f32>, Vec<i64>), JobError> {
+    /// The next batch: pixels `[B·3·S·S]` and the images that they are of.
+    fn next(&mut self) -> Result<(Vec<f32>, Vec<&'a Item>), JobError> {
         let (spec, train) = (self.inputs.spec, &self.inputs.split.train);
         if self.batch == 0 {
             self.order = epoch_order(spec.seed, &spec.dataset, self.epoch, train.len());
         }
         let size = train.len().min(spec.hyper.train_batch as usize);
-        let items = self.order[self.batch as usize * size..][..size].iter().map(|&index| &train[index]);
-        let (paths, labels): (Vec<_>, Vec<_>) = items.map(|item| (item.path.as_path(), item.label as i64)).unzip();
+        let items: Vec<_> =
+            self.order[self.batch as usize * size..][..size].iter().map(|&index| &train[index]).collect();
+        let paths: Vec<_> = items.iter().map(|item| item.path.as_path()).collect();
         let draws = AugmentationDraws::new(spec.seed, &spec.dataset, self.epoch, self.batch);
-        let pixels = load_batch_train(self.inputs.images, &paths, self.inputs.image_size, &draws)?;
+        let pixels = load_batch_train(self.inputs.images, &paths, self.inputs.image_size, &self.inputs.scale, &draws)?;
         self.batch += 1;
         if self.batch == self.batches {
             (self.epoch, self.batch) = (self.epoch + 1, 0);
         }
-        Ok((pixels, labels))
+        Ok((pixels, items))
     }
 }
 
@@ -198,9 +206,8 @@ fn end_epoch(
 }
 
 /// The first parameter that isn't made of finite numbers.
-fn not_finite(model: &dyn Model) -> Option<&str> {
+fn parameter_that_is_not_finite(model: &dyn Model) -> Option<&str> {
     let _guard = tch::no_grad_guard();
-    let is_finite = |tensor: &Tensor| tensor.isfinite().all().int64_value(&[]) != 0;
     let mut parameters = model.parameters().named().iter();
     parameters.find(|(_, tensor)| !is_finite(tensor)).map(|(name, _)| name.as_str())
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{ImageError, Rgb8, decode};
+use crate::file_state::FileState;
 
 /// Decoded images by path, up to a number of bytes. What came first stays: a training run goes through all its images
-/// again and again, where making room for the newest would drop each image just before it is needed. Files are taken
-/// not to change while they're kept. Which images are kept never changes a result.
+/// again and again, where making room for the newest would drop each image just before it is needed. A file that was written
+/// or replaced since is decoded again. Which images are kept never changes a result.
 #[derive(Debug)]
 pub struct ImageCache {
     budget: u64,
@@ -17,8 +18,22 @@ pub struct ImageCache {
 
 #[derive(Debug, Default)]
 struct Kept {
-    images: HashMap<PathBuf, Arc<Rgb8>>,
+    images: HashMap<PathBuf, (FileState, Arc<Rgb8>)>,
     bytes: u64,
+}
+
+impl Kept {
+    /// The image of the file at `path`, if it was kept in this state.
+    fn get(&self, path: &Path, state: Option<FileState>) -> Option<&Arc<Rgb8>> {
+        let (kept, image) = self.images.get(path)?;
+        (Some(*kept) == state).then_some(image)
+    }
+
+    fn remove(&mut self, path: &Path) {
+        if let Some((_, image)) = self.images.remove(path) {
+            self.bytes -= image.data.len() as u64;
+        }
+    }
 }
 
 impl ImageCache {
@@ -29,15 +44,20 @@ impl ImageCache {
 
     /// The decoded image, from memory or from its file.
     pub fn get(&self, path: &Path) -> Result<Arc<Rgb8>, ImageError> {
-        if let Some(image) = self.lock().images.get(path) {
+        // Looked at before the file is read: one that is written meanwhile is read again the next time.
+        let state = FileState::of(path);
+        if let Some(image) = self.lock().get(path, state) {
             return Ok(Arc::clone(image));
         }
         // Decoded outside the lock: two threads may decode the same file once each, none waits for another.
-        let image = Arc::new(decode(path)?);
-        let size = image.data.len() as u64;
+        let decoded = decode(path).map(Arc::new);
         let mut kept = self.lock();
-        if kept.bytes + size <= self.budget && kept.images.insert(path.to_owned(), Arc::clone(&image)).is_none() {
+        kept.remove(path);
+        let image = decoded?;
+        let size = image.data.len() as u64;
+        if let Some(state) = state.filter(|_| kept.bytes + size <= self.budget) {
             kept.bytes += size;
+            kept.images.insert(path.to_owned(), (state, Arc::clone(&image)));
         }
         Ok(image)
     }
@@ -46,7 +66,7 @@ impl ImageCache {
     pub fn keep_only(&self, folder: &Path) {
         let mut kept = self.lock();
         kept.images.retain(|path, _| path.starts_with(folder));
-        kept.bytes = kept.images.values().map(|image| image.data.len() as u64).sum();
+        kept.bytes = kept.images.values().map(|(_, image)| image.data.len() as u64).sum();
     }
 
     /// How many bytes of pixels are kept.
@@ -84,5 +104,29 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &cache.get(&path("a/1.png")).unwrap()));
         assert!(cache.get(&path("a/none.png")).is_err());
         assert_eq!(cache.bytes(), 300);
+    }
+
+    #[test]
+    fn a_file_that_was_written_replaced_or_removed_is_not_taken_for_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a.png"), folder.path().join("b.png"));
+        let hour = std::time::SystemTime::now() - std::time::Duration::from_hours(1);
+        // All of the same size and, as far as a program can set it, of the same time.
+        let write = |path: &Path, shade| {
+            fs_err::write(path, crate::image::png::tests::grey(10, 10, shade)).unwrap();
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(hour).unwrap();
+        };
+        let cache = ImageCache::new(700);
+        let shade = || cache.get(&path).unwrap().data[0];
+        write(&path, 7);
+        write(&other, 8);
+        assert_eq!((shade(), cache.bytes()), (7, 300));
+        fs_err::rename(&other, &path).unwrap();
+        assert_eq!((shade(), cache.bytes()), (8, 300));
+        fs_err::write(&path, crate::image::png::tests::grey(10, 11, 9)).unwrap();
+        assert_eq!((shade(), cache.bytes()), (9, 330));
+        fs_err::remove_file(&path).unwrap();
+        assert!(cache.get(&path).is_err());
+        assert_eq!(cache.bytes(), 0);
     }
 }

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use promptfield_core::backbone::Architecture;
 use promptfield_core::spec::hex;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::preprocess::{crop_into, test_pixels};
 use super::resize::Rect;
-use super::{Pixels, decode};
+use super::{PixelScale, Pixels, decode};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -48,18 +49,20 @@ fn pixels_are_those_of_pillow_and_torchvision() {
     let golden: Golden = serde_json::from_str(include_str!("../../tests/reference/pixels/golden.json")).unwrap();
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     assert!(golden.images.len() > 40);
+    let scale = PixelScale::of(&Architecture::OPENAI);
     for expected in golden.images {
         let image = decode(&repository.join(&expected.file)).unwrap();
         let name = &expected.file;
         assert_eq!((image.width, image.height), (expected.width, expected.height), "{name}");
         assert_eq!(sha256(&image.data), expected.rgb, "{name}");
         for tensor in expected.test {
-            compare(&test_pixels(&image, tensor.size), &tensor, name);
+            compare(&test_pixels(&image, tensor.size, &scale), &tensor, name);
         }
         for tensor in expected.train {
             let crop = Rect { x: tensor.x, y: tensor.y, width: tensor.width, height: tensor.height };
-            let pixels =
-                Pixels::filled(tensor.size, |target| crop_into(&image, crop, tensor.size, tensor.mirrored, target));
+            let pixels = Pixels::filled(tensor.size, |target| {
+                crop_into(&image, crop, tensor.size, &scale, tensor.mirrored, target);
+            });
             compare(&pixels, &tensor, name);
         }
     }

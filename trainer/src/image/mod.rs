@@ -20,7 +20,7 @@ use rayon::prelude::*;
 
 pub use cache::ImageCache;
 pub use decode::{ImageError, check_start, decode};
-pub use preprocess::{AugmentationDraws, Pixels, test_pixels, train_pixels};
+pub use preprocess::{AugmentationDraws, PixelScale, Pixels, test_pixels, train_pixels};
 
 /// A decoded image: 8-bit RGB, interleaved, row by row.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,17 +45,23 @@ pub fn load_batch_train(
     cache: &ImageCache,
     paths: &[&Path],
     size: usize,
+    scale: &PixelScale,
     draws: &AugmentationDraws,
 ) -> Result<Vec<f32>, ImageError> {
     load_batch(cache, paths, size, |position, image, target| {
-        preprocess::train_into(image, size, &mut draws.at(position), target);
+        preprocess::train_into(image, size, scale, &mut draws.at(position), target);
     })
 }
 
 /// Loads a test batch: `[B, 3, size, size]`, resized, cropped in the centre and normalised. Errors as
 /// [`load_batch_train`].
-pub fn load_batch_test(cache: &ImageCache, paths: &[&Path], size: usize) -> Result<Vec<f32>, ImageError> {
-    load_batch(cache, paths, size, |_, image, target| preprocess::test_into(image, size, target))
+pub fn load_batch_test(
+    cache: &ImageCache,
+    paths: &[&Path],
+    size: usize,
+    scale: &PixelScale,
+) -> Result<Vec<f32>, ImageError> {
+    load_batch(cache, paths, size, |_, image, target| preprocess::test_into(image, size, scale, target))
 }
 
 fn load_batch(
@@ -80,6 +86,8 @@ fn load_batch(
 
 #[cfg(test)]
 mod tests {
+    use promptfield_core::backbone::Architecture;
+
     use super::*;
 
     #[test]
@@ -93,18 +101,18 @@ mod tests {
             })
             .collect();
         let paths: Vec<&Path> = paths.iter().map(AsRef::as_ref).collect();
-        let cache = ImageCache::new(1 << 20);
+        let (cache, scale) = (ImageCache::new(1 << 20), PixelScale::of(&Architecture::OPENAI));
         let draws = AugmentationDraws::new(1, "dtd", 2, 3);
-        let batch = load_batch_train(&cache, &paths, 8, &draws).unwrap();
+        let batch = load_batch_train(&cache, &paths, 8, &scale, &draws).unwrap();
         for (position, path) in paths.iter().enumerate() {
-            let alone = train_pixels(&decode(path).unwrap(), 8, &mut draws.at(position));
+            let alone = train_pixels(&decode(path).unwrap(), 8, &scale, &mut draws.at(position));
             assert_eq!(batch[position * 192..][..192], alone.data);
         }
-        assert_eq!(load_batch_test(&cache, &paths, 8).unwrap().len(), 5 * 192);
+        assert_eq!(load_batch_test(&cache, &paths, 8, &scale).unwrap().len(), 5 * 192);
 
         let (missing, broken) = (folder.path().join("missing.png"), folder.path().join("broken.png"));
         fs_err::write(&broken, b"GIF89a").unwrap();
-        let error = load_batch_test(&cache, &[paths[0], &broken, &missing], 8).unwrap_err();
+        let error = load_batch_test(&cache, &[paths[0], &broken, &missing], 8, &scale).unwrap_err();
         assert!(error.to_string().contains("broken.png"), "{error}");
     }
 }

@@ -1,12 +1,10 @@
 //! What is cut out of an image and how it is scaled: torchvision's rules, method.md section 1.
 
+use promptfield_core::backbone::Architecture;
+
 use super::Rgb8;
 use super::resize::{Rect, resize};
 use crate::draws::Draws;
-
-// CLIP's, in as many digits as single precision tells apart.
-const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// The share of the image's area that a training crop covers, at least and at most.
 const SCALE: (f64, f64) = (0.5, 1.0);
@@ -34,6 +32,21 @@ impl Pixels {
     }
 }
 
+/// What is taken off the pixels of each colour, and what they are divided by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PixelScale {
+    mean: [f32; 3],
+    std: [f32; 3],
+}
+
+impl PixelScale {
+    /// That of a backbone.
+    pub fn of(architecture: &Architecture) -> Self {
+        let single = |numbers: [f64; 3]| numbers.map(|number| number as f32);
+        Self { mean: single(architecture.mean), std: single(architecture.std) }
+    }
+}
+
 /// The random numbers of one training batch. They depend on the seed, the data set, the epoch and the step, and on
 /// nothing else, so that every method sees the same pixels.
 #[derive(Clone, Debug)]
@@ -58,25 +71,25 @@ impl AugmentationDraws {
 }
 
 /// Test-time preprocessing: the shorter edge to `size`, the centre cut out.
-pub fn test_pixels(image: &Rgb8, size: usize) -> Pixels {
-    Pixels::filled(size, |target| test_into(image, size, target))
+pub fn test_pixels(image: &Rgb8, size: usize, scale: &PixelScale) -> Pixels {
+    Pixels::filled(size, |target| test_into(image, size, scale, target))
 }
 
 /// Training preprocessing: a random crop resized to `size`, mirrored half of the time. Draws, in this order: per try the
 /// crop's area and its ratio, and when it fits its row and its column; at last whether to mirror.
-pub fn train_pixels(image: &Rgb8, size: usize, draws: &mut Draws) -> Pixels {
-    Pixels::filled(size, |target| train_into(image, size, draws, target))
+pub fn train_pixels(image: &Rgb8, size: usize, scale: &PixelScale, draws: &mut Draws) -> Pixels {
+    Pixels::filled(size, |target| train_into(image, size, scale, draws, target))
 }
 
 /// [`test_pixels`] into `3 · size²` values.
-pub(super) fn test_into(image: &Rgb8, size: usize, target: &mut [f32]) {
+pub(super) fn test_into(image: &Rgb8, size: usize, scale: &PixelScale, target: &mut [f32]) {
     let (width, height) = (image.width, image.height);
     let (short, long) = (width.min(height), width.max(height));
     // torchvision computes `int(size * long / short)`: a product of integers, a true division, cut towards zero.
     let long = ((size * long) as f64 / short as f64) as usize;
     let resized = if width <= height { (size, long) } else { (long, size) };
     let window = Rect { x: centre(resized.0, size), y: centre(resized.1, size), width: size, height: size };
-    normalise(&resize(image, Rect { x: 0, y: 0, width, height }, resized, window), false, target);
+    normalise(&resize(image, Rect { x: 0, y: 0, width, height }, resized, window), scale, false, target);
 }
 
 /// Where torchvision's centre crop starts: `int(round((length − size) / 2))`, and Python rounds a half to the even.
@@ -85,16 +98,16 @@ fn centre(length: usize, size: usize) -> usize {
 }
 
 /// [`train_pixels`] into `3 · size²` values.
-pub(super) fn train_into(image: &Rgb8, size: usize, draws: &mut Draws, target: &mut [f32]) {
+pub(super) fn train_into(image: &Rgb8, size: usize, scale: &PixelScale, draws: &mut Draws, target: &mut [f32]) {
     let crop = random_crop(image.width, image.height, draws);
     let mirror = draws.uniform() < 0.5;
-    crop_into(image, crop, size, mirror, target);
+    crop_into(image, crop, size, scale, mirror, target);
 }
 
 /// Resizes a crop to `size`, mirrored or not, into `3 · size²` values.
-pub(super) fn crop_into(image: &Rgb8, crop: Rect, size: usize, mirror: bool, target: &mut [f32]) {
+pub(super) fn crop_into(image: &Rgb8, crop: Rect, size: usize, scale: &PixelScale, mirror: bool, target: &mut [f32]) {
     let window = Rect { x: 0, y: 0, width: size, height: size };
-    normalise(&resize(image, crop, (size, size), window), mirror, target);
+    normalise(&resize(image, crop, (size, size), window), scale, mirror, target);
 }
 
 /// torchvision's `RandomResizedCrop.get_params`: ten tries for a rectangle that fits, then the largest one in the centre
@@ -124,10 +137,11 @@ fn random_crop(width: usize, height: usize, draws: &mut Draws) -> Rect {
 }
 
 /// `(x/255 − mean) / std` in single precision, as torchvision's `ToTensor` and `Normalize` compute it.
-fn normalise(image: &Rgb8, mirror: bool, target: &mut [f32]) {
+fn normalise(image: &Rgb8, scale: &PixelScale, mirror: bool, target: &mut [f32]) {
     let (width, area) = (image.width, image.width * image.height);
     for channel in 0..3 {
-        let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - MEAN[channel]) / STD[channel]);
+        let (mean, std) = (scale.mean[channel], scale.std[channel]);
+        let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);
         let plane = &mut target[channel * area..][..area];
         for (row, source) in plane.chunks_exact_mut(width).zip(image.data.chunks_exact(width * 3)) {
             let values = source.iter().skip(channel).step_by(3).map(|&value| table[usize::from(value)]);
@@ -143,6 +157,10 @@ fn normalise(image: &Rgb8, mirror: bool, target: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn scale() -> PixelScale {
+        PixelScale::of(&Architecture::OPENAI)
+    }
 
     #[test]
     fn the_centre_is_rounded_to_the_even_pixel() {
@@ -177,13 +195,13 @@ mod tests {
     fn the_same_place_draws_the_same_pixels_and_half_are_mirrored() {
         let image = Rgb8 { width: 40, height: 30, data: (0..3600).map(|i| (i * 11 % 256) as u8).collect() };
         let draws = AugmentationDraws::new(3, "dtd", 1, 2);
-        let first = train_pixels(&image, 16, &mut draws.at(0));
-        assert_eq!(first, train_pixels(&image, 16, &mut AugmentationDraws::new(3, "dtd", 1, 2).at(0)));
-        assert_ne!(first, train_pixels(&image, 16, &mut draws.at(1)));
+        let first = train_pixels(&image, 16, &scale(), &mut draws.at(0));
+        assert_eq!(first, train_pixels(&image, 16, &scale(), &mut AugmentationDraws::new(3, "dtd", 1, 2).at(0)));
+        assert_ne!(first, train_pixels(&image, 16, &scale(), &mut draws.at(1)));
 
         let ramp = Rgb8 { width: 32, height: 32, data: (0..32 * 32 * 3).map(|i| (i / 3 % 32 * 8) as u8).collect() };
         let mirrored = (0..400).filter(|&position| {
-            let pixels = train_pixels(&ramp, 8, &mut draws.at(position));
+            let pixels = train_pixels(&ramp, 8, &scale(), &mut draws.at(position));
             pixels.data[0] > pixels.data[7]
         });
         assert!((160..240).contains(&mirrored.count()));
@@ -192,10 +210,17 @@ mod tests {
     #[test]
     fn normalising_mirrors_rows_and_separates_channels() {
         let image = Rgb8 { width: 2, height: 1, data: vec![255, 0, 0, 0, 255, 128] };
-        let mut target = [0.0; 6];
-        normalise(&image, true, &mut target);
-        let value = |value: u8, channel: usize| (f32::from(value) / 255.0 - MEAN[channel]) / STD[channel];
-        let expected = [value(0, 0), value(255, 0), value(255, 1), value(0, 1), value(128, 2), value(0, 2)];
-        assert_eq!(target.map(f32::to_bits), expected.map(f32::to_bits));
+        // Those of CLIP, in as many digits as single precision tells apart; and others.
+        let openais = ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]);
+        let others = Architecture { mean: [0.5; 3], std: [0.5, 0.25, 0.125], ..Architecture::OPENAI };
+        for (scale, (mean, std)) in
+            [(scale(), openais), (PixelScale::of(&others), ([0.5_f32; 3], [0.5_f32, 0.25, 0.125]))]
+        {
+            let mut target = [0.0; 6];
+            normalise(&image, &scale, true, &mut target);
+            let value = |value: u8, channel: usize| (f32::from(value) / 255.0 - mean[channel]) / std[channel];
+            let expected = [value(0, 0), value(255, 0), value(255, 1), value(0, 1), value(128, 2), value(0, 2)];
+            assert_eq!(target.map(f32::to_bits), expected.map(f32::to_bits));
+        }
     }
 }

@@ -126,13 +126,15 @@ pub struct Logits {
     pub rep: Option<Tensor>,
     /// α: the class feature's share when both are fused.
     pub alpha: f64,
+    /// The classes' features that the images were compared with, normalised [C, E].
+    pub texts: Tensor,
 }
 
 impl Logits {
     /// Those of the frozen image tower's class feature alone: images [B, 3, S, S], normalised texts [C, E].
     fn native(clip: &Clip, images: &Tensor, texts: &Tensor) -> Self {
         let images = normalised(&clip.image_features(images));
-        Self { native: images.matmul(&texts.tr()) * 100.0, rep: None, alpha: 1.0 }
+        Self { native: images.matmul(&texts.tr()) * 100.0, rep: None, alpha: 1.0, texts: texts.detach() }
     }
 
     /// α·native + (1−α)·representation [B, C]; the native ones of a method without a representation feature.
@@ -149,7 +151,8 @@ impl Logits {
     }
 
     fn detach(&self) -> Self {
-        Self { native: self.native.detach(), rep: self.rep.as_ref().map(Tensor::detach), alpha: self.alpha }
+        let rep = self.rep.as_ref().map(Tensor::detach);
+        Self { native: self.native.detach(), rep, alpha: self.alpha, texts: self.texts.detach() }
     }
 }
 
@@ -232,9 +235,13 @@ pub fn build<'a>(
     (registered.build)(clip, Parts { classes, hyper, parameters })
 }
 
-/// Rows scaled to length 1.
+/// Rows scaled to length 1. A row whose norm overflows comes to NaN, not to the zeros that a division by infinity gives: those
+/// would look like a feature.
 fn normalised(x: &Tensor) -> Tensor {
-    x / row_norms(x).unsqueeze(-1)
+    let norms = row_norms(x);
+    // 0 for every number, NaN for infinity.
+    let overflow = norms.detach() - norms.detach();
+    x / (norms + overflow).unsqueeze(-1)
 }
 
 /// The Euclidean norms of the last dimension.
@@ -245,6 +252,7 @@ fn row_norms(x: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use promptfield_core::backbone::ArchitectureSettings;
     use promptfield_core::names::{Precision, Protocol};
     use promptfield_core::preset;
     use tch::{Device, Kind};
@@ -260,7 +268,8 @@ mod tests {
     #[test]
     fn each_method_has_its_rule_of_inference() {
         let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../demo/clip-mini.safetensors");
-        let clip = Clip::open(weights.as_ref(), Device::Cpu, Precision::Fp32).unwrap();
+        let clip =
+            Clip::open(weights.as_ref(), &ArchitectureSettings::default(), Device::Cpu, Precision::Fp32).unwrap();
         let names = ["llama".to_owned(), "stop_sign".to_owned()];
         let classes = Classes { names: &names, template: "a photo of a {}." };
         let images = Tensor::ones([1, 3, 64, 64], (Kind::Float, Device::Cpu));

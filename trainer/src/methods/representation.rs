@@ -185,8 +185,9 @@ impl Representation<'_> {
 
     /// The logits for normalised features.
     fn logits(&self, class: &Tensor, rep: &Tensor, texts: &Tensor) -> Logits {
-        let texts = texts.tr() * 100.0;
-        Logits { native: class.matmul(&texts), rep: Some(rep.matmul(&texts)), alpha: self.hyper.alpha }
+        let scaled = texts.tr() * 100.0;
+        let (native, rep) = (class.matmul(&scaled), Some(rep.matmul(&scaled)));
+        Logits { native, rep, alpha: self.hyper.alpha, texts: texts.detach() }
     }
 }
 

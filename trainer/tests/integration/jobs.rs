@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::layout::{STATE_FILE, parse_log_result};
 use promptfield_core::method::Method;
-use promptfield_core::outcome::{FailureClass, Manifest};
+use promptfield_core::names::ClassSubset;
+use promptfield_core::outcome::{Failure, FailureClass, LeftOut, Manifest};
 use promptfield_core::trainer_job::TrainerJob;
 use promptfield_core::trainer_wire::{Outcome, Progress};
 use promptfield_core::unfinished::Reached;
 use promptfield_trainer::clip::FrozenCache;
 use promptfield_trainer::engine::{self, CancelFlag, JobError, Reporter, Session};
+use promptfield_trainer::tokenizer::Tokenizer;
 use serde_json::{Value, json};
+use tch::{Kind, Tensor};
 
 use crate::fixture::{checkpoint, demo, job_json, tensors, tiny, weights};
 
@@ -318,19 +321,110 @@ fn a_complete_folder_is_adopted_and_another_specification_puts_it_aside() {
     assert!(room.path("seed1.aside-1/manifest.json").exists());
 }
 
-#[test]
-fn a_folder_of_another_tool_is_adopted_and_its_test_says_which_checkpoint_is_missing() {
-    let room = Room::new();
-    let log =
-        "epoch [10/10]\n=> result\n* total: 9\n* correct: 8\n* accuracy: 88.9%\n* error: 11.1%\n* macro_f1: 88.0%\n";
-    fs_err::create_dir(room.path("seed1")).unwrap();
-    fs_err::write(room.path("seed1/log.txt"), log).unwrap();
-    let outcome = complete(&room.job("seed1", json!({})));
-    assert_eq!((outcome.adopted, outcome.result.correct, outcome.manifest), (true, 8, None));
+/// The log of a whole run of another tool on so many test images.
+fn foreign_log(images: usize) -> String {
+    format!(
+        "epoch [10/10]\nFinish training\nEvaluate on the *test* set\n=> result\n* total: {images}\n* correct: 1\n* macro_f1: 9.0%\n"
+    )
+}
 
-    let (class, reason) = failure(&room.job("new", json!({"stage": "test", "checkpoint": room.path("seed1")})));
-    assert_eq!(class, FailureClass::Missing);
-    assert!(reason.contains("seed1/MultiModalRepresentationLearner/model.safetensors"), "{reason}");
+#[test]
+fn a_training_of_another_tool_is_adopted_together_with_its_test_and_done_anew_without() {
+    let room = Room::new();
+    let folder = |half: &str| format!("base2new/{half}/tiny/shots_4/X/c/seed1");
+    let (training, testing) = (folder("train_base"), folder("test_new"));
+    let images = |classes| {
+        let definition = promptfield_trainer::data::find_definition(None, &room.data, "tiny").unwrap();
+        promptfield_trainer::data::load(&definition, &room.data, 4, 1, classes).unwrap().test.len()
+    };
+    let (base, new) = (images(ClassSubset::Base), images(ClassSubset::New));
+    for (folder, images) in [(&training, base), (&testing, new)] {
+        fs_err::create_dir_all(room.path(folder)).unwrap();
+        fs_err::write(room.path(folder).join("log.txt"), foreign_log(images)).unwrap();
+    }
+    let trains = room.job(&training, json!({}));
+    let tests = |trained_by: Value| {
+        let checkpoint = room.path(&training);
+        room.job(&testing, json!({"stage": "test", "checkpoint": checkpoint, "trained_by": trained_by}))
+    };
+    let outcome = complete(&trains);
+    assert_eq!((outcome.adopted, outcome.result.correct, outcome.manifest), (true, 1, None));
+    let outcome = complete(&tests("0".repeat(64).into()));
+    assert_eq!((outcome.adopted, outcome.result.total as usize, outcome.manifest), (true, new, None));
+
+    // On a validation set, broken off, or on other images: the training is done, and so is the test.
+    fs_err::write(room.path(&testing).join("log.txt"), foreign_log(new + 1)).unwrap();
+    let mut notes = Notes::default();
+    let trained = run(&trains, &mut notes).unwrap();
+    assert!(!trained.adopted);
+    assert!(notes.lines.iter().any(|line| line.contains("no complete test of it lies beside it")), "{:?}", notes.lines);
+    fs_err::write(room.path(&testing).join("log.txt"), foreign_log(new)).unwrap();
+    let tested = complete(&tests(trained.manifest.unwrap().spec_hash.to_string().into()));
+    assert!(!tested.adopted && tested.manifest.is_some());
+}
+
+/// The case of `log-interrupted-val`: a log that ends with a validation in the middle of a training.
+#[test]
+fn a_broken_off_run_of_another_tool_is_no_result() {
+    let room = Room::new();
+    let output = "base2new/train_base/tiny/shots_4/X/c/seed1";
+    fs_err::create_dir_all(room.path(output)).unwrap();
+    let log = "epoch [1/50] batch [1/1]\nEvaluate on the *val* set\n=> result\n* total: 4\n* correct: 4\n* macro_f1: 100.0%\n\
+               epoch [2/50] batch [1/1]\n";
+    fs_err::write(room.path(output).join("log.txt"), log).unwrap();
+    let mut notes = Notes::default();
+    assert!(!run(&room.job(output, json!({})), &mut notes).unwrap().adopted);
+    assert!(notes.lines.iter().any(|line| line.contains("the run was broken off")), "{:?}", notes.lines);
+}
+
+#[test]
+fn a_checkpoint_that_was_changed_or_trained_on_other_lists_is_not_tested() {
+    let room = Room::new();
+    let trained = complete(&room.job("seed1", json!({}))).manifest.unwrap();
+    let test = |changes: Value| {
+        let mut whole = json!({"stage": "test", "checkpoint": room.path("seed1"), "trained_by": trained.spec_hash});
+        whole.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        room.job("new", whole)
+    };
+    let refused = |job: &TrainerJob| {
+        let error = run(job, &mut Notes::default()).unwrap_err();
+        assert!(error.has_no_checkpoint());
+        error.failure().reason
+    };
+    let file = room.path("seed1/MultiModalRepresentationLearner/model.safetensors");
+    let whole = fs_err::read(&file).unwrap();
+    let mut changed = whole.clone();
+    let last = changed.len() - 1;
+    changed[last] ^= 1;
+    fs_err::write(&file, &changed).unwrap();
+    let reason = refused(&test(json!({})));
+    assert!(reason.contains("aren't those that the manifest beside it names"), "{reason}");
+    fs_err::write(&file, &whole).unwrap();
+
+    // Of the same name, other lists: one class has another name now.
+    let other = tempfile::tempdir().unwrap();
+    let data = tiny(other.path());
+    let split = data.join("tiny/split.json");
+    let text = fs_err::read_to_string(&split).unwrap();
+    let name = serde_json::from_str::<Value>(&text).unwrap()["train"][0][2].as_str().unwrap().to_owned();
+    fs_err::write(&split, text.replace(&format!("\"{name}\""), "\"another\"")).unwrap();
+    let reason = refused(&test(json!({"data_root": data})));
+    assert!(reason.contains("it was trained on the split") && reason.contains("of `tiny`"), "{reason}");
+    complete(&test(json!({})));
+}
+
+#[test]
+fn weights_that_are_not_those_of_the_results_are_refused_before_anything_is_begun() {
+    let room = Room::new();
+    let wanted = "ab".repeat(32);
+    let job = room.job("seed1", json!({"backbone_sha256": wanted}));
+    let error = run(&job, &mut Notes::default()).unwrap_err();
+    let found = error.other_backbone().unwrap().to_string();
+    let reason = error.failure().reason;
+    assert!(reason.contains(&wanted) && reason.contains(&found), "{reason}");
+    assert!(!room.path("seed1.partial").exists());
+    let manifest = complete(&room.job("seed1", json!({"backbone_sha256": found}))).manifest.unwrap();
+    assert_eq!(manifest.backbone_sha256(), found);
 }
 
 #[test]
@@ -390,6 +484,158 @@ fn training_that_diverges_names_the_step() {
         let (_, reason) = diverges(precision, 1, 12, 1e40);
         assert!(reason.contains("is not finite at step 0 (epoch 1, batch 1)"), "{precision}: {reason}");
     }
+}
+
+/// Training starts from other weights than the bundled ones: those that `change` makes of the tensor `name`.
+fn job_with_weights(room: &Room, name: &str, changes: Value, change: impl Fn(&Tensor) -> Tensor) -> TrainerJob {
+    let tensors = Tensor::read_safetensors(weights()).unwrap();
+    let changed = tensors.into_iter().map(|(key, tensor)| {
+        let tensor = if key == name { change(&tensor.to_kind(Kind::Float)) } else { tensor };
+        (key, tensor)
+    });
+    let path = room.path("changed.safetensors");
+    Tensor::write_safetensors(&changed.collect::<Vec<_>>(), &path).unwrap();
+    let mut whole = json!({"weights": path});
+    whole.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    room.job("seed1", whole)
+}
+
+#[test]
+fn weights_that_make_no_numbers_give_no_result_and_the_class_or_image_is_named() {
+    let room = Room::new();
+    let methods = [
+        json!({"method": "zero_shot", "shots": 0, "overrides": {}}),
+        json!({"method": "coop", "overrides": {"n_ctx": 4, "epochs": 1, "train_batch": 4}}),
+        json!({"method": "alignednorm"}),
+    ];
+    let nan = |tensor: &Tensor| tensor * f64::NAN;
+    let split: Value = serde_json::from_slice(&fs_err::read(room.data.join("tiny/split.json")).unwrap()).unwrap();
+    let first_class = format!("the text features of the class `{}` are", split["train"][0][2].as_str().unwrap());
+    let first_image = format!("tiny/images/{}` are", split["test"][0][0].as_str().unwrap());
+    for changes in methods {
+        let refused = |name: &str, change: &dyn Fn(&Tensor) -> Tensor, expected: &str| {
+            let (class, reason) = failure(&job_with_weights(&room, name, changes.clone(), change));
+            assert_eq!(class, FailureClass::BadData, "{reason}");
+            let hints_at_weights = reason.contains("from the weights of `clip_mini`") && !reason.contains("`lr`");
+            assert!(reason.contains(expected) && hints_at_weights, "{changes}, {name}: {reason}");
+        };
+        // While training the first image is that of the epoch's order.
+        let trains = changes["method"] != "zero_shot";
+        let image = if trains { "the image features of `" } else { &first_image };
+        refused("text_projection", &nan, &first_class);
+        refused("visual.proj", &nan, image);
+        // Every number is finite, but not the norm of the features.
+        refused("visual.proj", &|tensor| tensor * 1e30, image);
+        refused("text_projection", &|tensor| tensor * 1e30, &first_class);
+    }
+}
+
+#[test]
+fn a_class_whose_name_has_no_numbers_is_named_in_the_evaluation_of_its_half() {
+    let room = Room::new();
+    let split: Value = serde_json::from_slice(&fs_err::read(room.data.join("tiny/split.json")).unwrap()).unwrap();
+    let new = split["test"].as_array().unwrap().iter().find(|entry| entry[1] == 4).unwrap()[2].as_str().unwrap();
+    let token = i64::from(Tokenizer::shared().encode(new).unwrap()[1]);
+    let job = |stage: &str| {
+        let changes = json!({"method": "zero_shot", "shots": 0, "overrides": {}, "stage": stage});
+        job_with_weights(&room, "token_embedding.weight", changes, |tensor| {
+            let changed = tensor.copy();
+            let _ = changed.get(token).fill_(f64::NAN);
+            changed
+        })
+    };
+    let (_, reason) = failure(&job("test"));
+    assert!(reason.contains(&format!("the text features of the class `{new}` are not finite")), "{reason}");
+    assert_eq!(complete(&job("train")).result.total, 9);
+}
+
+/// Changes a list of `tiny`'s split file.
+fn change_split(data: &Path, change: impl Fn(&mut Value)) {
+    let file = data.join("tiny/split.json");
+    let mut split: Value = serde_json::from_slice(&fs_err::read(&file).unwrap()).unwrap();
+    change(&mut split);
+    fs_err::write(file, split.to_string()).unwrap();
+}
+
+#[test]
+fn an_evaluation_of_nothing_is_refused_before_anything_is_trained() {
+    let room = Room::new();
+    let mut session = Session::new(1 << 20);
+    let whole = fs_err::read(room.data.join("tiny/split.json")).unwrap();
+    let zero_shot = |stage: &str| json!({"method": "zero_shot", "shots": 0, "overrides": {}, "stage": stage});
+    let mut refused = |changes: Value, expected: &str| {
+        let job = room.job("seed1", changes);
+        let failure = run_in(&mut session, &job, &mut Notes::default()).unwrap_err().failure();
+        let Failure { class, reason } = failure;
+        assert_eq!(class, FailureClass::BadData);
+        assert!(reason.contains(&format!("`tiny` has no test image{expected}: expected at least one in")), "{reason}");
+        assert!(reason.contains("tiny/split.json"), "{reason}");
+        assert_eq!(names(room.root.path()), ["data"], "nothing was begun");
+    };
+    change_split(&room.data, |split| split["test"] = json!([]));
+    refused(json!({}), " of its base classes");
+    refused(json!({"protocol": "few_shot"}), "");
+    refused(json!({"protocol": "cross_dataset"}), "");
+    refused(zero_shot("train"), " of its base classes");
+    refused(zero_shot("test"), " of its new classes");
+
+    // Base classes can be trained on, but their checkpoint couldn't be tested.
+    fs_err::write(room.data.join("tiny/split.json"), &whole).unwrap();
+    change_split(&room.data, |split| split["test"].as_array_mut().unwrap().retain(|entry| entry[1].as_u64() < Some(3)));
+    refused(json!({}), " of its new classes");
+    refused(zero_shot("test"), " of its new classes");
+    run_in(&mut session, &room.job("zero", zero_shot("train")), &mut Notes::default()).unwrap();
+    run_in(&mut session, &room.job("few", json!({"protocol": "few_shot"})), &mut Notes::default()).unwrap();
+
+    fs_err::write(room.data.join("tiny/split.json"), whole).unwrap();
+    run_in(&mut session, &room.job("seed1", json!({})), &mut Notes::default()).unwrap();
+}
+
+#[test]
+fn a_class_without_training_images_is_left_out_of_both_halves_and_said() {
+    let room = Room::new();
+    change_split(&room.data, |split| split["train"].as_array_mut().unwrap().retain(|entry| entry[1] != 1));
+    let split: Value = serde_json::from_slice(&fs_err::read(room.data.join("tiny/split.json")).unwrap()).unwrap();
+    let class = split["test"].as_array().unwrap().iter().find(|entry| entry[1] == 1).unwrap()[2].as_str().unwrap();
+    let mut total = 0;
+    for stage in ["train", "test"] {
+        let mut notes = Notes::default();
+        let job = room.job(stage, json!({"method": "zero_shot", "shots": 0, "stage": stage, "overrides": {}}));
+        let outcome = run(&job, &mut notes).unwrap();
+        total += outcome.result.total;
+        assert_eq!(outcome.manifest.unwrap().left_out, [LeftOut { class: class.to_owned(), images: 3 }]);
+        let line = format!("class `{class}` has no training image: its 3 test images are left out");
+        assert!(notes.lines.contains(&line), "{:?}", notes.lines);
+    }
+    assert_eq!(total, 15, "of 18");
+}
+
+#[test]
+fn a_resident_trainer_sees_an_image_that_was_replaced() {
+    let room = Room::new();
+    let mut session = Session::new(1 << 20);
+    let mut evaluate = |output: &str| {
+        let job = room.job(output, json!({"method": "zero_shot", "shots": 0, "overrides": {}}));
+        run_in(&mut session, &job, &mut Notes::default()).unwrap();
+        fs_err::read(room.path(output).join("evaluation.json")).unwrap()
+    };
+    let before = evaluate("before");
+    let split: Value = serde_json::from_slice(&fs_err::read(room.data.join("tiny/split.json")).unwrap()).unwrap();
+    let images: Vec<PathBuf> = split["test"].as_array().unwrap()[..9]
+        .iter()
+        .map(|entry| room.data.join("tiny/images").join(entry[0].as_str().unwrap()))
+        .collect();
+    // Each gets the name of the next: the same files, and other labels for three of them.
+    fs_err::rename(&images[8], room.path("last")).unwrap();
+    for index in (0..8).rev() {
+        fs_err::rename(&images[index], &images[index + 1]).unwrap();
+    }
+    fs_err::rename(room.path("last"), &images[0]).unwrap();
+    let after = evaluate("after");
+    fs_err::remove_dir_all(room.path("after")).unwrap();
+    complete(&room.job("fresh", json!({"method": "zero_shot", "shots": 0, "overrides": {}})));
+    assert_eq!(after, fs_err::read(room.path("fresh/evaluation.json")).unwrap());
+    assert_ne!(after, before);
 }
 
 #[test]

@@ -45,32 +45,32 @@ pub(crate) const LAYOUTS: &[Layout] = &[
         lists: &[("classnames.txt", CLASSNAMES)],
     },
     split("caltech101", &["face", "leopard"],
-        &[("Faces/image_0001.jpg", 0), ("Leopards/image_0001.jpg", 1)], &[("Faces/image_0002.jpg", 0)], &[("Leopards/image_0002.jpg", 1)]),
+        &[("Faces/image_0001.jpg", 0), ("Leopards/image_0001.jpg", 1)], &[("Faces/image_0002.jpg", 0)], &[("Faces/image_0003.jpg", 0), ("Leopards/image_0002.jpg", 1)]),
     split("oxford_pets", &["abyssinian", "american_bulldog"],
-        &[("Abyssinian_1.jpg", 0), ("american_bulldog_10.jpg", 1)], &[("Abyssinian_2.jpg", 0)], &[("american_bulldog_11.jpg", 1)]),
+        &[("Abyssinian_1.jpg", 0), ("american_bulldog_10.jpg", 1)], &[("Abyssinian_2.jpg", 0)], &[("Abyssinian_3.jpg", 0), ("american_bulldog_11.jpg", 1)]),
     split("stanford_cars", &["2000 AM General Hummer SUV", "2012 Acura RL Sedan"],
-        &[("cars_train/00001.jpg", 0), ("cars_train/00002.jpg", 1)], &[("cars_train/00003.jpg", 1)], &[("cars_test/00001.jpg", 0)]),
+        &[("cars_train/00001.jpg", 0), ("cars_train/00002.jpg", 1)], &[("cars_train/00003.jpg", 1)], &[("cars_test/00001.jpg", 0), ("cars_test/00002.jpg", 1)]),
     split("oxford_flowers", &["pink primrose", "hard-leaved pocket orchid"],
-        &[("image_06734.jpg", 0), ("image_05087.jpg", 1)], &[("image_06735.jpg", 0)], &[("image_05088.jpg", 1)]),
+        &[("image_06734.jpg", 0), ("image_05087.jpg", 1)], &[("image_06735.jpg", 0)], &[("image_06736.jpg", 0), ("image_05088.jpg", 1)]),
     split("food101", &["apple_pie", "baby_back_ribs"],
-        &[("apple_pie/1005649.jpg", 0), ("baby_back_ribs/1005293.jpg", 1)], &[("apple_pie/1011328.jpg", 0)], &[("baby_back_ribs/1007102.jpg", 1)]),
+        &[("apple_pie/1005649.jpg", 0), ("baby_back_ribs/1005293.jpg", 1)], &[("apple_pie/1011328.jpg", 0)], &[("apple_pie/1011329.jpg", 0), ("baby_back_ribs/1007102.jpg", 1)]),
     Layout {
         key: "fgvc_aircraft", classes: &["707-320", "Boeing 717"],
-        train: &[("0000001.jpg", 1), ("0000002.jpg", 0)], val: &[("0000003.jpg", 1)], test: &[("0000004.jpg", 0)],
+        train: &[("0000001.jpg", 1), ("0000002.jpg", 0)], val: &[("0000003.jpg", 1)], test: &[("0000004.jpg", 0), ("0000005.jpg", 1)],
         lists: &[
             ("variants.txt", "707-320\nBoeing 717\n"), ("images_variant_train.txt", "0000001 Boeing 717\n0000002 707-320\n"),
-            ("images_variant_val.txt", "0000003 Boeing 717\n"), ("images_variant_test.txt", "0000004 707-320\n"),
+            ("images_variant_val.txt", "0000003 Boeing 717\n"), ("images_variant_test.txt", "0000004 707-320\n0000005 Boeing 717\n"),
         ],
     },
     split("sun397", &["abbey", "outdoor apartment_building"],
-        &[("a/abbey/sun_a.jpg", 0), ("a/apartment_building/outdoor/sun_b.jpg", 1)], &[("a/abbey/sun_c.jpg", 0)], &[("a/abbey/sun_d.jpg", 0)]),
+        &[("a/abbey/sun_a.jpg", 0), ("a/apartment_building/outdoor/sun_b.jpg", 1)], &[("a/abbey/sun_c.jpg", 0)], &[("a/abbey/sun_d.jpg", 0), ("a/apartment_building/outdoor/sun_e.jpg", 1)]),
     split("dtd", &["banded", "zigzagged"],
-        &[("banded/banded_0002.jpg", 0), ("zigzagged/zigzagged_0001.jpg", 1)], &[("banded/banded_0004.jpg", 0)], &[("zigzagged/zigzagged_0003.jpg", 1)]),
+        &[("banded/banded_0002.jpg", 0), ("zigzagged/zigzagged_0001.jpg", 1)], &[("banded/banded_0004.jpg", 0)], &[("banded/banded_0005.jpg", 0), ("zigzagged/zigzagged_0003.jpg", 1)]),
     split("eurosat", &["Annual Crop Land", "Sea or Lake"],
-        &[("AnnualCrop/AnnualCrop_1.jpg", 0), ("SeaLake/SeaLake_1.jpg", 1)], &[("AnnualCrop/AnnualCrop_2.jpg", 0)], &[("SeaLake/SeaLake_2.jpg", 1)]),
+        &[("AnnualCrop/AnnualCrop_1.jpg", 0), ("SeaLake/SeaLake_1.jpg", 1)], &[("AnnualCrop/AnnualCrop_2.jpg", 0)], &[("AnnualCrop/AnnualCrop_3.jpg", 0), ("SeaLake/SeaLake_2.jpg", 1)]),
     split("ucf101", &["Apply_Eye_Makeup", "Yo_Yo"],
         &[("Apply_Eye_Makeup/v_ApplyEyeMakeup_g08_c01.jpg", 0), ("Yo_Yo/v_YoYo_g08_c01.jpg", 1)],
-        &[("Yo_Yo/v_YoYo_g09_c01.jpg", 1)], &[("Apply_Eye_Makeup/v_ApplyEyeMakeup_g01_c01.jpg", 0)]),
+        &[("Yo_Yo/v_YoYo_g09_c01.jpg", 1)], &[("Apply_Eye_Makeup/v_ApplyEyeMakeup_g01_c01.jpg", 0), ("Yo_Yo/v_YoYo_g01_c01.jpg", 1)]),
     // The folders' numbers count the lines of classnames.txt.
     variant("imagenetv2", &["great white shark", "tench", "hen"], &[("0/a.jpeg", 0), ("1/b.jpeg", 1), ("2/c.jpeg", 2)]),
     variant("imagenet_sketch", &["tench", "great white shark", "hen"], &[("n01/sketch_0.JPEG", 0), ("n02/sketch_1.JPEG", 1), ("n03/sketch_2.JPEG", 2)]),
@@ -163,8 +163,8 @@ fn four_data_sets_are_split_by_class_where_their_split_file_is_missing() {
             (0..4).for_each(|image| write_image(&class.join(format!("{image}.jpg"))));
         }
         let split = load(&definition).unwrap();
-        // 6 images in each of 2 classes: 3, 1 and 2 of them.
-        assert_eq!((split.train.len(), split.val.len(), split.test.len()), (6, 2, 4), "{}", layout.key);
+        // 7 images in one class and 6 in the other: 4, 1 and 2 of them, and 3, 1 and 2.
+        assert_eq!((split.train.len(), split.val.len(), split.test.len()), (7, 2, 4), "{}", layout.key);
         assert_eq!(split.classnames, layout.classes, "{}", layout.key);
     }
 }

@@ -1,5 +1,6 @@
 //! The trainer as its users meet it.
 
+mod backbones;
 mod fixture;
 mod inspect_data;
 mod jobs;

@@ -90,7 +90,7 @@ impl Serving {
         let requests = child.stdin.take();
         let replies = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut serving = Self { child, requests, replies };
-        let Reply::Ready { version, devices } = serving.hear() else { panic!("not ready") };
+        let Reply::Ready { version, devices, .. } = serving.hear() else { panic!("not ready") };
         assert_eq!((version.as_str(), devices[0].as_str()), (promptfield_core::VERSION, "cpu"));
         serving
     }
@@ -149,11 +149,11 @@ fn a_resident_trainer_runs_fails_and_cancels_jobs() {
     assert_eq!((progress.epoch, progress.step), (3, progress.steps));
 
     trainer.send(&json!({"type": "run", "id": 2, "job": job("o", json!({"weights": "/nowhere"}))}));
-    let Some(Reply::Failed { id: 2, failure }) = trainer.hear_job().pop() else { panic!("not failed") };
+    let Some(Reply::Failed { id: 2, failure, .. }) = trainer.hear_job().pop() else { panic!("not failed") };
     assert_eq!(failure.class, FailureClass::Missing);
 
     trainer.send(&json!({"type": "nonsense", "id": 3}));
-    assert!(matches!(trainer.hear(), Reply::Failed { id: 3, failure } if failure.class == FailureClass::Bug));
+    assert!(matches!(trainer.hear(), Reply::Failed { id: 3, failure, .. } if failure.class == FailureClass::Bug));
 
     let long = json!({"overrides": {"epochs": 1_000_000}});
     trainer.send(&json!({"type": "run", "id": 4, "job": job("long", long.clone())}));

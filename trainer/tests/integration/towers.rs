@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use promptfield_core::backbone::ArchitectureSettings;
 use promptfield_core::method::Method;
 use promptfield_trainer::replay;
 use promptfield_trainer::tokenizer::Tokenizer;
@@ -201,7 +202,7 @@ fn run(folder: &Path, job: &Value, weights: &Path, input: &[(String, Tensor)]) -
         ["job.json", "in.safetensors", "out.safetensors"].map(|name| folder.join(name));
     fs_err::write(&job_path, job.to_string()).unwrap();
     Tensor::write_safetensors(input, &input_path).unwrap();
-    replay::run(&job_path, weights, &input_path, &output)?;
+    replay::run(&job_path, (weights, &ArchitectureSettings::default()), &input_path, &output)?;
     Ok(read(&output))
 }
 

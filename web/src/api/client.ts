@@ -13,6 +13,8 @@ export class Failure extends Error {
     message: string,
     readonly status: number | null,
     readonly fields: Schemas['FieldError'][] = [],
+    /// The kind of problem: `/problems/shared-jobs`.
+    readonly kind: string | null = null,
   ) {
     super(message);
   }
@@ -44,7 +46,7 @@ export async function ask<T>(question: Promise<Answer<T>>): Promise<T> {
 
 function failure(error: unknown, status: number): Failure {
   const problem = typeof error === 'object' && error !== null ? (error as Partial<Schemas['Problem']>) : {};
-  return new Failure(problem.detail ?? problem.title ?? `The coordinator answered ${status}.`, status, problem.errors);
+  return new Failure(problem.detail ?? problem.title ?? `The coordinator answered ${status}.`, status, problem.errors, problem.type);
 }
 
 /// The body of an answer that isn't JSON: a table to copy, a log.

@@ -22,6 +22,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/backbones": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The identities that the names of backbones are pinned to: by the coordinator's settings, by the first result that rests on one,
+         *     or by a person.
+         */
+        get: operations["list_backbones"];
+        /**
+         * Pins a backbone's name to another identity. Workers with other weights get no more jobs with it, and results that rest on others
+         *     are stale.
+         */
+        put: operations["pin_backbone"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/backup": {
         parameters: {
             query?: never;
@@ -214,6 +238,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/experiments/{id}/outputs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** An experiment's jobs that have results, with what is recorded of their output folders. */
+        get: operations["list_outputs_of_experiment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/experiments/{id}/rerun": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Queues jobs that have results again, with the tests of their checkpoints. The earlier results are kept. */
+        post: operations["rerun_experiment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/experiments/{id}/results": {
         parameters: {
             query?: never;
@@ -390,6 +448,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/jobs/{id}/rerun": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Queues a job that has a result again, with the tests of its checkpoint. The earlier results are kept. */
+        post: operations["rerun_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/jobs/{id}/retry": {
         parameters: {
             query?: never;
@@ -418,6 +493,23 @@ export interface paths {
         put?: never;
         /** Cancels several jobs and the tests of their checkpoints; if one of them isn't there, none. */
         post: operations["cancel_jobs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/findings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Notes what a machine found when it read the data sets of jobs that have results. A result that rests on something else is stale. */
+        post: operations["note_findings"];
         delete?: never;
         options?: never;
         head?: never;
@@ -812,6 +904,30 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * @description The function between the two linear layers of a block.
+         * @enum {string}
+         */
+        Activation: "quick_gelu" | "gelu";
+        /** @description What the tensors of a CLIP don't tell. */
+        Architecture: {
+            /** @description The function between the two linear layers of a block. */
+            activation: components["schemas"]["Activation"];
+            /** @description The mean of red, green and blue that is taken off pixels from 0 to 1. */
+            mean: number[];
+            /** @description What they are then divided by. */
+            std: number[];
+            /**
+             * Format: int32
+             * @description The same of the text tower.
+             */
+            text_head_width: number;
+            /**
+             * Format: int32
+             * @description The width of an attention head of the image tower: the tower's width divided by its number of heads.
+             */
+            vision_head_width: number;
+        };
+        /**
          * @description How an attempt ended.
          * @enum {string}
          */
@@ -857,6 +973,8 @@ export interface components {
             /** @description The sweep's values. */
             variant: string;
         };
+        /** @description SHA-256 of something that a number rests on: weights, a split, a test list. */
+        BasisHash: string;
         /** @description A published number beside one of ours, in per cent. */
         Beside: {
             /**
@@ -1291,8 +1409,11 @@ export interface components {
         FailureClass: "worker_lost" | "trainer_died" | "out_of_memory" | "storage" | "missing" | "bad_data" | "bug" | "dependency";
         /** @description An attempt failed. */
         FailureReport: {
+            backbone_sha256?: components["schemas"]["BasisHash"] | null;
             /** @description Why. */
             failure: components["schemas"]["Failure"];
+            /** @description Whether the checkpoint to test is lost, damaged, or was trained on something else: its training is then done again. */
+            no_checkpoint?: boolean;
             /** @description The lease's token. */
             token: components["schemas"]["FencingToken"];
         };
@@ -1339,6 +1460,21 @@ export interface components {
             bytes: number;
             /** @description SHA-256, lower-case hexadecimal. */
             sha256: string;
+        };
+        /** @description What a machine found for a job that has a result. */
+        Finding: {
+            images_sha256?: components["schemas"]["BasisHash"] | null;
+            /** @description The job. */
+            job: components["schemas"]["JobId"];
+            /** @description SHA-256 of the class names and the lists of images and labels, as they are now. */
+            split_sha256: components["schemas"]["BasisHash"];
+            /** @description SHA-256 of the class names and the test list, as they are now. */
+            test_sha256: components["schemas"]["BasisHash"];
+        };
+        /** @description What a machine found when it looked at the data sets of jobs that have results. */
+        Findings: {
+            /** @description At most [`MOST_FINDINGS`]. */
+            findings: components["schemas"]["Finding"][];
         };
         /** @description Where an experiment stands in time. */
         Forecast: {
@@ -1486,12 +1622,26 @@ export interface components {
             needs?: components["schemas"]["JobId"] | null;
             /** @description What it computes. */
             spec: components["schemas"]["JobSpec"];
+            stale?: components["schemas"]["Stale"] | null;
+            /** @description Its earlier results, oldest first: the job was computed again since. */
+            superseded?: components["schemas"]["Superseded"][];
         };
         /**
          * Format: int64
          * @description A cell of the matrix.
          */
         JobId: number;
+        /** @description A job that has a result, for who wants to look at its output folder. */
+        JobOutput: {
+            /** @description The host of the worker that brought the result. */
+            host?: string | null;
+            images_sha256?: components["schemas"]["BasisHash"] | null;
+            /** @description The job. */
+            job: components["schemas"]["JobId"];
+            manifest?: components["schemas"]["Manifest"] | null;
+            /** @description What it computes; its folder follows from it. */
+            spec: components["schemas"]["JobSpec"];
+        };
         /**
          * @description Everything that changes a job's number, and nothing that doesn't, but for [`JobSpec::config`] and
          *     [`Hyperparameters::eval`], which [`JobSpec::hash`] leaves out.
@@ -1534,6 +1684,8 @@ export interface components {
         JobStateName: "blocked" | "queued" | "leased" | "running" | "completed" | "skipped" | "failed" | "cancelled";
         /** @description A job in a list. */
         JobSummary: {
+            /** @description Whether they come from a folder that another tool completed. */
+            adopted?: boolean;
             /** @description Its data set. */
             dataset: string;
             failure?: components["schemas"]["Failure"] | null;
@@ -1559,6 +1711,9 @@ export interface components {
         LauncherKind: "local" | "slurm";
         /** @description A job in a worker's hands. */
         LeaseGrant: {
+            /** @description Whether a complete folder is to be put aside instead of adopted: the job is computed again. */
+            afresh?: boolean;
+            backbone_sha256?: components["schemas"]["BasisHash"] | null;
             checkpoint?: components["schemas"]["CheckpointSource"] | null;
             /** @description Its identity. */
             hash: components["schemas"]["SpecHash"];
@@ -1607,6 +1762,16 @@ export interface components {
             /** @description At most as many as it asked for; none if there were none in the time it would wait. */
             leases: components["schemas"]["LeaseGrant"][];
         };
+        /** @description A class that is evaluated by nobody, since it has no training image. */
+        LeftOut: {
+            /** @description Its name. */
+            class: string;
+            /**
+             * Format: int64
+             * @description Its test images.
+             */
+            images: number;
+        };
         /** @description What a worker's devices are at. */
         LoadReport: {
             /** @description At most [`MOST_DEVICES`], each once. */
@@ -1641,6 +1806,12 @@ export interface components {
         };
         /** @description `manifest.json` of a completed output folder: from a number back to everything it rests on. */
         Manifest: {
+            /** @description What the weights' shapes don't tell. What format 1 doesn't say was `OpenAI`'s. */
+            architecture?: components["schemas"]["Architecture"];
+            /** @description The fields of [`Manifest::architecture`] that nothing said, so that `OpenAI`'s values were taken. */
+            assumed?: string[];
+            /** @description SHA-256 of the checkpoint that was tested; absent for what tests none, and in format 1. */
+            checkpoint_sha256?: string | null;
             /** @description Promptfield's version. */
             code_version: string;
             /** @description The device: `cpu`, `cuda:0`. */
@@ -1654,6 +1825,8 @@ export interface components {
              * @description The layout of this document; now [`Manifest::FORMAT`].
              */
             format: number;
+            /** @description The classes that have test images and no training image. The published code leaves them out, and so does the result. */
+            left_out?: components["schemas"]["LeftOut"][];
             /** @description The numbers. */
             result: components["schemas"]["TestResult"];
             /** @description Seconds of training and of evaluation, of that attempt. */
@@ -1666,6 +1839,8 @@ export interface components {
             split_sha256: string;
             /** @description When the attempt that completed the folder began. */
             started_at: components["schemas"]["Timestamp"];
+            /** @description SHA-256 of the class names and the test list alone; format 1 doesn't say it. */
+            test_sha256?: string | null;
             /**
              * Format: int32
              * @description CPU threads of the trainer.
@@ -1946,9 +2121,29 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Page_JobOutput: {
+            /** @description The entries. */
+            items: {
+                /** @description The host of the worker that brought the result. */
+                host?: string | null;
+                images_sha256?: components["schemas"]["BasisHash"] | null;
+                /** @description The job. */
+                job: components["schemas"]["JobId"];
+                manifest?: components["schemas"]["Manifest"] | null;
+                /** @description What it computes; its folder follows from it. */
+                spec: components["schemas"]["JobSpec"];
+            }[];
+            /** @description What to give as `cursor` for the next page; `null` on the last. */
+            next?: string | null;
+            /** @description How many there are on all pages. */
+            total: number;
+        };
+        /** @description One page of a list. */
         Page_JobSummary: {
             /** @description The entries. */
             items: {
+                /** @description Whether they come from a folder that another tool completed. */
+                adopted?: boolean;
                 /** @description Its data set. */
                 dataset: string;
                 failure?: components["schemas"]["Failure"] | null;
@@ -2070,6 +2265,18 @@ export interface components {
          * @enum {string}
          */
         PilotState: "submitting" | "waiting" | "running" | "suspended" | "stopping" | "ended" | "failed";
+        /** @description The identity that a backbone's name stands for. */
+        PinnedBackbone: {
+            /** @description The name, as experiments have it. */
+            backbone: string;
+            /** @description The identity: what `promptfield-trainer inspect weights` prints as `backbone_sha256`. */
+            sha256: components["schemas"]["BasisHash"];
+        };
+        /** @description Every backbone with an identity. */
+        PinnedBackbones: {
+            /** @description By name. */
+            backbones: components["schemas"]["PinnedBackbone"][];
+        };
         /** @description All pools. */
         Pools: {
             /** @description By name. */
@@ -2302,6 +2509,13 @@ export interface components {
         Results: {
             /** @description The experiment. */
             experiment: components["schemas"]["ExperimentSummary"];
+            /**
+             * @description What is to be known of its numbers, a sentence each: which are stale, come from other tools' folders, or leave classes
+             *     out.
+             */
+            notes?: string[];
+            /** @description The jobs whose results are stale. */
+            stale?: components["schemas"]["StaleResult"][];
             /** @description The protocol's table. */
             table: components["schemas"]["ResultTable"];
         };
@@ -2354,13 +2568,27 @@ export interface components {
          * @description A position in the event log; later events have greater numbers.
          */
         Sequence: number;
-        /** @description SHA-256 of a specification; 64 lower-case hexadecimal digits as text. */
+        /** @description SHA-256 of a specification. */
         SpecHash: string;
         /**
          * @description The part of a protocol that one job does.
          * @enum {string}
          */
         Stage: "train" | "test";
+        /** @description Why a result is stale. */
+        Stale: {
+            /** @description The same in a sentence, with both hashes. */
+            because: string;
+            /** @description What changed. */
+            changed: components["schemas"]["Changed"];
+        };
+        /** @description A result that rests on something else than what holds today. */
+        StaleResult: components["schemas"]["Stale"] & {
+            /** @description The job. */
+            job: components["schemas"]["JobId"];
+            /** @description Its short name. */
+            title: string;
+        };
         /** @description The answer to a submission. */
         SubmitResponse: components["schemas"]["ExperimentSummary"] & {
             /** @description Whether it's new; if not, the same one was submitted before, and nothing changed. */
@@ -2380,6 +2608,16 @@ export interface components {
              * @description The population standard deviation (division by n).
              */
             std: number;
+        };
+        /** @description A result that doesn't count any more. */
+        Superseded: {
+            /** @description When it was superseded. */
+            at: components["schemas"]["Timestamp"];
+            manifest?: components["schemas"]["Manifest"] | null;
+            /** @description Why. */
+            reason: string;
+            /** @description Its numbers. */
+            result: components["schemas"]["TestResult"];
         };
         /** @description A job's numbers (method.md, section 4). Rates are in per cent. */
         TestResult: {
@@ -2469,6 +2707,10 @@ export interface components {
         };
         /** @description What a worker says of itself. */
         WorkerDescription: {
+            /** @description Their identities, as far as they are known ([`crate::backbone::Architecture::identity`]). */
+            backbone_sha256?: {
+                [key: string]: components["schemas"]["BasisHash"];
+            };
             /** @description The backbones whose weights it has. */
             backbones: string[];
             /** @description Its devices: `cpu`, `cuda:0`. */
@@ -2658,6 +2900,183 @@ export interface operations {
                 content?: never;
             };
             /** @description It was here. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large (`/problems/too-large`). */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body's encoding isn't taken here (`/problems/unsupported-encoding`). */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The input is not valid (`/problems/invalid-input`). */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_backbones: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description By name. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PinnedBackbones"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    pin_backbone: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PinnedBackbone"];
+            };
+        };
+        responses: {
+            /** @description It is pinned. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -3731,6 +4150,197 @@ export interface operations {
             };
         };
     };
+    list_outputs_of_experiment: {
+        parameters: {
+            query?: {
+                /** @description The `next` of an earlier page. */
+                cursor?: string;
+                /** @description The most entries of a page. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The experiment's identifier. */
+                id: components["schemas"]["ExperimentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of the list. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_JobOutput"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing (`/problems/not-found`). */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rerun_experiment: {
+        parameters: {
+            query?: {
+                /** @description Also jobs that other experiments show too. */
+                shared?: boolean;
+                /** @description Only those of an experiment that are stale. */
+                stale?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description The experiment's identifier. */
+                id: components["schemas"]["ExperimentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How many jobs are queued again. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Changed"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing (`/problems/not-found`). */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Other experiments show these results too (`/problems/shared-jobs`). */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_results: {
         parameters: {
             query?: {
@@ -4612,6 +5222,106 @@ export interface operations {
             };
         };
     };
+    rerun_job: {
+        parameters: {
+            query?: {
+                /** @description Also jobs that other experiments show too. */
+                shared?: boolean;
+                /** @description Only those of an experiment that are stale. */
+                stale?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description The job's identifier. */
+                id: components["schemas"]["JobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How many jobs are queued again. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Changed"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing (`/problems/not-found`). */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Other experiments show these results too (`/problems/shared-jobs`). The job has no result (`/problems/no-result`). */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     retry_job: {
         parameters: {
             query?: never;
@@ -4719,6 +5429,118 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Changed"];
                 };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing (`/problems/not-found`). */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large (`/problems/too-large`). */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body's encoding isn't taken here (`/problems/unsupported-encoding`). */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The input is not valid (`/problems/invalid-input`). */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    note_findings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Findings"];
+            };
+        };
+        responses: {
+            /** @description They are noted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description The request can't be read (`/problems/unreadable-request`). */
             400: {

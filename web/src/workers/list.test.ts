@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { type Worker, isStale, parted, timeLeft } from './list';
+import { type Worker, isStale, otherBackbones, parted, timeLeft } from './list';
 
 function worker(id: number, name: string, state: Worker['state'], last_seen = '2026-11-28T12:00:00Z'): Worker {
   return { id, name, state, last_seen, registered_at: last_seen, host: 'h', slots: 1, devices: ['cpu'], backbones: ['b'], version: '0.1.0', jobs: [] };
@@ -25,6 +25,15 @@ describe('workers', () => {
     expect(said({ time_left_ms: 3_600_000 })).toBe('30 min left');
     expect(said({ time_left_ms: 60_000 })).toBe('its time is up');
     expect(said({ time_left_ms: 3_600_000, state: 'gone' })).toBeNull();
+  });
+
+  it('say which of their backbones are others than the pinned ones', () => {
+    const [one, two] = ['1'.repeat(64), '2'.repeat(64)];
+    const pins = [{ backbone: 'a', sha256: one }, { backbone: 'b', sha256: one }, { backbone: 'c', sha256: one }];
+    const known = { ...worker(1, 'w', 'active'), backbone_sha256: { a: one, b: two, d: two } };
+    expect(otherBackbones(known, pins)).toEqual(['no jobs with b: its weights are 222222222222, and the name is pinned to 111111111111']);
+    expect(otherBackbones({ ...known, state: 'gone' }, pins)).toEqual([]);
+    expect(otherBackbones(worker(1, 'w', 'active'), pins)).toEqual([]);
   });
 
   it('are stale when they have been silent, unless they left', () => {

@@ -31,3 +31,18 @@ export function timeLeft(worker: Worker, now: Date): string | null {
 export function isStale(worker: Worker, now: Date): boolean {
   return isHere(worker) && now.getTime() - new Date(worker.last_seen).getTime() > STALE;
 }
+
+/// The backbones for which a worker that is here has other weights than their names are pinned to, a sentence each.
+export function otherBackbones(worker: Worker, pins: readonly Schemas['PinnedBackbone'][]): string[] {
+  if (!isHere(worker)) return [];
+  return pins.flatMap(({ backbone, sha256 }) => {
+    const own = worker.backbone_sha256?.[backbone];
+    if (own === undefined || own === sha256) return [];
+    return [`no jobs with ${backbone}: its weights are ${short(own)}, and the name is pinned to ${short(sha256)}`];
+  });
+}
+
+/// As many digits of a hash as the coordinator's sentences have.
+function short(sha256: string): string {
+  return sha256.slice(0, 12);
+}

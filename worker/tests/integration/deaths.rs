@@ -110,7 +110,8 @@ async fn a_trainer_of_another_version_is_refused() {
     let host = Host::new("a", &coordinator);
     let worker = host.start();
     let mut trainer = host.trainer().await;
-    trainer.say(&Reply::Ready { version: "0.0.1".to_owned(), devices: vec!["cpu".to_owned()] }).await;
+    let ready = serde_json::json!({"type": "ready", "version": "0.0.1", "devices": ["cpu"]});
+    trainer.say_line(&ready.to_string()).await;
     let Err(WorkerError::Trainer { source, .. }) = worker.end().await else { panic!("it should have failed") };
     assert!(source.to_string().contains("version 0.0.1"), "{source}");
 }

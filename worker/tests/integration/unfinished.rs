@@ -32,8 +32,8 @@ impl Attempt {
         let metadata = serde_json::json!({ METADATA_KEY: serde_json::json!(reached).to_string() });
         let head = serde_json::json!({ "__metadata__": metadata }).to_string();
         let state = [&(head.len() as u64).to_le_bytes()[..], head.as_bytes(), b"tensors"].concat();
-        let (weights_sha256, code_version) = (weights.to_owned(), version.to_owned());
-        let origin = Origin { spec, weights_sha256, split_sha256: "s".to_owned(), code_version };
+        let (backbone_sha256, code_version) = (weights.to_owned(), version.to_owned());
+        let origin = Origin { spec, backbone_sha256, split_sha256: "s".to_owned(), code_version };
         let log = format!("epoch [{epochs}/50]\n");
         BTreeMap::from([
             (ORIGIN_FILE.to_owned(), serde_json::to_vec_pretty(&origin).unwrap()),

@@ -528,3 +528,26 @@ pub(super) fn random(world: &World, what: usize, which: usize) -> Command {
         }
     }
 }
+
+#[test]
+fn none_is_started_that_is_known_to_have_other_weights() {
+    for says_so in [true, false] {
+        let mut site = Site::new(settings(4));
+        site.submit(3);
+        site.start(3);
+        let backbone_sha256: BTreeMap<_, _> = says_so.then(|| ("ViT-B/16".to_owned(), sha256(2))).into_iter().collect();
+        let description = WorkerDescription { backbone_sha256, ..site.describe(0) };
+        site.world.apply(pins("ViT-B/16", 1)).unwrap();
+        let worker = site.world.register_as(description);
+        if !says_so {
+            let grant = site.world.lease(worker, 1).remove(0);
+            site.world.apply(lacks_backbone(&grant, 2)).unwrap();
+        }
+        assert_eq!(site.world.lease(worker, 1), []);
+        let queued = site.world.scheduler.counts().queued;
+        assert_eq!(queued, 3);
+        assert_eq!(site.scale(), [], "those on their way have the same");
+        site.world.apply(pins("ViT-B/16", 2)).unwrap();
+        assert_eq!(site.world.lease(worker, 1).len(), 1);
+    }
+}

@@ -101,6 +101,7 @@ fn told_of_scheduler(scheduler: &Scheduler) -> Vec<String> {
             slots,
             devices,
             backbones,
+            backbone_sha256,
             version,
             labels,
             memory_mib,
@@ -108,6 +109,7 @@ fn told_of_scheduler(scheduler: &Scheduler) -> Vec<String> {
             time_left_ms,
         } = description;
         assert_eq!((pilot, *time_left_ms), (&None, None), "there were no pilots");
+        assert!(backbone_sha256.is_empty(), "workers didn't say which weights they have");
         let (devices, backbones) = (devices.join(", "), backbones.join(", "));
         let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
         let memory = memory_mib.map(|memory| format!(" of {memory} MiB")).unwrap_or_default();
@@ -184,6 +186,36 @@ async fn told(store: &mut Store, reader: &Reader, scheduler: &Scheduler) -> BTre
         format!("need of `{shape}`: {} MiB, {} together", or(*memory_mib, "unknown"), or(*together, "any"))
     }));
     told.extend(rows.spared.iter().map(|job| format!("job {job} was spared")));
+    told.extend(rows.pools.values().map(|pool| {
+        let (settings, by) = (&pool.settings, if pool.from_file { "by the file" } else { "by hand" });
+        format!(
+            "pool `{}` ({}, at most {}), set {by}, {} because {}: {} submissions failed, {} pilots crashed, not before {}",
+            pool.name,
+            settings.launcher,
+            settings.max,
+            pool.state,
+            or(pool.reason.as_ref(), "of nothing"),
+            pool.failed_submissions,
+            pool.crashes,
+            pool.not_before.0
+        )
+    }));
+    told.extend(rows.pilots.values().map(|pilot| {
+        let (detail, launcher_id) = (or(pilot.detail.as_ref(), "nothing"), or(pilot.launcher_id.as_ref(), "nothing"));
+        format!(
+            "pilot {} of `{}`: {}.{}, {} ({detail}), asked for at {} as {launcher_id}, on {}",
+            pilot.id,
+            pilot.pool,
+            &pilot.batch[30..],
+            pilot.index,
+            pilot.state,
+            pilot.submitted_at.0,
+            or(pilot.node.as_ref(), "none")
+        )
+    }));
+    told.extend(
+        rows.unfinished.iter().map(|(job, sha256)| format!("job {job} goes on from artefact {}", &sha256[60..])),
+    );
     // What the fixtures call their webhook.
     if let Some(told_up_to) = reader.told([7; 32]).await.unwrap() {
         told.push(format!("webhook {} was told up to {told_up_to}", hex(&[7; 32])));

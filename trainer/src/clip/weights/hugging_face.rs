@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tch::Tensor;
-
-use super::Problem;
+use super::{Problem, Source, Stored};
 
 const PATCHES: &str = "vision_model.embeddings.patch_embedding.weight";
 
@@ -43,21 +41,21 @@ const PARTS: &[(&str, &str)] = &[
 ];
 
 /// Whether the names are those of this layout.
-pub(super) fn is_layout_of(tensors: &BTreeMap<String, Tensor>) -> bool {
+pub(super) fn is_layout_of(tensors: &BTreeMap<String, Stored>) -> bool {
     tensors.contains_key(PATCHES)
 }
 
 /// The tensors under their original names. What the layout doesn't know is left out.
-pub(super) fn to_original(mut theirs: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>, Problem> {
+pub(super) fn to_original(mut theirs: BTreeMap<String, Stored<'_>>) -> Result<BTreeMap<String, Source<'_>>, Problem> {
     let mut original = BTreeMap::new();
     for (name, new) in NAMES {
-        if let Some(tensor) = theirs.remove(*name) {
-            original.insert((*new).to_owned(), tensor);
+        if let Some(stored) = theirs.remove(*name) {
+            original.insert((*new).to_owned(), Source::Plain(stored));
         }
     }
     for (name, new) in TRANSPOSED {
-        if let Some(tensor) = theirs.remove(*name).filter(|tensor| tensor.dim() == 2) {
-            original.insert((*new).to_owned(), tensor.tr().contiguous());
+        if let Some(stored) = theirs.remove(*name).filter(|stored| stored.shape.len() == 2) {
+            original.insert((*new).to_owned(), Source::Transposed(stored));
         }
     }
     for (prefix, new_prefix) in LAYERS {
@@ -65,14 +63,14 @@ pub(super) fn to_original(mut theirs: BTreeMap<String, Tensor>) -> Result<BTreeM
         for name in of_layers {
             let Some((layer, part)) = name[prefix.len()..].split_once('.') else { continue };
             if let Some(kind) = part.strip_prefix("self_attn.q_proj.") {
-                let fused = fuse(&theirs, &format!("{prefix}{layer}.self_attn."), kind)?;
+                let fused = fuse(&mut theirs, &format!("{prefix}{layer}.self_attn."), kind)?;
                 original.insert(format!("{new_prefix}{layer}.attn.in_proj_{kind}"), fused);
             }
             for (old, new) in PARTS {
                 if let Some(kind) = part.strip_prefix(old)
-                    && let Some(tensor) = theirs.remove(&name)
+                    && let Some(stored) = theirs.remove(&name)
                 {
-                    original.insert(format!("{new_prefix}{layer}.{new}{kind}"), tensor);
+                    original.insert(format!("{new_prefix}{layer}.{new}{kind}"), Source::Plain(stored));
                 }
             }
         }
@@ -81,26 +79,31 @@ pub(super) fn to_original(mut theirs: BTreeMap<String, Tensor>) -> Result<BTreeM
 }
 
 /// One in-projection out of the query, key and value projections' `kind` (weight or bias).
-fn fuse(theirs: &BTreeMap<String, Tensor>, attention: &str, kind: &str) -> Result<Tensor, Problem> {
-    let mut parts: Vec<&Tensor> = Vec::with_capacity(3);
-    for letter in ["q", "k", "v"] {
+fn fuse<'a>(theirs: &mut BTreeMap<String, Stored<'a>>, attention: &str, kind: &str) -> Result<Source<'a>, Problem> {
+    let mut part = |letter: &str, first: Option<&Stored>| {
         let name = format!("{attention}{letter}_proj.{kind}");
-        let expected = parts.first().map_or_else(|| "[width, width]".to_owned(), |first| format!("{:?}", first.size()));
-        let Some(tensor) = theirs.get(&name) else { return Err(Problem::Missing { tensor: name, expected }) };
-        let fits = match parts.first() {
-            Some(first) => first.size() == tensor.size() && first.kind() == tensor.kind(),
-            None => tensor.dim() > 0,
+        let expected = first.map_or_else(|| "[width, width]".to_owned(), |first| format!("{:?}", first.shape));
+        let Some(stored) = theirs.remove(&name) else { return Err(Problem::Missing { tensor: name, expected }) };
+        let fits = match first {
+            Some(first) => first.shape == stored.shape && first.kind == stored.kind,
+            None => !stored.shape.is_empty(),
         };
-        if !fits {
-            return Err(Problem::Shape { tensor: name, found: tensor.size(), expected });
-        }
-        parts.push(tensor);
-    }
-    Ok(Tensor::cat(&parts, 0))
+        if fits { Ok(stored) } else { Err(Problem::Shape { tensor: name, found: stored.shape, expected }) }
+    };
+    let query = part("q", None)?;
+    let key = part("k", Some(&query))?;
+    let value = part("v", Some(&query))?;
+    Ok(Source::Stacked([query, key, value]))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use promptfield_core::backbone::ArchitectureSettings;
+    use tch::Tensor;
+
+    use super::super::Weights;
     use super::*;
 
     /// The miniature in this layout.
@@ -131,18 +134,25 @@ mod tests {
         (theirs, original)
     }
 
+    fn open(tensors: BTreeMap<String, Tensor>, folder: &Path) -> Result<Weights, String> {
+        let path = folder.join("weights.safetensors");
+        Tensor::write_safetensors(&tensors.into_iter().collect::<Vec<_>>(), &path).unwrap();
+        Weights::open(&path, &ArchitectureSettings::default()).map_err(|error| error.to_string())
+    }
+
     #[test]
     fn the_same_tensors_come_out_under_the_original_names() {
+        let folder = tempfile::tempdir().unwrap();
         let (theirs, original) = theirs();
-        assert!(is_layout_of(&theirs) && !is_layout_of(&original));
-        assert_eq!(to_original(theirs).unwrap(), original);
+        assert_eq!(open(theirs, folder.path()).unwrap().tensors, original);
     }
 
     #[test]
     fn a_missing_projection_is_named_as_the_file_names_it() {
+        let folder = tempfile::tempdir().unwrap();
         let (mut theirs, _) = theirs();
         theirs.remove("text_model.encoder.layers.1.self_attn.k_proj.weight");
-        let error = to_original(theirs).unwrap_err().to_string();
-        assert!(error.starts_with("no tensor `text_model.encoder.layers.1.self_attn.k_proj.weight`"), "{error}");
+        let error = open(theirs, folder.path()).unwrap_err();
+        assert!(error.contains("no tensor `text_model.encoder.layers.1.self_attn.k_proj.weight`"), "{error}");
     }
 }

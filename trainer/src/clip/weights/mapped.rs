@@ -4,6 +4,7 @@
 //! last tensor in it is gone. Whoever changes the file in place changes the tensors, or ends the process by shortening it: a
 //! weights file is to be replaced by renaming another one over it.
 
+use std::fs::Metadata;
 use std::io::{self, Read as _, Seek as _};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
@@ -39,6 +40,11 @@ impl MappedFile {
         let name = format!("/proc/self/fd/{}", file.as_raw_fd());
         let mapping = Tensor::f_from_file(&name, false, metadata.len() as i64, options).map_err(io::Error::other)?;
         Ok(Self { mapping, file })
+    }
+
+    /// What the file system says of the file.
+    pub(in crate::clip) fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
     }
 
     /// SHA-256 of the file.

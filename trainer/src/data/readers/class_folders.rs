@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::data::cpython_random::CPythonRandom;
 use crate::data::lists::{Entry, Lists, Role};
-use crate::data::{DataError, Place};
+use crate::data::{DataError, Place, few_shot};
 
 /// The seed of the split: the first of the published runs'.
 const SPLIT_SEED: u64 = 1;
@@ -82,9 +82,12 @@ pub(super) fn read(key: &str, place: &Place) -> Result<Lists, DataError> {
     Ok(lists)
 }
 
-/// The names of the folders inside `folder`, sorted; hidden ones are left out.
+/// The names of the folders inside `folder`, sorted; hidden ones are left out, and few-shot selections, which lie among the
+/// classes where a data set has no folder for its images alone.
 pub(super) fn class_folders(folder: &Path) -> Result<Vec<String>, DataError> {
-    names(folder, std::fs::FileType::is_dir)
+    let mut folders = names(folder, std::fs::FileType::is_dir)?;
+    folders.retain(|folder| folder != few_shot::FOLDER);
+    Ok(folders)
 }
 
 /// The names of the files inside `folder`, sorted; hidden ones are left out.

@@ -1,5 +1,6 @@
 //! A real coordinator on a database in a folder of its own, asked by HTTP as anybody else asks it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -7,7 +8,9 @@ use std::time::Duration;
 
 use promptfield_core::api::pools::Pilots;
 use promptfield_core::api::usage::{DeviceUsage, Usage};
-use promptfield_core::api::{JobDetail, JobSummary, Metrics, Page, SubmitResponse, WorkerSummary};
+use promptfield_core::api::{
+    JobDetail, JobSummary, Metrics, PREFIX, Page, PinnedBackbone, SubmitResponse, WorkerSummary,
+};
 use promptfield_core::dataset::Catalogue;
 use promptfield_core::evaluation::Evaluation;
 use promptfield_core::experiment::Known;
@@ -15,6 +18,7 @@ use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
 use promptfield_core::pilots::PilotRecord;
 use promptfield_core::scheduler::{JobStateName, Policy, WorkerDescription, WorkerState};
+use promptfield_core::spec::BasisHash;
 use promptfield_server::{Limits, Options, PilotOptions, Retention, Security};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -56,6 +60,13 @@ impl Coordinator {
         pilots.into_iter().find(|pilot| pilot.launcher_id.is_some())
     }
 
+    /// Pins the backbone of the tests.
+    pub(crate) async fn pin(&self, sha256: BasisHash) {
+        let pin = PinnedBackbone { backbone: BACKBONE.to_owned(), sha256 };
+        let response = self.http.put(format!("{}{PREFIX}/backbones", self.url)).json(&pin).send().await.unwrap();
+        assert!(response.status().is_success(), "{response:?}");
+    }
+
     pub(crate) async fn drain(&self, worker: WorkerId) {
         answer(self.post(&format!("/workers/{worker}/drain"))).await;
     }
@@ -87,6 +98,7 @@ impl Coordinator {
             security: Security::default(),
             pilots: Some(pilots),
             output_root: None,
+            pins: BTreeMap::new(),
         };
         let running = promptfield_server::Coordinator::start(options.clone()).await.unwrap();
         options.listen = running.address();
@@ -133,6 +145,7 @@ impl Coordinator {
             slots: 1,
             devices: vec!["cpu".to_owned()],
             backbones: vec![BACKBONE.to_owned()],
+            backbone_sha256: BTreeMap::new(),
             version: promptfield_core::VERSION.to_owned(),
             labels: Vec::new(),
             memory_mib: None,

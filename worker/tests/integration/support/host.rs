@@ -1,9 +1,10 @@
 //! A machine with a worker on it.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use promptfield_core::backbone::ArchitectureSettings;
+use promptfield_core::trainer_wire::{BackboneFile, Backbones};
 use promptfield_worker::{Caches, Connection, Machine, Options, Stops, Worker, WorkerError};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -38,6 +39,7 @@ impl Host {
         let path = |name: &str| folder.path().join(name);
         let weights = path("weights.safetensors");
         fs_err::write(&weights, "").unwrap();
+        let backbone = BackboneFile { weights, architecture: ArchitectureSettings::default() };
         fs_err::create_dir(path("data")).unwrap();
         symlink(env!("CARGO_BIN_EXE_puppet-trainer"), path("trainer")).unwrap();
         let options = Options {
@@ -51,7 +53,7 @@ impl Host {
             machine: Machine {
                 data_root: path("data"),
                 output_root: path("output"),
-                weights: BTreeMap::from([(BACKBONE.to_owned(), weights)]),
+                backbones: Backbones::from([(BACKBONE.to_owned(), backbone)]),
                 datasets: None,
                 shared_output: Some(false),
             },

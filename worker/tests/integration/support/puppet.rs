@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use promptfield_core::VERSION;
+use promptfield_core::backbone::Architecture;
 use promptfield_core::dataset::Catalogue;
 use promptfield_core::evaluation::{ClassCounts, Evaluation};
 use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, MANIFEST_FILE};
@@ -71,7 +72,13 @@ impl Puppet {
 
     pub(crate) async fn ready(&mut self, devices: &[&str]) {
         let devices = devices.iter().map(|&device| device.to_owned()).collect();
-        self.say(&Reply::Ready { version: VERSION.to_owned(), devices }).await;
+        self.say(&Reply::Ready {
+            version: VERSION.to_owned(),
+            devices,
+            backbone_sha256: BTreeMap::new(),
+            unusable: BTreeMap::new(),
+        })
+        .await;
     }
 
     /// The worker's next request; `None` when its end of the pipe is closed or the process is gone.
@@ -110,7 +117,7 @@ impl Puppet {
 
     pub(crate) async fn fail(&mut self, running: &Running, class: FailureClass, reason: &str) {
         let failure = Failure { class, reason: reason.to_owned() };
-        self.say(&Reply::Failed { id: running.id, failure }).await;
+        self.say(&Reply::Failed { id: running.id, failure, no_checkpoint: false, backbone_sha256: None }).await;
     }
 
     /// Completes a job as a trainer does: the folder first, then the reply.
@@ -159,7 +166,12 @@ impl Running {
             spec_hash: spec.hash(),
             spec,
             weights_sha256: "0".repeat(64),
+            architecture: Architecture::OPENAI,
+            assumed: Vec::new(),
             split_sha256: "1".repeat(64),
+            test_sha256: Some("2".repeat(64)),
+            checkpoint_sha256: None,
+            left_out: Vec::new(),
             code_version: VERSION.to_owned(),
             device: self.job.device.clone(),
             threads: 1,
