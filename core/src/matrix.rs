@@ -30,6 +30,7 @@ pub struct PlannedJob {
 
 /// Expands an experiment into its jobs: a training job stands before the jobs that test its checkpoint, and no job twice.
 pub fn expand(experiment: &Experiment, catalogue: &Catalogue) -> Result<Vec<PlannedJob>, InvalidInput> {
+    check_count(experiment)?;
     let mut jobs = Jobs::default();
     let variants = experiment.variants()?;
     let trained_on: Vec<&String> = match &experiment.source {
@@ -45,6 +46,33 @@ pub fn expand(experiment: &Experiment, catalogue: &Catalogue) -> Result<Vec<Plan
         }
     }
     Ok(jobs.planned)
+}
+
+/// Refuses a matrix with too many jobs by multiplying the lengths of its lists: nothing is expanded before it's counted.
+fn check_count(experiment: &Experiment) -> Result<(), InvalidInput> {
+    let Experiment { methods, datasets, source, seeds, shots, sweep, .. } = experiment;
+    let variants = sweep.values().try_fold(1_u64, |product, values| product.checked_mul(values.len() as u64));
+    let trainings = if source.is_some() { 1 } else { datasets.len() as u64 };
+    let tests = match experiment.protocol {
+        Protocol::BaseToNew => 1,
+        Protocol::CrossDataset => datasets.len() as u64,
+        Protocol::FewShot => 0,
+    };
+    let draws = methods.iter().try_fold(0_u64, |sum, method| {
+        let draws = if method.learns() { (seeds.len() as u64).checked_mul(shots.len() as u64)? } else { 1 };
+        sum.checked_add(draws)
+    });
+    let count = variants
+        .zip(draws)
+        .and_then(|(variants, draws)| variants.checked_mul(draws)?.checked_mul(trainings)?.checked_mul(1 + tests));
+    match count {
+        Some(count) if count <= MOST_JOBS as u64 => Ok(()),
+        count => {
+            let count =
+                count.map_or_else(|| "more jobs than can be counted".to_owned(), |count| format!("{count} jobs"));
+            Err(InvalidInput::new("experiment", count, format!("at most {MOST_JOBS} jobs")))
+        }
+    }
 }
 
 /// The shots and seeds of a method's jobs. A method that learns nothing draws nothing: it has one job, not one per seed.
@@ -75,11 +103,12 @@ impl Row<'_> {
             let mut add = |(hasher, recipe): &(RecipeHasher, Arc<Recipe>), stage, trained_by| {
                 let hash = hasher.hash(stage, shots, seed, trained_by);
                 let spec = CompactSpec { recipe: Arc::clone(recipe), stage, shots, seed, trained_by };
-                jobs.add(PlannedJob { spec, hash, variant: Arc::clone(variant) }).map(|()| hash)
+                jobs.add(PlannedJob { spec, hash, variant: Arc::clone(variant) });
+                hash
             };
-            let trained = add(&train, Stage::Train, None)?;
+            let trained = add(&train, Stage::Train, None);
             for test in &tests {
-                add(test, Stage::Test, self.method.learns().then_some(trained))?;
+                add(test, Stage::Test, self.method.learns().then_some(trained));
             }
         }
         Ok(())
@@ -150,14 +179,10 @@ struct Jobs {
 
 impl Jobs {
     /// Adds a job, if it isn't there already.
-    fn add(&mut self, job: PlannedJob) -> Result<(), InvalidInput> {
+    fn add(&mut self, job: PlannedJob) {
         if self.seen.insert((job.hash, Arc::clone(&job.variant))) {
             self.planned.push(job);
         }
-        if self.planned.len() > MOST_JOBS {
-            return Err(InvalidInput::new("experiment", "its matrix", format!("at most {MOST_JOBS} jobs")));
-        }
-        Ok(())
     }
 }
 
@@ -199,6 +224,26 @@ mod tests {
         assert_eq!(folders.len(), 66);
         assert!(folders.contains("base2new/train_base/imagenet/shots_16/ALIGNEDNORM/vit_b16_imagenet/seed2"));
         assert!(folders.contains("base2new/test_new/eurosat/shots_16/ALIGNEDNORM/vit_b16/seed3"));
+    }
+
+    #[test]
+    fn a_matrix_is_counted_before_it_is_expanded() {
+        let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+        let many = |count: u64| format!("{:?}", (1..=count).collect::<Vec<_>>());
+        let refusal = |text: &str| {
+            let text = format!(
+                "name = \"x\"\nprotocol = \"base_to_new\"\nbackbone = \"ViT-B/16\"\nmethods = [\"coop\"]\ndatasets = [\"dtd\"]\n{text}"
+            );
+            let experiment = Experiment::from_toml(&text, &known).unwrap();
+            expand(&experiment, &known.datasets).unwrap_err().errors.remove(0).value
+        };
+        let sweep = |keys: &[&str]| {
+            let swept: Vec<String> = keys.iter().map(|key| format!("{key} = {}", many(300))).collect();
+            format!("seeds = [1]\n[sweep]\n{}", swept.join("\n"))
+        };
+        assert_eq!(refusal(&sweep(&["lr", "epochs", "train_batch"])), "54000000 jobs");
+        let seeds = format!("seeds = {}\nshots = {}", many(1000), many(1000));
+        assert_eq!(refusal(&seeds), "2000000 jobs");
     }
 
     #[test]
