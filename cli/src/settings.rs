@@ -92,6 +92,7 @@ struct CoordinatorSection {
     tokens: Option<String>,
     token_file: Option<PathBuf>,
     ca: Option<PathBuf>,
+    proxy: Option<String>,
     tls: Option<TlsSection>,
     speculation: Option<f64>,
     limits: LimitsSection,
@@ -294,6 +295,8 @@ pub(crate) struct Settings {
     pub(crate) token_file: Option<PathBuf>,
     /// The authorities that may vouch for the coordinator.
     pub(crate) ca: Option<PathBuf>,
+    /// The proxy between this machine and the coordinator.
+    pub(crate) proxy: Option<String>,
     /// What the coordinator shows who it is with.
     pub(crate) tls: Option<Tls>,
     /// When an idle worker begins a slow job anew.
@@ -409,6 +412,7 @@ impl Settings {
             tokens,
             token_file: coordinator.token_file.map(|path| base.join(path)),
             ca: coordinator.ca.map(|path| base.join(path)),
+            proxy: coordinator.proxy,
             tls: coordinator.tls.map(|tls| Tls { certificate: base.join(tls.certificate), key: base.join(tls.key) }),
             speculation: coordinator.speculation.map(Speculation::new).transpose()?,
             limits: coordinator.limits.resolve()?,
@@ -458,6 +462,17 @@ impl Settings {
             definition.with_context(|| format!("in {}", path.display()))?;
         }
         Ok(Known { datasets, backbones: self.backbones.keys().cloned().collect() })
+    }
+
+    /// Refuses backbones whose weights aren't there, before anything is started that would need them.
+    pub(crate) fn check_backbones(&self) -> anyhow::Result<()> {
+        for (name, BackboneFile { weights, .. }) in &self.backbones {
+            if !weights.is_file() {
+                let expected = "a weights file that is there";
+                return Err(InvalidInput::new(format!("backbones.{name}"), weights.display(), expected).into());
+            }
+        }
+        Ok(())
     }
 
     /// The folder of user-defined data sets, if it is there.

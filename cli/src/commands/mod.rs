@@ -39,7 +39,7 @@ impl Context {
     /// The token and the authorities for it.
     pub(crate) fn connection(&self) -> anyhow::Result<Connection> {
         let token = credentials::token(self.token_file.as_deref(), self.settings.token_file.as_deref())?;
-        Ok(Connection { token, ca: self.settings.ca.clone() })
+        Ok(Connection { token, ca: self.settings.ca.clone(), proxy: self.settings.proxy.clone() })
     }
 
     /// The trainer's binary, if it is there.
