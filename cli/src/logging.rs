@@ -1,5 +1,7 @@
 //! What this program says of itself: lines on stderr as `PROMPTFIELD_LOG` wants them, and traces where they are wanted.
 
+use std::io::IsTerminal as _;
+
 use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
 
@@ -15,7 +17,8 @@ pub(crate) fn start(runtime: &Handle) -> anyhow::Result<Logging> {
     use tracing_subscriber::layer::{Layer, SubscriberExt};
     use tracing_subscriber::util::SubscriberInitExt;
 
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter());
+    let lines =
+        tracing_subscriber::fmt::layer().with_ansi(colours()).with_writer(std::io::stderr).with_filter(filter());
     let (traces, export) = crate::traces::layer(runtime)?.unzip();
     tracing_subscriber::registry().with(lines).with(traces).init();
     Ok(Logging { _traces: export })
@@ -25,8 +28,13 @@ pub(crate) fn start(runtime: &Handle) -> anyhow::Result<Logging> {
 #[cfg(not(feature = "otel"))]
 #[expect(clippy::unnecessary_wraps, reason = "with traces, it can fail")]
 pub(crate) fn start(_: &Handle) -> anyhow::Result<Logging> {
-    tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter()).with_ansi(colours()).with_writer(std::io::stderr).init();
     Ok(Logging {})
+}
+
+/// Whether lines are coloured: only where a person sees them, and wants it (no-color.org).
+fn colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn filter() -> EnvFilter {

@@ -35,6 +35,8 @@ fn main() -> ExitCode {
     };
     // What is still to be exported at the end goes through the runtime.
     let result = logging::start(runtime.handle()).and_then(|_logging| runtime.block_on(commands::run(args)));
+    // A thread that waits for stdin, say, can't be told to stop: nothing waits for it.
+    runtime.shutdown_background();
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

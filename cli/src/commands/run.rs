@@ -16,6 +16,7 @@ pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow:
     let started = Instant::now();
     let experiments = submit::documents(&args.experiment, &context.settings)?;
     submit::check(&experiments, &context.settings)?;
+    context.settings.check_backbones()?;
     context.trainer()?;
     let coordinator = serve::start(&context.settings, args.serve.listen).await?;
     let url = serve::own_url(&context.settings, &coordinator);

@@ -10,6 +10,7 @@ mod logs;
 mod matrix;
 mod operations;
 mod site;
+mod starts;
 mod submissions;
 mod tokens;
 #[cfg(feature = "otel")]
