@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use promptfield_core::api::{
     CheckpointSource, CompletionReport, FailureReport, LeaseGrant, LeaseReport, LeaseRequest, LeaseResponse,
-    MOST_REPORTS, ProgressReport, ReleaseReport, Renewed, Report, ReportAnswer, ReportAnswers, Reports,
+    MOST_REPORTS, MetricPoint, ProgressReport, ReleaseReport, Renewed, Report, ReportAnswer, ReportAnswers, Reports,
 };
 use promptfield_core::id::{LeaseId, WorkerId};
 use promptfield_core::input::InvalidInput;
@@ -27,6 +27,11 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// Steps and line numbers end here; later ones are a mistake.
 const MOST: u64 = 1 << 53;
+
+/// The most names of a step, the longest name in bytes, and the most numbers of a report: many times what a method logs.
+const MOST_NAMES: usize = 1_000;
+const LONGEST_NAME: usize = 200;
+const MOST_NUMBERS: usize = 100_000;
 
 /// No job takes more memory: 16 TiB.
 const MOST_MIB: u32 = 1 << 24;
@@ -272,14 +277,36 @@ async fn hashes(app: &App, reports: &[LeaseReport]) -> Result<HashMap<LeaseId, S
     Ok(look.await?)
 }
 
+/// Refuses numbers that no training has.
+fn check_metrics(metrics: &[MetricPoint]) -> Result<(), InvalidInput> {
+    let numbers: usize = metrics.iter().map(|point| point.values.len()).sum();
+    if numbers > MOST_NUMBERS {
+        return Err(InvalidInput::new("", format!("{numbers} numbers"), format!("at most {MOST_NUMBERS} in a report")));
+    }
+    for (i, MetricPoint { step, values }) in metrics.iter().enumerate() {
+        let refusal = |field: &str, value: String, expected: String| {
+            Err(InvalidInput::new(format!("[{i}].{field}"), value, expected))
+        };
+        if *step > MOST {
+            return refusal("step", step.to_string(), format!("a whole number from 0 to {MOST}"));
+        }
+        if values.len() > MOST_NAMES {
+            return refusal("values", format!("{} names", values.len()), format!("at most {MOST_NAMES} for a step"));
+        }
+        if let Some(name) = values.keys().find(|name| name.len() > LONGEST_NAME) {
+            let start: String = name.chars().take(20).collect();
+            let expected = format!("names of at most {LONGEST_NAME} bytes");
+            return refusal("values", format!("{start}…, {} bytes", name.len()), expected);
+        }
+    }
+    Ok(())
+}
+
 /// A report as the writer takes it, if it makes sense.
 fn command(lease: LeaseId, report: Report, hash: Option<SpecHash>) -> Result<Reported, ApiError> {
     match report {
         Report::Progress(ProgressReport { token, progress, metrics, log }) => {
-            if let Some((i, point)) = metrics.iter().enumerate().find(|(_, point)| point.step > MOST) {
-                let expected = format!("a whole number from 0 to {MOST}");
-                return Err(ApiError::Invalid(InvalidInput::new(format!("metrics[{i}].step"), point.step, expected)));
-            }
+            check_metrics(&metrics).map_err(|error| ApiError::Invalid(error.under("metrics")))?;
             if let Some(log) = log.as_ref().filter(|log| log.first_line > MOST) {
                 let expected = format!("a whole number from 0 to {MOST}");
                 return Err(ApiError::Invalid(InvalidInput::new("log.first_line", log.first_line, expected)));

@@ -8,9 +8,9 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::{Doing, Reader, StoreError};
 
+/// Of numbers as `[step, name, value]`: each is parsed once, however many a step has.
 const INSERT_POINTS: &str = "INSERT INTO metric_point (attempt_id, step, name, value) \
-     SELECT ?1, point.value ->> 'step', number.key, number.value \
-     FROM json_each(?2) AS point, json_each(point.value, '$.values') AS number \
+     SELECT ?1, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?2) \
      WHERE true ON CONFLICT DO UPDATE SET value = excluded.value";
 const INSERT_LINES: &str = "INSERT INTO log_line (attempt_id, line, text) \
      SELECT ?1, ?2 + key, value FROM json_each(?3) WHERE true ON CONFLICT DO NOTHING";
@@ -40,9 +40,13 @@ impl Telemetry {
 pub(super) async fn append(connection: &mut SqliteConnection, report: &Telemetry) -> Result<(), StoreError> {
     let attempt = report.lease.0.cast_signed();
     if !report.metrics.is_empty() {
+        let numbers = report
+            .metrics
+            .iter()
+            .flat_map(|MetricPoint { step, values }| values.iter().map(move |(name, value)| (step, name, value)));
         sqlx::query(INSERT_POINTS)
             .bind(attempt)
-            .bind(serde_json::json!(report.metrics).to_string())
+            .bind(serde_json::json!(numbers.collect::<Vec<_>>()).to_string())
             .execute(&mut *connection)
             .await
             .doing("insert metric points")?;

@@ -1,6 +1,6 @@
 //! What is refused, and in which words.
 
-use promptfield_core::api::{LogChunk, MetricPoint, ProgressReport};
+use promptfield_core::api::{LogChunk, MetricPoint, Metrics, ProgressReport};
 use promptfield_core::input::FieldError;
 use promptfield_core::outcome::TestResult;
 use reqwest::{Method, StatusCode};
@@ -102,6 +102,34 @@ async fn a_worker_says_who_it_is() {
     let other = with(json!(worker("w")), "/version", json!("9.9.9"));
     let error = refused(&server, "/workers", &other, StatusCode::UNPROCESSABLE_ENTITY).await;
     assert!(error.value == "9.9.9" && error.expected.contains(promptfield_core::VERSION), "{error}");
+}
+
+#[tokio::test]
+async fn the_numbers_of_a_report_are_bounded_and_many_of_them_are_taken() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let worker = server.register("w").await;
+    let grant = server.lease(worker, 1).await.remove(0);
+    let path = on(grant.lease, "progress");
+    let point = |step: u64, names: usize| {
+        let values = (0..names).map(|name| (format!("m{name}"), 1.0)).collect();
+        MetricPoint { step, values }
+    };
+    let report = |metrics: Vec<MetricPoint>| ProgressReport { metrics, ..at_step(&grant, 1) };
+    let long = MetricPoint { step: 7, values: [("n".repeat(201), 1.0)].into() };
+    for (metrics, field) in [
+        (vec![point(1, 10), point(2, 1_001)], "metrics[1].values"),
+        (vec![long], "metrics[0].values"),
+        (vec![point(1 << 60, 1)], "metrics[0].step"),
+        ((0..101).map(|step| point(step, 1_000)).collect(), "metrics"),
+    ] {
+        let error = refused(&server, &path, &json!(report(metrics)), StatusCode::UNPROCESSABLE_ENTITY).await;
+        assert_eq!(error.field, field, "{error}");
+    }
+    let most: Vec<MetricPoint> = (0..50).map(|step| point(step, 1_000)).collect();
+    assert_eq!(server.post(&path, &report(most.clone())).await.status(), StatusCode::OK);
+    let kept: Metrics = server.json("/jobs/1/metrics").await;
+    assert_eq!(kept.points, most);
 }
 
 #[tokio::test]
