@@ -12,6 +12,7 @@ use utoipa::{PartialSchema as _, ToSchema as _};
 use crate::dataset::{Catalogue, DEFAULT_SOURCE, all_of};
 use crate::hyper::Overrides;
 use crate::input::{InvalidInput, Refusals, from_toml, from_value, one_of};
+use crate::matrix::MOST_JOBS;
 use crate::method::Method;
 use crate::names::{Precision, Protocol};
 use crate::spec::SpecHash;
@@ -157,6 +158,34 @@ pub struct Known {
     pub backbones: Vec<String>,
 }
 
+impl Document {
+    /// Refuses lists that can't be right for their lengths alone, before any of their entries is looked at.
+    fn check_lengths(&self, known: &Known) -> Result<(), InvalidInput> {
+        let Self { methods, datasets, seeds, shots, labels, overrides, sweep, .. } = self;
+        let listed = match datasets {
+            Datasets::Word(_) => 0,
+            Datasets::List(list) => list.len(),
+        };
+        let known_sets = known.datasets.keys().count();
+        let swept = sweep.values().map(Vec::len).max().unwrap_or_default();
+        for (field, found, most) in [
+            ("methods", methods.len(), Method::all().len() + SLIPS),
+            ("datasets", listed, known_sets + SLIPS),
+            ("seeds", seeds.len(), MOST_JOBS),
+            ("shots", shots.len(), MOST_JOBS),
+            ("labels", labels.len(), MOST_LABELS),
+            ("overrides", overrides.len(), known_sets + Overrides::KEYS.len() + SLIPS),
+            ("sweep", sweep.len(), Overrides::KEYS.len() + SLIPS),
+            ("sweep", swept, MOST_JOBS),
+        ] {
+            if found > most {
+                return Err(InvalidInput::new(field, format!("{found} entries"), format!("at most {most}")));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Experiment {
     /// Reads and checks an experiment file.
     pub fn from_toml(text: &str, known: &Known) -> Result<Self, InvalidInput> {
@@ -169,6 +198,7 @@ impl Experiment {
     }
 
     fn from_document(document: Document, known: &Known) -> Result<Self, InvalidInput> {
+        document.check_lengths(known)?;
         let mut refusals = Refusals::default();
         if document.name.trim().is_empty() || document.name.len() > 200 {
             refusals.add(InvalidInput::new("name", &document.name, "1 to 200 characters"));
@@ -275,6 +305,12 @@ impl Experiment {
             .collect()
     }
 }
+
+/// So many wrong names in a list beside all that are right are named by themselves, rather than the list refused for its length.
+const SLIPS: usize = 100;
+
+/// The most labels that an experiment asks for.
+const MOST_LABELS: usize = 100;
 
 /// What a worker's label may be.
 pub const LABEL: &str = "1 to 100 letters, digits, `-`, `_`, `.` or `=`";
@@ -399,6 +435,26 @@ mod tests {
     fn errors(from: &str, to: &str) -> Vec<String> {
         let error = Experiment::from_toml(&TEXT.replace(from, to), &known()).unwrap_err();
         error.errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn long_lists_are_refused_by_their_length_and_many_errors_are_counted() {
+        let list = |count: usize| {
+            let names: Vec<String> = (0..count).map(|name| format!("\"d{name}\"")).collect();
+            errors("[\"eurosat\", \"dtd\"]", &format!("[{}]", names.join(", ")))
+        };
+        let known_sets = known().datasets.keys().count();
+        let most = known_sets + SLIPS;
+        let expected = format!("`datasets`: `{} entries` is not valid: expected at most {most}", most + 1);
+        assert_eq!(list(most + 1), [expected]);
+        let methods: Vec<String> = (0..5).map(|name| format!("\"m{name}\"")).collect();
+        let text = TEXT.replace("\"alignednorm\", \"zero_shot\"", &methods.join(", "));
+        let names: Vec<String> = (0..known_sets).map(|name| format!("\"d{name}\"")).collect();
+        let text = text.replace("\"eurosat\", \"dtd\"", &names.join(", ")).replace("\"b2n\"", "\"\"");
+        let text = text.replace("labels", "x");
+        let error = Experiment::from_toml(&text, &known()).unwrap_err();
+        assert_eq!(error.errors.len(), 20);
+        assert!(error.errors[19].expected.ends_with("; and 1 more errors"), "{error}");
     }
 
     #[test]

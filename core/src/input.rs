@@ -51,13 +51,26 @@ impl InvalidInput {
     }
 }
 
+/// So many errors of an input are named; the others are counted.
+const MOST_NAMED: usize = 20;
+
 /// Collects refusals; `finish` is `Ok` only when there were none.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Vec<FieldError>);
+pub(crate) struct Refusals {
+    named: Vec<FieldError>,
+    /// How many there were besides.
+    more: usize,
+}
 
 impl Refusals {
     pub(crate) fn add(&mut self, error: InvalidInput) {
-        self.0.extend(error.errors);
+        for error in error.errors {
+            if self.named.len() < MOST_NAMED {
+                self.named.push(error);
+            } else {
+                self.more += 1;
+            }
+        }
     }
 
     /// Keeps the value of `result`, or notes its refusal.
@@ -66,7 +79,13 @@ impl Refusals {
     }
 
     pub(crate) fn finish<T>(self, value: T) -> Result<T, InvalidInput> {
-        if self.0.is_empty() { Ok(value) } else { Err(InvalidInput { errors: self.0 }) }
+        let Self { named: mut errors, more } = self;
+        match errors.last_mut() {
+            None => return Ok(value),
+            Some(last) if more > 0 => last.expected.push_str(&format!("; and {more} more errors")),
+            Some(_) => {}
+        }
+        Err(InvalidInput { errors })
     }
 }
 

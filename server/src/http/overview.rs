@@ -87,10 +87,10 @@ pub(super) async fn expand(
     known: &Arc<Known>,
     document: serde_json::Value,
 ) -> Result<(Experiment, Vec<PlannedJob>), ApiError> {
-    let experiment = Experiment::from_json(document, known).map_err(ApiError::Invalid)?;
     let known = Arc::clone(known);
-    // A matrix can be large, and hashing its jobs takes a processor's time.
+    // A document and its matrix can be large: checking the one and hashing the jobs of the other takes a processor's time.
     let expanded = tokio::task::spawn_blocking(move || {
+        let experiment = Experiment::from_json(document, &known)?;
         let jobs = matrix::expand(&experiment, &known.datasets)?;
         Ok((experiment, jobs))
     });
