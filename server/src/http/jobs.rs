@@ -205,7 +205,7 @@ pub(super) async fn cancel_selected(
     State(app): Shared,
     JsonBody(selection): JsonBody<Selection>,
 ) -> Result<Json<Changed>, ApiError> {
-    changed(app.writer.apply(Command::CancelJobs(bounded(selection)?)).await?)
+    changed(app.writer.apply(Command::CancelJobs(bounded("jobs", selection.jobs, MOST_SELECTED)?)).await?)
 }
 
 /// Queues several failed or cancelled jobs again; if one of them isn't there, none.
@@ -228,7 +228,7 @@ pub(super) async fn retry_selected(
     State(app): Shared,
     JsonBody(selection): JsonBody<Selection>,
 ) -> Result<Json<Changed>, ApiError> {
-    changed(app.writer.apply(Command::RetryJobs(bounded(selection)?)).await?)
+    changed(app.writer.apply(Command::RetryJobs(bounded("jobs", selection.jobs, MOST_SELECTED)?)).await?)
 }
 
 /// Queues a job that has a result again, with the tests of its checkpoint. The earlier results are kept.
@@ -279,20 +279,18 @@ pub(super) async fn note_findings(
     State(app): Shared,
     JsonBody(Findings { findings }): JsonBody<Findings>,
 ) -> Result<StatusCode, ApiError> {
-    if findings.len() > MOST_FINDINGS {
-        let (given, expected) = (format!("{} findings", findings.len()), format!("at most {MOST_FINDINGS}"));
-        return Err(ApiError::Invalid(InvalidInput::new("findings", given, expected)));
-    }
+    let findings = bounded("findings", findings, MOST_FINDINGS)?;
     app.writer.apply(Command::Look(findings)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn bounded(Selection { jobs }: Selection) -> Result<Vec<JobId>, ApiError> {
-    if jobs.len() <= MOST_SELECTED {
-        return Ok(jobs);
+/// A list of a request, if it isn't too long.
+fn bounded<T>(field: &'static str, list: Vec<T>, most: usize) -> Result<Vec<T>, ApiError> {
+    if list.len() <= most {
+        return Ok(list);
     }
-    let (given, expected) = (format!("{} jobs", jobs.len()), format!("at most {MOST_SELECTED}"));
-    Err(ApiError::Invalid(InvalidInput::new("jobs", given, expected)))
+    let (given, expected) = (format!("{} {field}", list.len()), format!("at most {most}"));
+    Err(ApiError::Invalid(InvalidInput::new(field, given, expected)))
 }
 
 pub(super) async fn latest_attempt(app: &App, id: JobId) -> Result<Option<LeaseId>, ApiError> {

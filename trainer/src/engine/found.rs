@@ -21,6 +21,7 @@ use promptfield_core::unfinished::Origin;
 
 use super::checkpoint::{self, Provenance};
 use super::folder::{Today, digest};
+
 /// What lies in a folder.
 #[derive(Debug)]
 pub(super) enum Found {
@@ -55,14 +56,10 @@ pub(super) enum Foreign {
 
 /// Looks into a folder.
 pub(super) fn look(folder: &Path, today: &Today) -> Found {
-    let text = match fs_err::read(folder.join(MANIFEST_FILE)) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return look_for_log(folder, today),
-        Err(error) => return Found::Other(format!("its {MANIFEST_FILE} can't be read: {error}")),
-    };
-    let manifest: Manifest = match serde_json::from_slice(&text) {
-        Ok(manifest) => manifest,
-        Err(error) => return Found::Other(format!("its {MANIFEST_FILE} can't be understood: {error}")),
+    let manifest = match manifest_in(folder) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => return look_for_log(folder, today),
+        Err(why) => return Found::Other(why),
     };
     let difference = differs(&manifest, today).or_else(|| is_damaged(folder, &manifest));
     difference.map_or_else(
@@ -80,26 +77,26 @@ pub(super) fn look(folder: &Path, today: &Today) -> Found {
 /// What lies in the output folder of a job that has a result, whatever it rests on, with its manifest and what is wrong.
 pub fn look_at_output(folder: &Path) -> (OutputState, Option<Manifest>, Option<String>) {
     let damaged = |reason: String| (OutputState::Damaged, None, Some(reason));
-    let text = match fs_err::read(folder.join(MANIFEST_FILE)) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return if !folder.is_dir() {
-                (OutputState::Absent, None, None)
-            } else if folder.join(LOG_FILE).is_file() {
-                (OutputState::Foreign, None, None)
-            } else {
-                damaged(format!("it has no {MANIFEST_FILE}, and no {LOG_FILE}"))
-            };
-        }
-        Err(error) => return damaged(error.to_string()),
-    };
-    match serde_json::from_slice::<Manifest>(&text) {
-        Err(error) => damaged(format!("its {MANIFEST_FILE} can't be understood: {error}")),
-        Ok(manifest) => match is_damaged(folder, &manifest) {
+    match manifest_in(folder) {
+        Err(reason) => damaged(reason),
+        Ok(None) if !folder.is_dir() => (OutputState::Absent, None, None),
+        Ok(None) if folder.join(LOG_FILE).is_file() => (OutputState::Foreign, None, None),
+        Ok(None) => damaged(format!("it has no {MANIFEST_FILE}, and no {LOG_FILE}")),
+        Ok(Some(manifest)) => match is_damaged(folder, &manifest) {
             Some(reason) => (OutputState::Damaged, Some(manifest), Some(reason)),
             None => (OutputState::Whole, Some(manifest), None),
         },
     }
+}
+
+/// A folder's manifest, if there is one; else why it can't be read.
+fn manifest_in(folder: &Path) -> Result<Option<Manifest>, String> {
+    let text = match fs_err::read(folder.join(MANIFEST_FILE)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("its {MANIFEST_FILE} can't be read: {error}")),
+    };
+    serde_json::from_slice(&text).map(Some).map_err(|error| format!("its {MANIFEST_FILE} can't be understood: {error}"))
 }
 
 /// In what a manifest isn't of the same origin.
