@@ -207,6 +207,7 @@ fn seen(scheduler: &Scheduler) -> impl PartialEq + std::fmt::Debug + use<> {
         };
         while let Some(lease) = rest {
             (lease.since, lease.deadline, lease.progress) = (START, START, Progress::default());
+            lease.came_back = false;
             rest = lease.beside.as_mut();
         }
         state
