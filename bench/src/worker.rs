@@ -104,6 +104,7 @@ async fn register(client: &Client, name: String, slots: usize) -> Result<WorkerI
     let description = WorkerDescription {
         name,
         host: "bench".to_owned(),
+        output_root: String::new(),
         slots,
         devices: vec!["cpu".to_owned()],
         backbones: vec![BACKBONE.to_owned()],

@@ -131,6 +131,7 @@ struct LimitsSection {
     waiting_requests: Option<u32>,
     waiting_workers: Option<u32>,
     streams: Option<u32>,
+    registrations_per_minute: Option<u32>,
     heartbeat_s: Option<u32>,
     patience_s: Option<u32>,
     least_room_mib: Option<u32>,
@@ -186,7 +187,15 @@ struct LocalSection {
 
 impl LimitsSection {
     fn resolve(self) -> Result<Limits, InvalidInput> {
-        let Self { waiting_requests, waiting_workers, streams, heartbeat_s, patience_s, least_room_mib } = self;
+        let Self {
+            waiting_requests,
+            waiting_workers,
+            streams,
+            registrations_per_minute,
+            heartbeat_s,
+            patience_s,
+            least_room_mib,
+        } = self;
         let default = Limits::default();
         let count = |field: &str, value: Option<u32>, default: usize| {
             Ok::<_, InvalidInput>(at_least_one("limits", field, value)?.map_or(default, |value| value as usize))
@@ -199,6 +208,8 @@ impl LimitsSection {
             inbox: count("waiting_requests", waiting_requests, default.inbox)?,
             waiting: count("waiting_workers", waiting_workers, default.waiting)?,
             streams: count("streams", streams, default.streams)?,
+            registrations: at_least_one("limits", "registrations_per_minute", registrations_per_minute)?
+                .unwrap_or(default.registrations),
             heartbeat: seconds("heartbeat_s", heartbeat_s, default.heartbeat)?,
             patience: seconds("patience_s", patience_s, default.patience)?,
             // No room at all is a wish that can be had.

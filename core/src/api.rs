@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::basis::{Finding, Stale};
 use crate::evaluation::Evaluation;
 use crate::experiment::Experiment;
+use crate::fault::{Cause, MachineFault};
 use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
 use crate::input::FieldError;
 use crate::names::Protocol;
@@ -205,6 +206,22 @@ pub struct PinnedBackbone {
 pub struct PinnedBackbones {
     /// By name.
     pub backbones: Vec<PinnedBackbone>,
+}
+
+/// What machines were found unable to use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MachineFaults {
+    /// By machine.
+    pub faults: Vec<MachineFault>,
+}
+
+/// Give machines again what they were found unable to use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recheck {
+    /// The machine's host; all of them without one.
+    #[serde(default)]
+    pub host: Option<String>,
 }
 
 /// A job that has a result, for who wants to look at its output folder.
@@ -457,13 +474,10 @@ pub struct FailureReport {
     pub token: FencingToken,
     /// Why.
     pub failure: Failure,
-    /// Whether the checkpoint to test is lost, damaged, or was trained on something else: its training is then done again.
+    /// What it failed for, if that isn't the job's own fault: the job then goes to others, and isn't counted as failed, but for a
+    /// lost checkpoint.
     #[serde(default)]
-    pub no_checkpoint: bool,
-    /// The identity of the machine's weights, where they are others than the lease asks for: the job then goes to others, and
-    /// isn't counted as failed.
-    #[serde(default)]
-    pub backbone_sha256: Option<BasisHash>,
+    pub cause: Option<Cause>,
 }
 
 /// A worker gives a job back unharmed.

@@ -18,6 +18,7 @@ pub mod dataset;
 pub mod estimate;
 pub mod evaluation;
 pub mod experiment;
+pub mod fault;
 pub mod hyper;
 pub mod id;
 pub mod input;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::ArchitectureSettings;
+use crate::fault::Cause;
 use crate::outcome::{Failure, Manifest};
 use crate::spec::BasisHash;
 use crate::trainer_job::TrainerJob;
@@ -98,13 +99,9 @@ pub enum Reply {
         id: u64,
         /// Why.
         failure: Failure,
-        /// The checkpoint that the job was to test is lost, damaged, or was trained on something else: another training would
-        /// make one.
+        /// What it failed for, if that isn't the job's own fault.
         #[serde(default)]
-        no_checkpoint: bool,
-        /// The identity of this machine's weights, where they are others than the job asks for.
-        #[serde(default)]
-        backbone_sha256: Option<BasisHash>,
+        cause: Option<Cause>,
     },
     /// The job was cancelled and has stopped.
     Cancelled {

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::http;
 use crate::launch::keeper::Keeper;
 use crate::launch::{Launcher, Launchers, PilotOptions, Site, TokenFile};
-use crate::limits::{Gate, Limits};
+use crate::limits::{Gate, Limits, Rate};
 use crate::listener::Listener;
 use crate::loads::Loads;
 use crate::metrics::Metrics;
@@ -285,6 +285,7 @@ impl Coordinator {
             known: known.into(),
             policy,
             metrics,
+            registrations: Rate::new(limits.registrations),
             streams: Gate::new(limits.streams),
             heartbeat: limits.heartbeat,
             room,

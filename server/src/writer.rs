@@ -349,7 +349,7 @@ fn makes_ready(change: &Change) -> bool {
         Change::JobsAdded(jobs) => jobs.iter().any(|job| matches!(job.state, JobState::Queued { .. })),
         Change::JobChanged(change) => matches!(change.state, JobState::Queued { .. }),
         // Perhaps more of them fit now, or another worker is right for them.
-        Change::NeedChanged { .. } | Change::BackbonePinned { .. } => true,
+        Change::NeedChanged { .. } | Change::BackbonePinned { .. } | Change::MachineFault { .. } => true,
         _ => false,
     }
 }

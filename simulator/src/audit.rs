@@ -15,6 +15,7 @@ use promptfield_core::scheduler::{
 use promptfield_core::time::Timestamp;
 
 use crate::basis::Bases;
+use crate::faults::Faults;
 use crate::packing::Packing;
 use crate::wire::{Answer, Ask, NO_LEASE};
 
@@ -186,6 +187,32 @@ pub enum Violation {
     /// A second out-of-memory error of a job was overlooked.
     #[error("a second out-of-memory error of job {0} was overlooked")]
     SparedTwice(JobId),
+    /// A machine got a job that it was found unable to do.
+    #[error("worker {worker} got job {job}, though {fault}")]
+    GivenToUnable {
+        /// The worker.
+        worker: WorkerId,
+        /// The job.
+        job: JobId,
+        /// What was found.
+        fault: String,
+    },
+    /// What was just found is to be tried again at once.
+    #[error("{fault}, and that is to be tried again at once")]
+    TriedTooSoon {
+        /// What was found.
+        fault: String,
+    },
+    /// A failure was counted that isn't the job's, or one wasn't that is.
+    #[error("job {job} has {found} counted failures, and should have {expected}")]
+    WrongFailures {
+        /// The job.
+        job: JobId,
+        /// By what was written.
+        expected: u32,
+        /// What the scheduler says.
+        found: u32,
+    },
     /// A client was told something that isn't in the database.
     #[error("a client was answered {answer} to {ask}, and the database doesn't have it")]
     SaidNotWritten {
@@ -262,6 +289,7 @@ pub(crate) struct Audit {
     open: usize,
     packing: Packing,
     bases: Bases,
+    faults: Faults,
     /// Whether what results rest on is followed.
     small: bool,
     /// Results that were recorded.
@@ -313,6 +341,7 @@ impl Audit {
             open: 0,
             packing: Packing::default(),
             bases: Bases::default(),
+            faults: Faults::default(),
             small,
             recorded: 0,
             decisions: 0,
@@ -349,6 +378,16 @@ impl Audit {
     /// Out-of-memory errors that were overlooked.
     pub(crate) fn spared(&self) -> usize {
         self.packing.spared()
+    }
+
+    /// How often a machine was found unable to use something, and losses of workers that didn't count.
+    pub(crate) const fn faults(&self) -> (u64, u64) {
+        (self.faults.found(), self.faults.uncounted())
+    }
+
+    /// The scheduler was rebuilt.
+    pub(crate) fn restarted(&mut self) {
+        self.faults.restarted();
     }
 
     /// Results that were superseded.
@@ -408,6 +447,9 @@ impl Audit {
         if let Some(ask) = applied.ask {
             self.reply(ask, applied)?;
         }
+        if self.small {
+            self.faults.applied(applied);
+        }
         for change in &applied.changes {
             self.change(change, at)?;
         }
@@ -458,6 +500,9 @@ impl Audit {
     fn change(&mut self, change: &Change, at: Timestamp) -> Result<(), Violation> {
         self.packing.change(change)?;
         self.bases.change(change, self.small)?;
+        if self.small {
+            self.faults.change(change, at)?;
+        }
         match change {
             Change::ExperimentAdded(record) => {
                 follows("experiment", self.experiments.len(), record.id.0)?;
@@ -498,8 +543,11 @@ impl Audit {
                     self.workers.push(record.state);
                 }
             }
-            // The former are the packing's and the bases'; nobody here keeps unfinished work, or has pools.
+            // The former are the packing's, the bases' and the faults'; nobody here keeps unfinished work, or has pools.
             Change::NeedChanged { .. }
+            | Change::MachineFault { .. }
+            | Change::SetbackChanged { .. }
+            | Change::WorkerForgotten { .. }
             | Change::DataRead { .. }
             | Change::BackbonePinned { .. }
             | Change::JobSpared(_)

@@ -41,6 +41,11 @@ pub(crate) struct Climate {
     pub(crate) unusable: u64,
     /// Workers that have other weights when they start.
     pub(crate) reweighted: u64,
+    /// Workers whose machine can't use something when they start; attempts that find something of their job damaged, and those that
+    /// find its folder in another's hands.
+    pub(crate) unable: u64,
+    pub(crate) damaged: u64,
+    pub(crate) in_use: u64,
 }
 
 impl Climate {
@@ -69,6 +74,9 @@ impl Climate {
             astray: 0,
             unusable: 0,
             reweighted: 0,
+            unable: 0,
+            damaged: 0,
+            in_use: 0,
         }
     }
 
@@ -80,6 +88,7 @@ impl Climate {
         let (fails, bad, poisoned, adopted) = (rate(150), rate(60), rate(60), rate(100));
         let crowded = rate(200);
         let (astray, unusable, reweighted) = (rate(60), rate(40), rate(100));
+        let (unable, damaged, in_use) = (rate(300), rate(40), rate(60));
         Self {
             lost,
             doubled,
@@ -103,6 +112,9 @@ impl Climate {
             astray,
             unusable,
             reweighted,
+            unable,
+            damaged,
+            in_use,
         }
     }
 
@@ -131,6 +143,9 @@ impl Climate {
             astray: 1,
             unusable: 0,
             reweighted: 0,
+            unable: 5,
+            damaged: 1,
+            in_use: 1,
         }
     }
 

@@ -10,6 +10,7 @@
 mod audit;
 mod basis;
 mod climate;
+mod faults;
 mod history;
 mod packing;
 mod plans;

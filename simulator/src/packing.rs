@@ -118,6 +118,7 @@ mod tests {
         let worker = WorkerDescription {
             name: "w".into(),
             host: "h".into(),
+            output_root: "/out".into(),
             slots: 2,
             devices: vec!["cpu".into()],
             backbones,

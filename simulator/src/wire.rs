@@ -50,6 +50,27 @@ pub(crate) enum Lacks {
     Checkpoint,
     /// The machine has these weights instead.
     Backbone(BasisHash),
+    /// The machine can't use something that the job needs.
+    Machine(Unable),
+    /// Somebody else has the job's folder.
+    Folder,
+}
+
+/// What a machine can't use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Unable {
+    OutputRoot,
+    /// A data set, by its place.
+    Dataset(usize),
+    /// A backbone, by its place.
+    Backbone(usize),
+    /// Just this job.
+    Job,
+}
+
+/// How many epochs are completed after so many steps.
+pub(crate) const fn epoch(step: u64) -> u32 {
+    (step / 3) as u32
 }
 
 /// A request to the coordinator.
@@ -100,6 +121,8 @@ pub(crate) enum Ask {
         which: RerunWhich,
         shared: bool,
     },
+    /// A machine is given again what it was found unable to do.
+    Recheck(usize),
     /// A machine has read the lists of a job.
     Look {
         job: JobId,

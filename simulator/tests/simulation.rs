@@ -11,6 +11,7 @@ fn found(flaw: Flaw) -> Violation {
 #[test]
 fn twenty_seeds_run_clean_and_much_goes_wrong_in_them() {
     let (mut restores, mut blows, mut done, mut spared, mut superseded) = (0, 0, 0, 0, 0);
+    let (mut faults, mut uncounted) = (0, 0);
     for seed in 0..20 {
         let summary = simulate(seed, None, Talk::Silent).unwrap_or_else(|found| panic!("seed {seed}: {found}"));
         assert_eq!(summary.counts.open(), 0, "seed {seed}");
@@ -18,10 +19,13 @@ fn twenty_seeds_run_clean_and_much_goes_wrong_in_them() {
         blows += summary.blows;
         spared += summary.spared;
         superseded += summary.superseded;
+        faults += summary.faults;
+        uncounted += summary.uncounted;
         done += summary.counts.done();
     }
     assert!(restores > 50 && blows > 100 && done > 100, "{restores} restarts, {blows} blows, {done} jobs done");
     assert!(spared > 5, "{spared} out-of-memory errors overlooked");
+    assert!(faults > 10 && uncounted > 5, "{faults} faults of machines, {uncounted} uncounted losses");
     assert!(superseded > 50, "{superseded} results superseded");
 }
 
@@ -135,4 +139,22 @@ fn time_that_never_passes_is_found() {
 fn a_job_that_nobody_gets_is_found() {
     let violation = found(Flaw::TurnsWorkersAway);
     assert!(matches!(violation, Violation::Waits { .. }), "{violation}");
+}
+
+#[test]
+fn what_a_restart_forgets_of_machines_is_found() {
+    let violation = found(Flaw::ForgetsFaults);
+    assert!(matches!(violation, Violation::Diverged | Violation::GivenToUnable { .. }), "{violation}");
+}
+
+#[test]
+fn a_machine_s_fault_that_is_counted_against_its_job_is_found() {
+    let violation = found(Flaw::BlamesJobs);
+    assert!(matches!(violation, Violation::WrongFailures { .. }), "{violation}");
+}
+
+#[test]
+fn a_lost_worker_that_is_counted_though_it_got_further_is_found() {
+    let violation = found(Flaw::CountsEveryLoss);
+    assert!(matches!(violation, Violation::WrongFailures { .. }), "{violation}");
 }

@@ -42,12 +42,7 @@ pub fn serve(
             output.send(&match ended {
                 Ok(outcome) => Reply::Completed { id, outcome: Box::new(outcome) },
                 Err(JobError::Cancelled) => Reply::Cancelled { id },
-                Err(error) => Reply::Failed {
-                    id,
-                    failure: error.failure(),
-                    no_checkpoint: error.has_no_checkpoint(),
-                    backbone_sha256: error.other_backbone(),
-                },
+                Err(error) => Reply::Failed { id, failure: error.failure(), cause: error.cause() },
             })?;
             flags.forget(id);
         }
@@ -92,7 +87,7 @@ fn refuse(line: &str, error: &serde_json::Error, output: &Lines<impl Write>) -> 
     match id {
         Some(id) => {
             let failure = Failure { class: FailureClass::Bug, reason };
-            output.send(&Reply::Failed { id, failure, no_checkpoint: false, backbone_sha256: None })
+            output.send(&Reply::Failed { id, failure, cause: None })
         }
         None => Ok(()),
     }

@@ -219,9 +219,9 @@ impl<'a> Job<'a> {
                     let report = CompletionReport { token, outcome, evaluation: None, memory_mib };
                     return Ok(End::Completed(Box::new(report)));
                 }
-                Reply::Failed { id, failure, no_checkpoint, backbone_sha256 } if id == ours => {
+                Reply::Failed { id, failure, cause } if id == ours => {
                     let token = self.grant.token;
-                    return Ok(End::Failed(FailureReport { token, failure, no_checkpoint, backbone_sha256 }));
+                    return Ok(End::Failed(FailureReport { token, failure, cause }));
                 }
                 Reply::Cancelled { id } if id == ours && stopping => return Ok(End::Stopped),
                 other => return Err(out_of_turn(&other)),
@@ -267,7 +267,7 @@ impl<'a> Job<'a> {
         tokio::select! {
             result = self.agent.unless_shut_down(handed_over) => match result {
                 Some(Ok(())) => End::Completed(report),
-                Some(Err(error)) => self.failed(error.failure()),
+                Some(Err(error)) => self.not_placed(&error),
                 // The folder stays complete: whoever gets the job here finds it, and hands the checkpoint over then.
                 None => End::Stopped,
             },
@@ -367,8 +367,7 @@ impl<'a> Job<'a> {
                         // It would be refused again after another attempt.
                         Err(refused @ Rejected::Refused { .. }) => {
                             let failure = Failure { class: FailureClass::Bug, reason: refused.to_string() };
-                            let (no_checkpoint, backbone_sha256) = (false, None);
-                            self.fail(FailureReport { token, failure, no_checkpoint, backbone_sha256 }).await?;
+                            self.fail(FailureReport { token, failure, cause: None }).await?;
                         }
                         answer => {
                             answer?;
@@ -406,13 +405,12 @@ impl<'a> Job<'a> {
     /// The end of a job that failed here, for whatever reason.
     const fn failed(&self, failure: Failure) -> End {
         let token = self.grant.token;
-        End::Failed(FailureReport { token, failure, no_checkpoint: false, backbone_sha256: None })
+        End::Failed(FailureReport { token, failure, cause: None })
     }
 
-    /// The end of a job that this machine can't begin.
+    /// The end of a job that this machine can't begin, or whose checkpoint it can't hand over.
     fn not_placed(&self, error: &PlaceError) -> End {
-        let (token, failure, no_checkpoint) = (self.grant.token, error.failure(), error.is_without_checkpoint());
-        End::Failed(FailureReport { token, failure, no_checkpoint, backbone_sha256: None })
+        End::Failed(FailureReport { token: self.grant.token, failure: error.failure(), cause: error.cause() })
     }
 
     async fn fail(&self, report: FailureReport) -> Result<(), Rejected> {

@@ -47,6 +47,7 @@ mod job;
 mod load;
 mod mailbox;
 mod memory;
+mod name;
 mod options;
 mod pilot;
 mod places;
@@ -65,6 +66,7 @@ pub use trainer::TrainerDeath;
 
 use client::Client;
 use memory::Gauge;
+use name::Name;
 use pilot::Deadline;
 use registration::Registration;
 use spool::Spool;
@@ -156,6 +158,10 @@ impl Worker {
     pub async fn run(mut options: Options, stops: Stops) -> Result<(), WorkerError> {
         let Stops { shutdown, ending } = stops;
         options.check()?;
+        let output_root = &options.machine.output_root;
+        let unwritable = |source| OptionsError::OutputRoot { path: output_root.clone(), source };
+        let taken = Name::take(output_root, &options.name).map_err(unwritable)?;
+        options.name.clone_from(&taken.name);
         let time_left = options.pilot.as_ref().and_then(|pilot| pilot.time_left);
         let deadline = Deadline::new(time_left.map(|left| Instant::now() + left));
         let client = Client::new(&options.coordinator, &options.name, &options.connection)?;
@@ -236,6 +242,7 @@ fn describe(
     WorkerDescription {
         name: options.name.clone(),
         host: options.host.clone(),
+        output_root: output_root(options),
         slots: options.slots,
         devices: devices.to_vec(),
         backbones: options.machine.backbones.keys().cloned().collect(),
@@ -246,6 +253,12 @@ fn describe(
         pilot: options.pilot.as_ref().map(|pilot| pilot.key.clone()),
         time_left_ms: None,
     }
+}
+
+/// The output root as all workers of this machine name it.
+fn output_root(options: &Options) -> String {
+    let given = &options.machine.output_root;
+    fs_err::canonicalize(given).unwrap_or_else(|_| given.clone()).display().to_string()
 }
 
 /// A trainer for a slot, and what it found; `first` has it find out which backbones there are.

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use promptfield_core::api::LeaseGrant;
 use promptfield_core::chain::chain;
+use promptfield_core::fault::Cause;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::layout;
 use promptfield_core::outcome::{Failure, FailureClass, Manifest};
@@ -40,9 +41,15 @@ pub(crate) enum PlaceError {
 }
 
 impl PlaceError {
-    /// Whether a test's checkpoint is nowhere to be had.
-    pub(crate) const fn is_without_checkpoint(&self) -> bool {
-        matches!(self, Self::Checkpoint(CheckpointError::Missing { .. }))
+    /// What is at fault, if it isn't the job itself.
+    pub(crate) const fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Checkpoint(CheckpointError::Missing { .. }) => Some(Cause::Checkpoint),
+            Self::Checkpoint(CheckpointError::NotKept { .. }) => Some(Cause::OutputRoot),
+            Self::NoBackbone(_) | Self::Weights { .. } => Some(Cause::Backbone),
+            Self::DataRoot { .. } => Some(Cause::Dataset),
+            Self::Checkpoint(_) | Self::OtherHash | Self::Outside(_) | Self::Invalid { .. } => None,
+        }
     }
 
     pub(crate) fn failure(&self) -> Failure {

@@ -28,7 +28,7 @@ const PARTIAL: &str = "partial";
 /// Of a file that can't be understood.
 const DAMAGED: &str = "damaged";
 
-/// A worker's folder; it's made with the first report.
+/// A worker's folder.
 #[derive(Debug)]
 pub(crate) struct Spool {
     folder: PathBuf,
@@ -53,7 +53,7 @@ enum Damage {
 
 impl Spool {
     pub(crate) fn of(options: &Options) -> Self {
-        Self { folder: options.machine.output_root.join(FOLDER).join(as_file_name(&options.name)) }
+        Self { folder: folder(&options.machine.output_root, &options.name) }
     }
 
     /// Keeps a report. When this returns, it's on the disk; without a place there it's still delivered by this process.
@@ -119,6 +119,11 @@ impl Spool {
     fn path(&self, lease: LeaseId) -> PathBuf {
         self.folder.join(format!("{lease}.{EXTENSION}"))
     }
+}
+
+/// The folder of a worker, by its name.
+pub(crate) fn folder(output_root: &Path, name: &str) -> PathBuf {
+    output_root.join(FOLDER).join(as_file_name(name))
 }
 
 /// Writes a file that is whole whenever it has its name.

@@ -59,6 +59,7 @@ async fn lease(url: &str) -> LeaseGrant {
     let worker = WorkerDescription {
         name: "w".into(),
         host: "host".into(),
+        output_root: String::new(),
         slots: 1,
         devices: vec!["cpu".into()],
         backbones: vec!["ViT-B/16".into()],

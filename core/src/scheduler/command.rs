@@ -6,11 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::rerun::RerunWhich;
+use super::setbacks::Setback;
 use super::shape::Need;
 use super::state::{Counts, JobState, JobStateName};
 use crate::basis::{Draw, Finding, Reading};
 use crate::evaluation::Evaluation;
 use crate::experiment::Experiment;
+use crate::fault::{Cause, MachineFault};
 use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, PilotId, RecipeId, Sequence, WorkerId};
 use crate::matrix::PlannedJob;
 use crate::names::named;
@@ -67,8 +69,8 @@ pub enum Command {
         held: Held,
         /// Why.
         failure: Failure,
-        /// What the worker lacked that another machine, or another training, would have.
-        lacked: Lacked,
+        /// What it failed for, if that isn't the job's own fault.
+        cause: Option<Cause>,
     },
     /// A worker gives a job back unharmed.
     Release {
@@ -120,6 +122,11 @@ pub enum Command {
         /// The identity.
         sha256: BasisHash,
     },
+    /// Give machines again what they were found unable to do.
+    Recheck {
+        /// The machine; `None` for all.
+        host: Option<String>,
+    },
     /// Have a pool with these settings: a new one, or one that is there.
     SetPool {
         /// Its name.
@@ -169,23 +176,18 @@ pub struct Held {
     pub token: FencingToken,
 }
 
-/// What an attempt failed for that isn't the job's own fault.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lacked {
-    /// The checkpoint to test is lost, damaged, or was trained on something else: the training is done again.
-    pub checkpoint: bool,
-    /// The identity of the weights that the machine has, where they are others than those of the job.
-    pub backbone: Option<BasisHash>,
-}
-
 /// What a worker says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkerDescription {
-    /// A name that stays the same when the worker is started again: a second registration under it ends the first.
+    /// A name that stays the same when the worker is started again: a second registration under it, from the same host and output
+    /// root, ends the first.
     pub name: String,
     /// The host it runs on.
     pub host: String,
+    /// Where its jobs' folders lie on that host; empty where it isn't said.
+    #[serde(default)]
+    pub output_root: String,
     /// Jobs it runs at once.
     pub slots: usize,
     /// Its devices: `cpu`, `cuda:0`.
@@ -311,6 +313,23 @@ pub enum Rejection {
         "worker {0} isn't registered: it said goodbye, was silent for too long, or was started again; register anew"
     )]
     NoWorker(WorkerId),
+    /// A worker of this name is at work elsewhere.
+    #[error(
+        "the name `{name}` is taken: a worker of that name on host `{host}`, with the output root `{output_root}`, was heard of {heard_s} s \
+         ago; choose another one with `--name`, or wait {wait_s} s if that worker has ended"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The host of the worker that has it.
+        host: String,
+        /// Its output root.
+        output_root: String,
+        /// How long ago it was heard of, in seconds.
+        heard_s: i64,
+        /// How long it will be taken to be alive, in seconds.
+        wait_s: i64,
+    },
     /// No such pool.
     #[error("there is no pool `{0}`")]
     NoPool(String),
@@ -429,8 +448,29 @@ pub enum Change {
         /// The artefact from which it goes on, if there is one now.
         sha256: Option<String>,
     },
+    /// What is known of a job's attempts that were broken off; `None` once that is of no more use.
+    SetbackChanged {
+        /// The job.
+        job: JobId,
+        /// What is known now.
+        setback: Option<Setback>,
+    },
+    /// A machine was found unable to use something, or something of that changed.
+    MachineFault {
+        /// What was found.
+        fault: Box<MachineFault>,
+        /// Whether it still counts.
+        stands: bool,
+    },
     /// A worker registered, or its state changed.
     Worker(WorkerRecord),
+    /// A worker that has been gone for long is no longer listed.
+    WorkerForgotten {
+        /// The worker.
+        worker: WorkerId,
+        /// Whether it may have had a job, or been a pilot: then what is known of these names it.
+        used: bool,
+    },
     /// A pool is new, or something of it changed.
     Pool(Box<PoolRecord>),
     /// A pilot is new, or something of it changed.

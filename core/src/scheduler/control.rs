@@ -113,6 +113,7 @@ impl Scheduler {
             self.set_state(job, next, Some("retried".into()), now);
             revived += 1;
         }
+        self.try_at_once(jobs.iter().copied(), now);
         revived
     }
 }

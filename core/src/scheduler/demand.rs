@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::load::Load;
+use super::load::{Load, Obstacle};
 use super::pilots::PoolEntry;
 use super::{JobRecord, LaneKey, Scheduler, WorkerDescription, WorkerEntry, WorkerKind, WorkerRecord, WorkerState};
 use crate::VERSION;
@@ -142,6 +142,17 @@ impl Scheduler {
             && self.obstacle(lane, worker, &taker.load).is_none()
             && self.fits(shape, &taker.load, worker)
             && self.in_time(job, worker, now)
+            && self.bar(worker, job, now).is_none()
+    }
+
+    /// Whether a pool may yet bring a worker for a lane's jobs.
+    pub(super) fn may_start_another(&self, lane: &LaneKey, now: Timestamp) -> bool {
+        self.fleet.pools.values().any(|pool| {
+            let ends = matches!(pool.record.state, PoolState::Ending | PoolState::Off);
+            let comes = || !ends && self.fleet.of(&pool.record.name).any(|pilot| pilot.record.worker.is_none());
+            let fits = || self.obstacle(lane, &self.model(pool, now), &Load::default()) != Some(Obstacle::Unfit);
+            (self.room_in(pool) > 0 || comes()) && fits()
+        })
     }
 
     /// Whether a worker has enough time left for a job. One that no whole time of this worker would be enough for begins in the
@@ -164,6 +175,7 @@ impl Scheduler {
         let expected = || WorkerDescription {
             name: pool.record.name.clone(),
             host: String::new(),
+            output_root: String::new(),
             slots,
             devices: Vec::new(),
             backbones: Vec::new(),
@@ -178,6 +190,8 @@ impl Scheduler {
         let description = known.map_or_else(expected, |known| WorkerDescription {
             labels: settings.labels.clone(),
             memory_mib: settings.memory_mib.or(known.memory_mib),
+            // It may come to any node.
+            host: String::new(),
             ..known.clone()
         });
         // Before one has said what it has, it's taken to have everything.
@@ -197,6 +211,7 @@ impl Scheduler {
             idle_since: now,
             ends_at: settings.time_s.map(|seconds| now.plus(i64::from(seconds) * 1000)),
             held: BTreeSet::new(),
+            used: false,
             warm: VecDeque::new(),
             fresh: VecDeque::new(),
         }

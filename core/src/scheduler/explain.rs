@@ -32,12 +32,14 @@ impl Scheduler {
             ),
             JobState::Queued { not_before } if *not_before > now => {
                 let seconds = not_before.since(now) as f64 / 1000.0;
-                format!(
-                    "its attempt {} failed, and the next one begins in {seconds:.1} s at the earliest",
-                    record.failures
-                )
+                let why = match self.holder(id) {
+                    Some(holder) => format!("{} works in its output folder", holder.words),
+                    None if record.failures == 0 => "its worker was lost".to_owned(),
+                    None => format!("its attempt {} failed", record.failures),
+                };
+                format!("{why}, and the next one begins in {seconds:.1} s at the earliest")
             }
-            JobState::Queued { .. } => self.explain_queued(id),
+            JobState::Queued { .. } => self.explain_queued(id, now),
             JobState::Leased(lease) | JobState::Running(lease) => {
                 let has = |lease: &Lease| {
                     let Progress { step, steps, .. } = lease.progress;
@@ -65,7 +67,7 @@ impl Scheduler {
         Ok(Explanation { job: id, state: record.state.name(), because })
     }
 
-    fn explain_queued(&self, id: JobId) -> String {
+    fn explain_queued(&self, id: JobId, now: Timestamp) -> String {
         let (Some(spot), Some(record)) = (self.spot(id), self.job(id)) else { return String::new() };
         let lane = &spot.lane;
         if let Some(owner) = self.experiments.get(&lane.owner).filter(|owner| !owner.has_room()) {
@@ -108,6 +110,13 @@ impl Scheduler {
             }
             return format!("none of the {} connected workers has {asked}{pools}", active.len());
         }
+        let barred = self.explain_faults(lane, record, now);
+        if let Some(faults) = &barred
+            && able.iter().all(|(worker, ..)| self.bar(worker, record, now).is_some())
+        {
+            let pools = self.explain_pools();
+            return format!("none of the {fit} workers that could run it may take it now: {faults}{pools}");
+        }
         if lane.alone && able.iter().all(|(.., obstacle)| obstacle.is_some()) {
             let losses = record.losses;
             return format!(
@@ -125,8 +134,9 @@ impl Scheduler {
         let (more_urgent, in_lane) = self.queue.before(spot, id);
         format!(
             "{} jobs stand before it ({more_urgent} of greater priority, {in_lane} of its own experiment), for {slots} slots of \
-             {fit} workers",
-            more_urgent + in_lane
+             {fit} workers{}",
+            more_urgent + in_lane,
+            barred.map(|faults| format!("; of these, {faults}")).unwrap_or_default()
         )
     }
 }

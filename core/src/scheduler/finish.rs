@@ -1,9 +1,10 @@
 //! Results and failures.
 
 use super::rerun::Who;
-use super::{AttemptEnd, Change, Held, JobState, Lacked, Rejection, Reply, Scheduler, Took};
+use super::{AttemptEnd, Change, Held, JobState, Rejection, Reply, Scheduler, Took};
 use crate::basis::{Basis, Reading};
 use crate::evaluation::Evaluation;
+use crate::fault::Cause;
 use crate::id::{JobId, LeaseId, WorkerId};
 use crate::outcome::{Failure, FailureClass, Manifest};
 use crate::spec::{BasisHash, CompactSpec};
@@ -34,6 +35,7 @@ impl Scheduler {
         let Outcome { result, adopted, manifest } = outcome;
         let own = entry.record.state.leases().find(|lease| lease.id == held.lease);
         let (since, attempt) = (own.map(|lease| lease.since), own.map(|lease| Box::new(lease.attempt())));
+        let worker = own.map(|lease| lease.worker);
         // Of a worker that was away, it isn't known when it read the lists: perhaps long before it came back.
         let read_after = own.filter(|lease| !lease.came_back).map(|lease| lease.since);
         entry.record.latest = attempt.or(entry.record.latest.take());
@@ -54,6 +56,10 @@ impl Scheduler {
         // What was found took no memory.
         if let Some(memory_mib) = memory_mib.filter(|_| !adopted) {
             self.learn_memory(job, memory_mib);
+        }
+        // What was found needed nothing of its machine.
+        if let Some(worker) = worker.filter(|_| !adopted) {
+            self.end_faults_of(job, worker);
         }
         self.unblock_dependents(job, now);
         self.note_fresh(job);
@@ -78,20 +84,29 @@ impl Scheduler {
         &mut self,
         held: Held,
         failure: Failure,
-        lacked: Lacked,
+        cause: Option<Cause>,
         now: Timestamp,
     ) -> Result<Reply, Rejection> {
         let job = self.valid(held)?;
         let Some(worker) = self.lease_of(job, |lease| lease.id == held.lease).map(|lease| lease.worker) else {
             return Err(self.stale(held, job));
         };
-        let lacks_backbone = lacked.backbone.is_some();
-        if let Some(sha256) = lacked.backbone
-            && self.note_other_backbone(job, worker, sha256)
-        {
-            self.give_back(job, held.lease, &failure.reason, now);
-            return Ok(Reply::Done);
+        match &cause {
+            Some(Cause::OtherBackbone { sha256 }) if self.note_other_backbone(job, worker, *sha256) => {
+                self.give_back(job, held.lease, &failure.reason, now);
+                return Ok(Reply::Done);
+            }
+            Some(Cause::FolderInUse { holder, host }) => {
+                self.wait_for_folder(job, held.lease, (holder, host.as_deref()), &failure.reason, now);
+                return Ok(Reply::Done);
+            }
+            Some(Cause::OtherBackbone { .. } | Cause::Checkpoint) | None => {}
+            Some(cause) => {
+                self.fail_by_machine((job, held.lease, worker), cause, failure, now);
+                return Ok(Reply::Done);
+            }
         }
+        let lacks_backbone = matches!(cause, Some(Cause::OtherBackbone { .. }));
         let jobs = self.workers.get(&worker).map_or(0, |worker| worker.held.len());
         let crowded = failure.class == FailureClass::OutOfMemory && jobs > 1;
         if crowded {
@@ -103,7 +118,7 @@ impl Scheduler {
         }
         self.end_others(job, held.lease, now);
         self.forget_attempt(job);
-        if lacked.checkpoint
+        if cause == Some(Cause::Checkpoint)
             && let Some(training) = self.job(job).and_then(|record| record.needs)
         {
             self.train_again(job, training, failure, now);
@@ -114,9 +129,13 @@ impl Scheduler {
             self.set_state(job, JobState::Queued { not_before: now }, Some(failure.reason), now);
         } else if lacks_backbone {
             // The name was pinned anew meanwhile, and this worker may be right for it now.
-            self.try_again(job, failure, now);
+            self.try_again(job, failure, true, now);
         } else {
-            self.attempt_failed(job, failure, now);
+            let died = matches!(failure.class, FailureClass::TrainerDied | FailureClass::OutOfMemory);
+            self.attempt_failed(job, failure.clone(), now);
+            if died {
+                self.avoid(job, held.lease, worker, &failure, now);
+            }
         }
         Ok(Reply::Done)
     }
@@ -161,7 +180,7 @@ impl Scheduler {
     /// Queues the job again, or fails it for good.
     pub(super) fn attempt_failed(&mut self, job: JobId, failure: Failure, now: Timestamp) {
         if failure.class.retryable() {
-            self.try_again(job, failure, now);
+            self.try_again(job, failure, true, now);
         } else if let Some(entry) = self.jobs.get_mut(job) {
             entry.record.failures += 1;
             self.fail_for_good(job, failure, now);
@@ -169,16 +188,16 @@ impl Scheduler {
     }
 
     /// Queues a job again whose attempt failed, unless it has failed too often.
-    fn try_again(&mut self, job: JobId, failure: Failure, now: Timestamp) {
+    pub(super) fn try_again(&mut self, job: JobId, failure: Failure, counted: bool, now: Timestamp) {
         let policy = self.policy;
         let Some(entry) = self.jobs.get_mut(job) else { return };
-        entry.record.failures += 1;
+        entry.record.failures += u32::from(counted);
         entry.record.losses += u32::from(failure.class == FailureClass::WorkerLost);
         let failures = entry.record.failures;
         if failures >= policy.most_failures {
             self.fail_too_often(job, failure, now);
         } else {
-            let doubled = policy.backoff_ms.saturating_mul(1 << (failures - 1).min(30));
+            let doubled = policy.backoff_ms.saturating_mul(1 << failures.saturating_sub(1).min(30));
             let not_before = now.plus(doubled.min(policy.longest_backoff_ms));
             self.set_state(job, JobState::Queued { not_before }, Some(failure.reason), now);
         }
@@ -190,7 +209,7 @@ impl Scheduler {
         self.fail_for_good(job, Failure { reason, ..failure }, now);
     }
 
-    fn fail_for_good(&mut self, job: JobId, failure: Failure, now: Timestamp) {
+    pub(super) fn fail_for_good(&mut self, job: JobId, failure: Failure, now: Timestamp) {
         let reason = format!("the training job {job} failed: {}", failure.reason);
         self.set_state(job, JobState::Failed(Box::new(failure.clone())), Some(failure.reason), now);
         for dependent in self.dependents(job) {

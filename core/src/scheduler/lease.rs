@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::load::Load;
 use super::{
-    Alarm, Attempt, AttemptEnd, Change, EventKind, ExperimentEntry, Grant, GroupKey, Held, JobState, LaneKey, Lease,
-    NameId, Names, Queue, Rejection, Reply, Scheduler, WorkerDescription, WorkerEntry, WorkerKind, WorkerRecord,
-    WorkerState,
+    Alarm, Attempt, AttemptEnd, Change, EventKind, ExperimentEntry, Grant, GroupKey, Held, JobRecord, JobState,
+    LaneKey, Lease, NameId, Names, Queue, Rejection, Reply, Scheduler, WorkerDescription, WorkerEntry, WorkerKind,
+    WorkerRecord, WorkerState,
 };
 use crate::id::{FencingToken, JobId, LeaseId, WorkerId};
 use crate::outcome::{Failure, FailureClass};
@@ -14,17 +14,24 @@ use crate::spec::BasisHash;
 use crate::time::Timestamp;
 use crate::trainer_wire::Progress;
 
+/// A worker that has been gone for so long is no longer listed, in milliseconds.
+pub(super) const FORGOTTEN_AFTER_MS: i64 = 24 * 60 * 60 * 1000;
 /// Of the jobs of a group, so many are looked at for one that a worker has time for.
 const LOOKED_AT: usize = 64;
 
 impl Scheduler {
-    /// Registers a worker process. An earlier process of the same name is gone: what it held is given back at once.
+    /// Registers a worker process. An earlier process of the same name at the same place is gone: what it held is given back at once.
+    /// One that lives elsewhere keeps its name.
     pub(super) fn register(&mut self, description: WorkerDescription, now: Timestamp) -> Result<Reply, Rejection> {
         let pilot = description.pilot.as_deref().map(|key| self.wanted_pilot(key)).transpose()?;
-        if let Some(earlier) = self.by_name.get(&description.name).copied() {
+        let earlier = self.by_name.get(&description.name).copied();
+        earlier.map_or(Ok(()), |earlier| self.check_place(earlier, &description, now))?;
+        self.end_faults_at(&description);
+        if let Some(earlier) = earlier {
             self.dismiss(earlier, WorkerState::Gone, "the worker was started again", now);
         }
-        let id = WorkerId(self.workers.last_key_value().map_or(1, |(last, _)| last.0 + 1));
+        let id = WorkerId(self.last_worker.0 + 1);
+        self.last_worker = id;
         let record = WorkerRecord { id, description, state: WorkerState::Active, registered_at: now };
         self.by_name.insert(record.description.name.clone(), id);
         self.workers.insert(id, WorkerEntry::new(record, &self.today.pins, &mut self.names, now));
@@ -34,6 +41,21 @@ impl Scheduler {
             self.arrived(pilot, id, now);
         }
         Ok(Reply::Registered(id))
+    }
+
+    /// Refuses a name whose worker was heard of lately, from elsewhere: two of one name would push each other out for ever.
+    fn check_place(&self, earlier: WorkerId, description: &WorkerDescription, now: Timestamp) -> Result<(), Rejection> {
+        let Some(entry) = self.workers.get(&earlier) else { return Ok(()) };
+        let WorkerDescription { name, host, output_root, .. } = entry.record.description.clone();
+        let ends = entry.last_seen.plus(self.policy.lease_ms);
+        // Who said nothing of its output root was of an earlier version.
+        let same_root = output_root.is_empty() || output_root == description.output_root;
+        if ends <= now || (host == description.host && same_root) {
+            return Ok(());
+        }
+        let heard_s = now.since(entry.last_seen) / 1000;
+        let wait_s = ends.since(now).unsigned_abs().div_ceil(1000).cast_signed();
+        Err(Rejection::NameTaken { name, host, output_root, heard_s, wait_s })
     }
 
     /// Grants up to `slots` jobs that the worker can run.
@@ -63,14 +85,16 @@ impl Scheduler {
             let of_user = self.users.get(&owner.record.submitted_by).copied().unwrap_or_default();
             free.then_some((of_user, owner.counts.held(), lane.owner))
         };
-        let in_time = |job: &JobId| self.job(*job).is_some_and(|record| self.in_time(record, entry, now));
+        let may = |record: &JobRecord| self.in_time(record, entry, now) && self.bar(entry, record, now).is_none();
+        let in_time = |job: &JobId| self.job(*job).is_some_and(may);
         // Those of a group take about equally long.
         let first = |group: &GroupKey, jobs: &BTreeSet<JobId>| {
             let fits = self.fits(group.shape, load, entry);
             fits.then(|| jobs.iter().take(LOOKED_AT).copied().find(in_time)).flatten()
         };
         let lane = self.queue.best_lane(share, first)?;
-        let warmest = entry.fresh.iter().copied().chain(self.kin_at(worker)).filter(in_time);
+        let own = self.folders_at(&entry.record.description.host);
+        let warmest = own.chain(entry.fresh.iter().copied()).chain(self.kin_at(worker)).filter(in_time);
         self.queue.next(&lane, first, warmest, &entry.warm)
     }
 
@@ -101,9 +125,11 @@ impl Scheduler {
         let record = &self.jobs.get(job)?.record;
         let place = self.recipe(record.recipe)?.place;
         if let Some(entry) = self.workers.get_mut(&worker) {
+            entry.used = true;
             entry.move_to(place, &mut self.queue);
         }
         self.note_kin(job, worker);
+        self.begin_trials(job, lease, worker);
         let record = &self.jobs.get(job)?.record;
         let needs = record.needs.and_then(|needs| Some((needs, self.job(needs)?.spec.clone())));
         Some(Grant {
@@ -180,8 +206,9 @@ impl Scheduler {
     /// Takes back the failure that was counted when a lease ended: its worker was there all along.
     fn forgive(&mut self, job: JobId) {
         self.leave_queue(job);
+        let counted = self.setbacks.get(&job).is_none_or(|setback| setback.counted);
         if let Some(entry) = self.jobs.get_mut(job) {
-            entry.record.failures = entry.record.failures.saturating_sub(1);
+            entry.record.failures -= u32::from(counted && entry.record.failures > 0);
             entry.record.losses = entry.record.losses.saturating_sub(1);
         }
     }
@@ -261,6 +288,7 @@ impl Scheduler {
                 Alarm::Expire(job, lease) => self.expire(job, lease, now),
                 Alarm::Silent(worker) => self.check_silence(worker, now),
                 Alarm::Slow(job, lease) => self.check_pace(job, lease, now),
+                Alarm::Forget(worker) => self.forget_worker(worker),
             }
         }
     }
@@ -271,9 +299,12 @@ impl Scheduler {
             class: FailureClass::WorkerLost,
             reason: format!("the worker was silent for {seconds} seconds, and its lease ended"),
         };
-        self.end_attempt(lease, AttemptEnd::Expired, Some(failure.clone()), now);
-        if !self.goes_on_without(job, lease, now) {
-            self.attempt_failed(job, failure, now);
+        self.lose(job, lease, AttemptEnd::Expired, failure, now);
+    }
+
+    fn forget_worker(&mut self, worker: WorkerId) {
+        if let Some(entry) = self.workers.remove(&worker) {
+            self.changes.push(Change::WorkerForgotten { worker, used: entry.used });
         }
     }
 
@@ -301,15 +332,13 @@ impl Scheduler {
         entry.record.state = state;
         self.by_name.remove(&entry.record.description.name);
         entry.forget(&mut self.queue);
+        self.alarms.insert((now.plus(FORGOTTEN_AFTER_MS), Alarm::Forget(worker)));
         for job in std::mem::take(&mut entry.held) {
             let Some(lease) = self.lease_of(job, |lease| lease.worker == worker).map(|lease| lease.id) else {
                 continue;
             };
             let failure = Failure { class: FailureClass::WorkerLost, reason: reason.to_owned() };
-            self.end_attempt(lease, AttemptEnd::Failed, Some(failure.clone()), now);
-            if !self.goes_on_without(job, lease, now) {
-                self.attempt_failed(job, failure, now);
-            }
+            self.lose(job, lease, AttemptEnd::Failed, failure, now);
         }
         self.note_worker(worker, now);
     }
@@ -326,12 +355,14 @@ impl Scheduler {
             return;
         };
         let (name, to) = (record.description.name.clone(), record.state);
+        self.faults_changed = true;
         self.changes.push(Change::Worker(record));
         self.event(EventKind::WorkerChanged { worker, name, to }, now);
     }
 
     pub(super) fn end_attempt(&mut self, lease: LeaseId, end: AttemptEnd, failure: Option<Failure>, now: Timestamp) {
         self.changes.push(Change::AttemptEnded { lease, at: now, end, failure });
+        self.end_trials(lease);
     }
 
     /// Nothing that comes later under a job's latest lease is heard: its holder has said itself that it's over, or somebody cancelled the job.
@@ -384,7 +415,8 @@ impl WorkerEntry {
         let ends_at = record.description.time_left_ms.map(|left| record.registered_at.plus(left));
         let (kind, backbones) = able(&record.description, pins, names);
         let (last_seen, idle_since) = (now, now);
-        Self { record, kind, backbones, last_seen, idle_since, ends_at, held: BTreeSet::new(), warm, fresh }
+        let used = record.description.pilot.is_some();
+        Self { record, kind, backbones, last_seen, idle_since, ends_at, held: BTreeSet::new(), used, warm, fresh }
     }
 
     /// Finds out anew what it can run: the pins, or what is known of its weights, changed.

@@ -17,6 +17,8 @@
 //! | `load` | what a worker can take beside what it holds |
 //! | `pace` | which jobs are slow, and get a second attempt beside the first |
 //! | `finish` | results and failures |
+//! | `faults` | what machines were found unable to do |
+//! | `setbacks` | how far lost attempts came, and whose hands folders are in |
 //! | `shape` | how much memory jobs take, estimated and learned |
 //! | `control` | people cancel and retry |
 //! | `rerun` | jobs that have a result are computed again |
@@ -38,6 +40,7 @@ mod control;
 mod demand;
 mod durations;
 mod explain;
+mod faults;
 mod finish;
 mod forecast;
 mod jobs;
@@ -50,6 +53,7 @@ mod queue;
 mod rerun;
 mod restore;
 mod rows;
+mod setbacks;
 mod shape;
 mod stale;
 mod state;
@@ -58,8 +62,8 @@ mod submit;
 mod tests;
 
 pub use command::{
-    Attempt, AttemptEnd, Change, Command, Event, EventKind, ExperimentRecord, Grant, Held, JobChange, JobRecord,
-    Lacked, Link, Rejection, Reply, Submitted, WorkerDescription, WorkerRecord, WorkerState,
+    Attempt, AttemptEnd, Change, Command, Event, EventKind, ExperimentRecord, Grant, Held, JobChange, JobRecord, Link,
+    Rejection, Reply, Submitted, WorkerDescription, WorkerRecord, WorkerState,
 };
 pub use durations::Took;
 pub use explain::Explanation;
@@ -67,6 +71,7 @@ pub use forecast::Spent;
 pub use pace::Speculation;
 pub use rerun::RerunWhich;
 pub use rows::{Misfit, Rows};
+pub use setbacks::{Holder, Setback};
 pub use shape::{Need, shape};
 pub use state::{Counts, JobState, JobStateName, Lease};
 
@@ -79,6 +84,7 @@ use shape::{ShapeId, Shapes};
 use stale::Today;
 
 use crate::basis::Basis;
+use crate::fault::{FaultOf, MachineFault};
 use crate::id::{ExperimentId, JobId, LeaseId, RecipeId, Sequence, WorkerId};
 use crate::names::Stage;
 use crate::spec::{Recipe, SpecHash};
@@ -127,6 +133,7 @@ pub struct Scheduler {
     /// The job of each lease, by the lease's number; `None` for what an earlier run granted and has granted anew since.
     leases: Vec<Option<JobId>>,
     workers: BTreeMap<WorkerId, WorkerEntry>,
+    last_worker: WorkerId,
     /// Those that are here, by name.
     by_name: HashMap<String, WorkerId>,
     /// How many jobs run for each user.
@@ -143,6 +150,12 @@ pub struct Scheduler {
     spared: BTreeSet<JobId>,
     /// The artefacts from which jobs go on that were given back; none of a job that has ended.
     unfinished: BTreeMap<JobId, String>,
+    /// What machines were found unable to use, by host.
+    faults: BTreeMap<String, BTreeMap<FaultOf, MachineFault>>,
+    /// Whether some jobs may have lost the last worker that can do them.
+    faults_changed: bool,
+    /// What became of attempts that were broken off, of jobs that are open.
+    setbacks: BTreeMap<JobId, Setback>,
     /// Jobs of which a result was superseded: the next attempt adopts no folder of theirs, and none of a test of theirs.
     superseded: BTreeSet<JobId>,
     /// What results rest on, by a place among `bases`; of those with a manifest.
@@ -176,6 +189,8 @@ enum Alarm {
     Silent(WorkerId),
     /// An attempt is slow if it still goes on.
     Slow(JobId, LeaseId),
+    /// A worker has been gone for long.
+    Forget(WorkerId),
 }
 
 #[derive(Debug, PartialEq)]
@@ -208,6 +223,8 @@ struct WorkerEntry {
     /// When it will be ended from outside.
     ends_at: Option<Timestamp>,
     held: BTreeSet<JobId>,
+    /// Whether it may have had a job, or is a pilot.
+    used: bool,
     /// Where its last jobs were, the latest first: the weights, the split and the images lie in its memory.
     warm: VecDeque<NameId>,
     /// Jobs that test a checkpoint which it has made lately, and so needn't fetch.
@@ -230,6 +247,7 @@ impl Scheduler {
             jobs: Jobs::default(),
             leases: Vec::new(),
             workers: BTreeMap::new(),
+            last_worker: WorkerId(0),
             by_name: HashMap::new(),
             users: HashMap::new(),
             queue: Queue::default(),
@@ -238,6 +256,9 @@ impl Scheduler {
             shapes: Shapes::default(),
             spared: BTreeSet::new(),
             unfinished: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            faults_changed: false,
+            setbacks: BTreeMap::new(),
             superseded: BTreeSet::new(),
             basis_of: HashMap::new(),
             bases: Vec::new(),
@@ -263,7 +284,7 @@ impl Scheduler {
             Command::Complete { held, outcome, evaluation, memory_mib } => {
                 self.complete(held, *outcome, evaluation, memory_mib, now)
             }
-            Command::Fail { held, failure, lacked } => self.fail(held, failure, lacked, now),
+            Command::Fail { held, failure, cause } => self.fail(held, failure, cause, now),
             Command::Release { held, unfinished } => self.release(held, unfinished, now),
             Command::Drain { worker } => self.drain(worker, now),
             Command::Leave { worker } => self.leave(worker, now),
@@ -280,6 +301,7 @@ impl Scheduler {
                 self.pin(&backbone, sha256);
                 Ok(Reply::Done)
             }
+            Command::Recheck { host } => Ok(self.recheck(host.as_deref())),
             Command::SetPool { name, settings, from_file } => {
                 self.set_pool(name, *settings, from_file, now);
                 Ok(Reply::Done)
@@ -297,6 +319,7 @@ impl Scheduler {
                 Ok(Reply::Done)
             }
         };
+        self.fail_what_nobody_can(now);
         (std::mem::take(&mut self.changes), reply)
     }
 
@@ -367,15 +390,16 @@ impl Scheduler {
     }
 
     /// Whether a worker that got no job means that no other of its kind gets one now: it takes jobs, and holds none that could
-    /// stand in the way of others. One whose time is limited speaks for itself alone.
+    /// stand in the way of others. One whose time is limited, or whose machine can't use something, speaks for itself alone.
     pub fn speaks_for_its_kind(&self, id: WorkerId) -> bool {
         let idle = |entry: &WorkerEntry| {
-            entry.record.state == WorkerState::Active && entry.held.is_empty() && entry.ends_at.is_none()
+            let whole = entry.ends_at.is_none() && !self.has_faults(entry);
+            whole && entry.record.state == WorkerState::Active && entry.held.is_empty()
         };
         self.workers.get(&id).is_some_and(idle)
     }
 
-    /// All workers, oldest first, with the time of their last word and the jobs they hold.
+    /// All workers that aren't forgotten, oldest first, with the time of their last word and the jobs they hold.
     pub fn workers(&self) -> impl Iterator<Item = (&WorkerRecord, Timestamp, &BTreeSet<JobId>)> {
         self.workers.values().map(|entry| (&entry.record, entry.last_seen, &entry.held))
     }
@@ -456,6 +480,8 @@ impl Scheduler {
             if self.unfinished.remove(&id).is_some() {
                 self.changes.push(Change::UnfinishedChanged { job: id, sha256: None });
             }
+            self.forget_setbacks(id);
+            self.end_faults_with(id);
             let concerned = self.jobs.get(id).map(|entry| entry.experiments.clone()).unwrap_or_default();
             for experiment in concerned {
                 self.note_end(experiment, now);
@@ -504,6 +530,7 @@ impl Scheduler {
             && let Some(spot) = self.spot(id)
         {
             self.queue.insert(spot, id);
+            self.faults_changed = true;
         }
     }
 

@@ -147,7 +147,9 @@ impl Scheduler {
             let theirs =
                 self.job(*job).and_then(|record| record.state.lease()).is_some_and(|lease| lease.worker != worker);
             // What takes workers down isn't given to two.
-            let may = |record: &JobRecord| record.losses == 0 && self.in_time(record, entry, now);
+            let may = |record: &JobRecord| {
+                record.losses == 0 && self.in_time(record, entry, now) && self.bar(entry, record, now).is_none()
+            };
             fits && theirs && self.job(*job).is_some_and(may)
         })
     }

@@ -550,6 +550,7 @@ impl Scheduler {
     fn note_pilot(&mut self, id: PilotId, now: Timestamp) {
         let Some(record) = self.fleet.pilots.get(&id).map(|entry| entry.record.clone()) else { return };
         let (pool, to, reason) = (record.pool.clone(), record.state, record.detail.clone());
+        self.faults_changed = true;
         self.changes.push(Change::Pilot(Box::new(record)));
         self.event(EventKind::PilotChanged { pilot: id, pool, to, reason }, now);
     }
@@ -557,6 +558,7 @@ impl Scheduler {
     fn note_pool(&mut self, name: &str, now: Timestamp) {
         let Some(record) = self.fleet.pools.get(name).map(|entry| entry.record.clone()) else { return };
         let (pool, to, reason) = (record.name.clone(), record.state, record.reason.clone());
+        self.faults_changed = true;
         self.changes.push(Change::Pool(Box::new(record)));
         self.event(EventKind::PoolChanged { pool, to, reason }, now);
     }

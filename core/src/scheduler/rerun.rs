@@ -79,6 +79,7 @@ impl Scheduler {
         for job in &jobs {
             self.begin_anew(*job, "it is computed again", Who::Person, now);
         }
+        self.try_at_once(jobs.iter().copied(), now);
         Ok(Reply::Changed(jobs.len()))
     }
 

@@ -1,6 +1,7 @@
 //! The state from the database's rows, and what must always hold.
 
 use super::jobs::JobEntry;
+use super::lease::FORGOTTEN_AFTER_MS;
 use super::{
     Alarm, Counts, ExperimentEntry, JobRecord, JobState, Lease, NameId, Policy, RecipeEntry, Rows, Scheduler,
     WorkerEntry, hold, identity,
@@ -25,6 +26,10 @@ impl Scheduler {
         }
         scheduler.spared = rows.spared;
         scheduler.unfinished = rows.unfinished;
+        scheduler.setbacks = rows.setbacks;
+        for ((host, what), fault) in rows.faults {
+            scheduler.faults.entry(host).or_default().insert(what, fault);
+        }
         scheduler.today.pins = rows.pins;
         for (draw, reading) in rows.readings {
             scheduler.today.read(&draw, reading);
@@ -38,14 +43,17 @@ impl Scheduler {
             let entry = RecipeEntry::new(recipe, &mut scheduler.names, &mut scheduler.shapes);
             scheduler.push_recipe(entry);
         }
+        scheduler.last_worker = rows.last_worker;
         for record in rows.workers {
             let entry = WorkerEntry::new(record, &scheduler.today.pins, &mut scheduler.names, now);
             if entry.is_here() {
                 let silent = now.plus(2 * policy.lease_ms);
                 scheduler.alarms.insert((silent, Alarm::Silent(entry.record.id)));
                 scheduler.by_name.insert(entry.record.description.name.clone(), entry.record.id);
+            } else {
+                scheduler.alarms.insert((now.plus(FORGOTTEN_AFTER_MS), Alarm::Forget(entry.record.id)));
             }
-            scheduler.workers.insert(entry.record.id, entry);
+            scheduler.workers.insert(entry.record.id, WorkerEntry { used: true, ..entry });
         }
         rows.pools.into_values().for_each(|record| scheduler.fleet.add_pool(record));
         rows.pilots.into_values().for_each(|record| scheduler.fleet.add_pilot(record, now));
@@ -84,6 +92,8 @@ impl Scheduler {
         for id in ids {
             scheduler.arm(id, now);
         }
+        // The changes that the rows are from led to no further ones.
+        scheduler.faults_changed = false;
         scheduler
     }
 
@@ -141,8 +151,9 @@ impl Scheduler {
             workers,
             (pools, pilots, self.fleet.last_pilot),
             learned,
+            (self.faults.clone(), self.setbacks.clone()),
             (bases, self.superseded.clone(), self.today.clone()),
-            self.next_lease(),
+            (self.next_lease(), self.last_worker),
             self.next_sequence,
         )
     }
@@ -191,6 +202,15 @@ impl Scheduler {
         for job in self.unfinished.keys() {
             let is_open = self.job(*job).is_some_and(|job| !job.state.name().is_final());
             check(is_open, format!("job {job}: something is kept from which nobody will go on"));
+        }
+        for job in self.setbacks.keys() {
+            let is_open = self.job(*job).is_some_and(|job| !job.state.name().is_final());
+            check(is_open, format!("job {job}: how it was broken off is kept, and it has ended"));
+        }
+        for fault in self.faults() {
+            let tried = fault.trial.and_then(|lease| self.job_of(lease).zip(Some(lease)));
+            let runs = tried.is_none_or(|(job, lease)| self.lease_of(job.id, |own| own.id == lease).is_some());
+            check(runs, format!("`{}` and {}: the attempt that tries it is over", fault.host, fault.what));
         }
         for worker in self.workers.values().filter(|worker| worker.is_here()) {
             let other = |name: &NameId| worker.other_backbone(self.names.name(*name), self.pins()).is_some();

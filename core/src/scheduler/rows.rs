@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Attempt, Change, ExperimentRecord, Held, JobRecord, Link, Need, WorkerRecord};
+use super::{Attempt, Change, ExperimentRecord, Held, JobRecord, Link, Need, Setback, WorkerRecord};
 use crate::basis::{Basis, Draw, Reading};
-use crate::id::{ExperimentId, JobId, LeaseId, PilotId, RecipeId, Sequence};
+use crate::fault::{FaultOf, MachineFault};
+use crate::id::{ExperimentId, JobId, LeaseId, PilotId, RecipeId, Sequence, WorkerId};
 use crate::pilots::{PilotRecord, PoolRecord};
 use crate::spec::{BasisHash, Recipe};
 
@@ -20,14 +21,20 @@ pub struct Rows {
     pub jobs: Vec<JobRecord>,
     /// Which jobs the experiments have, in the order in which they were linked.
     pub links: Vec<Link>,
-    /// The workers, by identifier.
+    /// The workers that aren't forgotten, by identifier.
     pub workers: Vec<WorkerRecord>,
+    /// The greatest worker's identifier.
+    pub last_worker: WorkerId,
     /// What was learned of the memory that jobs take, by their shapes' words ([`super::shape()`]).
     pub needs: BTreeMap<Arc<str>, Need>,
     /// The jobs of which an out-of-memory error was overlooked.
     pub spared: BTreeSet<JobId>,
     /// The artefacts from which jobs go on that were given back.
     pub unfinished: BTreeMap<JobId, String>,
+    /// What became of attempts that were broken off, of open jobs.
+    pub setbacks: BTreeMap<JobId, Setback>,
+    /// What machines were found unable to use, by host.
+    pub faults: BTreeMap<(String, FaultOf), MachineFault>,
     /// What results rest on, of those with a manifest.
     pub bases: BTreeMap<JobId, Basis>,
     /// The jobs of which a result was superseded, whether or not they have a new one.
@@ -138,10 +145,29 @@ impl Rows {
                     None => self.unfinished.remove(job),
                 };
             }
-            Change::Worker(record) => match self.workers.binary_search_by_key(&record.id, |row| row.id) {
-                Ok(place) => self.workers[place] = record.clone(),
-                Err(place) => self.workers.insert(place, record.clone()),
-            },
+            Change::SetbackChanged { job, setback } => {
+                self.job(*job)?;
+                match setback {
+                    Some(setback) => self.setbacks.insert(*job, setback.clone()),
+                    None => self.setbacks.remove(job),
+                };
+            }
+            Change::MachineFault { fault, stands } => {
+                let key = (fault.host.clone(), fault.what.clone());
+                if *stands {
+                    self.faults.insert(key, fault.as_ref().clone());
+                } else {
+                    self.faults.remove(&key);
+                }
+            }
+            Change::Worker(record) => {
+                self.last_worker = self.last_worker.max(record.id);
+                match self.workers.binary_search_by_key(&record.id, |row| row.id) {
+                    Ok(place) => self.workers[place] = record.clone(),
+                    Err(place) => self.workers.insert(place, record.clone()),
+                }
+            }
+            Change::WorkerForgotten { worker, .. } => self.workers.retain(|row| row.id != *worker),
             Change::Pool(record) => {
                 self.pools.insert(record.name.clone(), record.as_ref().clone());
             }

@@ -168,12 +168,13 @@ impl JobState {
         (lease.id == id).then_some(lease)
     }
 
-    /// Gives all leases a new end.
+    /// Begins all leases anew, after a restart: how far their jobs are is heard from their workers.
     pub(super) fn renew(&mut self, until: Timestamp) {
         if let Self::Leased(lease) | Self::Running(lease) = self {
-            lease.deadline = until;
-            if let Some(beside) = &mut lease.beside {
-                beside.deadline = until;
+            let mut next = Some(lease.as_mut());
+            while let Some(lease) = next {
+                (lease.deadline, lease.progress, lease.came_back) = (until, Progress::default(), false);
+                next = lease.beside.as_deref_mut();
             }
         }
     }

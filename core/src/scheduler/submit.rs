@@ -70,9 +70,10 @@ impl Scheduler {
         }
         let new = first_new.0..self.jobs.next_id().0;
         let added: Vec<JobRecord> = new.clone().filter_map(|job| self.job(JobId(job)).cloned()).collect();
-        for job in new {
+        for job in new.clone() {
             self.enter_queue(JobId(job));
         }
+        self.try_at_once(new.map(JobId), now);
         if !added.is_empty() {
             self.changes.push(Change::JobsAdded(added));
         }

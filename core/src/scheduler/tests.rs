@@ -9,6 +9,7 @@ use crate::backbone::Architecture;
 use crate::basis::Finding;
 use crate::dataset::Catalogue;
 use crate::experiment::{Experiment, Known};
+use crate::fault::Cause;
 use crate::id::FencingToken;
 use crate::matrix;
 use crate::names::Stage;
@@ -17,6 +18,7 @@ use crate::spec::BasisHash;
 use crate::trainer_wire::{Outcome, Progress};
 
 mod ends;
+mod faults;
 mod forecast;
 mod memory;
 mod pilots;
@@ -43,6 +45,7 @@ fn worker(name: &str) -> WorkerDescription {
     WorkerDescription {
         name: name.into(),
         host: "host".into(),
+        output_root: "/out".into(),
         slots: 2,
         devices: vec!["cpu".into()],
         backbones: vec!["ViT-B/16".into()],
@@ -215,22 +218,18 @@ fn pins(backbone: &str, digit: u8) -> Command {
 /// The checkpoint that a job was to test is lost.
 fn lacks_checkpoint(grant: &Grant) -> Command {
     let failure = Failure { class: FailureClass::Missing, reason: "no checkpoint".into() };
-    Command::Fail { held: held(grant), failure, lacked: Lacked { checkpoint: true, backbone: None } }
+    Command::Fail { held: held(grant), failure, cause: Some(Cause::Checkpoint) }
 }
 
 /// The machine has these weights, and not those that the job asks for.
 fn lacks_backbone(grant: &Grant, digit: u8) -> Command {
     let failure = Failure { class: FailureClass::Missing, reason: "other weights".into() };
-    let lacked = Lacked { checkpoint: false, backbone: Some(sha256(digit)) };
-    Command::Fail { held: held(grant), failure, lacked }
+    let cause = Some(Cause::OtherBackbone { sha256: sha256(digit) });
+    Command::Fail { held: held(grant), failure, cause }
 }
 
 fn fails(grant: &Grant, class: FailureClass) -> Command {
-    Command::Fail {
-        held: held(grant),
-        failure: Failure { class, reason: "it broke".into() },
-        lacked: Lacked::default(),
-    }
+    Command::Fail { held: held(grant), failure: Failure { class, reason: "it broke".into() }, cause: None }
 }
 
 const ONE_SEED: &str = "methods = [\"alignednorm\"]\ndatasets = [\"dtd\"]\nseeds = [1]";
@@ -614,6 +613,9 @@ enum Action {
     Rests(usize, bool, On),
     /// A machine that lacks the checkpoint, or has other weights.
     Lacks(usize, u8),
+    /// An attempt that fails by its machine, or finds its folder in another's hands.
+    Unable(usize, usize),
+    Recheck(usize),
     RerunJob(usize, bool),
     RerunExperiment(usize, bool, bool),
     Look(usize, u8, u8),
@@ -643,6 +645,8 @@ fn action() -> impl Strategy<Value = Action> {
         6 => (0..64_usize, any::<bool>(), (1..3_u8, 1..3_u8, 0..3_u8))
             .prop_map(|(grant, adopted, on)| Action::Rests(grant, adopted, on)),
         2 => (0..64_usize, 0..3_u8).prop_map(|(grant, weights)| Action::Lacks(grant, weights)),
+        6 => (0..64_usize, 0..6_usize).prop_map(|(grant, cause)| Action::Unable(grant, cause)),
+        1 => (0..4_usize).prop_map(Action::Recheck),
         2 => (0..16_usize, any::<bool>()).prop_map(|(job, shared)| Action::RerunJob(job, shared)),
         2 => (0..4_usize, any::<bool>(), any::<bool>())
             .prop_map(|(experiment, stale, shared)| Action::RerunExperiment(experiment, stale, shared)),
@@ -669,10 +673,14 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
             // One says which weights it has.
             let backbone_sha256 = (which == 2).then(|| ("ViT-B/16".to_owned(), sha256(2))).into_iter().collect();
             let name = format!("w{which}");
-            Command::Register(WorkerDescription { backbone_sha256, memory_mib, ..self::worker(&name) })
+            let host = format!("h{which}");
+            Command::Register(WorkerDescription { host, backbone_sha256, memory_mib, ..self::worker(&name) })
         }
         Action::Lease(i, slots) => Command::Lease { worker: worker(i), slots },
-        Action::Progress(i) => Command::Progress { held: of(i), progress: (i % 2 == 0).then(Progress::default) },
+        Action::Progress(i) => {
+            let progress = Progress { epoch: i as u32 % 4, ..Progress::default() };
+            Command::Progress { held: of(i), progress: (i % 2 == 0).then_some(progress) }
+        }
         Action::Complete(i, adopted, memory) => {
             let outcome = Outcome { result: RESULT, adopted, manifest: None };
             let memory_mib = (memory > 0).then_some(3_000 * memory);
@@ -680,11 +688,7 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
         }
         Action::Fail(i, class) => {
             let class = FailureClass::ALL[class % FailureClass::ALL.len()];
-            Command::Fail {
-                held: of(i),
-                failure: Failure { class, reason: "random".into() },
-                lacked: Lacked::default(),
-            }
+            Command::Fail { held: of(i), failure: Failure { class, reason: "random".into() }, cause: None }
         }
         Action::Release(i, unfinished) => {
             Command::Release { held: of(i), unfinished: unfinished.then(|| format!("{i:064x}")) }
@@ -698,6 +702,8 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
         Action::Rests(i, adopted, on) => grant(i).map_or(Command::Tick, |grant| reports(grant, on, adopted)),
         Action::Lacks(i, 0) => grant(i).map_or(Command::Tick, lacks_checkpoint),
         Action::Lacks(i, digit) => grant(i).map_or(Command::Tick, |grant| lacks_backbone(grant, digit)),
+        Action::Unable(i, cause) => grant(i).map_or(Command::Tick, |grant| faults::fails_by(grant, cause)),
+        Action::Recheck(i) => Command::Recheck { host: (i < 3).then(|| format!("h{i}")) },
         Action::RerunJob(i, shared) => Command::RerunJobs { jobs: vec![JobId(i as u64)], shared },
         Action::RerunExperiment(i, stale, shared) => Command::RerunExperiment {
             experiment: ExperimentId(i as u64),

@@ -13,7 +13,7 @@ use promptfield_core::api::{
 use promptfield_core::id::{LeaseId, WorkerId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
-use promptfield_core::scheduler::{Command, Grant, Held, Lacked, Reply, Scheduler, WorkerState};
+use promptfield_core::scheduler::{Command, Grant, Held, Reply, Scheduler, WorkerState};
 use promptfield_core::spec::{SpecHash, is_sha256};
 
 use super::extract::{Id, JsonBody, MEDIUM, SMALL};
@@ -342,9 +342,8 @@ fn command(lease: LeaseId, report: Report, hash: Option<SpecHash>) -> Result<Rep
             let (held, outcome, evaluation) = (Held { lease, token }, Box::new(outcome), evaluation.map(Box::new));
             Ok((Command::Complete { held, outcome, evaluation, memory_mib }, None))
         }
-        Report::Fail(FailureReport { token, failure, no_checkpoint, backbone_sha256 }) => {
-            let lacked = Lacked { checkpoint: no_checkpoint, backbone: backbone_sha256 };
-            Ok((Command::Fail { held: Held { lease, token }, failure, lacked }, None))
+        Report::Fail(FailureReport { token, failure, cause }) => {
+            Ok((Command::Fail { held: Held { lease, token }, failure, cause }, None))
         }
         Report::Release(ReleaseReport { token, unfinished }) => {
             if let Some(sha256) = unfinished.as_deref().filter(|sha256| !is_sha256(sha256)) {

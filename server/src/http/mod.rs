@@ -37,6 +37,7 @@ mod document;
 mod events;
 mod experiments;
 mod extract;
+mod faults;
 mod health;
 mod jobs;
 mod leases;
@@ -55,7 +56,7 @@ mod workers;
 use crate::artefacts::Artefacts;
 use crate::clock::Clock;
 use crate::launch::Launchers;
-use crate::limits::Gate;
+use crate::limits::{Gate, Rate};
 use crate::loads::Loads;
 use crate::metrics::Metrics;
 use crate::room::Room;
@@ -79,6 +80,8 @@ pub(crate) struct App {
     pub(crate) known: Arc<Known>,
     pub(crate) policy: Policy,
     pub(crate) metrics: Metrics,
+    /// Bounds the registrations of workers.
+    pub(crate) registrations: Rate,
     /// Bounds the streams.
     pub(crate) streams: Gate,
     /// How often a stream says something when there is nothing to say.
@@ -132,6 +135,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(jobs::cancel_selected))
         .routes(routes!(jobs::retry_selected))
         .routes(routes!(workers::register, workers::list))
+        .routes(routes!(faults::list))
+        .routes(routes!(faults::recheck))
         .routes(routes!(workers::drain))
         .routes(routes!(workers::leave))
         .routes(routes!(pools::list))

@@ -75,6 +75,8 @@ kinds! {
     UnknownWorker = GONE, "unknown-worker", "The worker isn't registered";
     /// A worker says that it's a pilot which isn't there, or is to end.
     UnwantedPilot = CONFLICT, "unwanted-pilot", "The pilot isn't wanted";
+    /// A worker of this name is at work elsewhere.
+    NameTaken = CONFLICT, "name-taken", "A worker of this name is at work elsewhere";
     /// Jobs that are to be computed again have results that other experiments show too.
     SharedJobs = CONFLICT, "shared-jobs", "Other experiments show these results too";
     /// A job that is to be computed again has no result.
@@ -129,8 +131,8 @@ answers! {
     StaleLease = [StaleLease];
     /// The worker must register anew.
     UnknownWorker = [UnknownWorker];
-    /// The pilot isn't wanted.
-    UnwantedPilot = [UnwantedPilot];
+    /// The pilot isn't wanted, or a worker of this name is at work elsewhere.
+    NotRegistered = [UnwantedPilot, NameTaken];
     /// Other experiments show these results too.
     SharedJobs = [SharedJobs];
     /// Other experiments show the result too, or there is none.
@@ -214,6 +216,8 @@ pub(crate) enum ApiError {
     UnknownWorker(String),
     /// See [`Kind::UnwantedPilot`].
     UnwantedPilot(String),
+    /// See [`Kind::NameTaken`].
+    NameTaken(String),
     /// See [`Kind::SharedJobs`].
     SharedJobs(String),
     /// See [`Kind::NoResult`].
@@ -252,6 +256,7 @@ impl ApiError {
             Self::StaleLease(detail) => Kind::StaleLease.problem(detail),
             Self::UnknownWorker(detail) => Kind::UnknownWorker.problem(detail),
             Self::UnwantedPilot(detail) => Kind::UnwantedPilot.problem(detail),
+            Self::NameTaken(detail) => Kind::NameTaken.problem(detail),
             Self::SharedJobs(detail) => Kind::SharedJobs.problem(detail),
             Self::NoResult(detail) => Kind::NoResult.problem(detail),
             Self::Removed(detail) => Kind::Removed.problem(detail),
@@ -340,6 +345,7 @@ impl From<WriteError> for ApiError {
                 Self::NotFound(text)
             }
             WriteError::Rejected(Rejection::UnwantedPilot(_)) => Self::UnwantedPilot(text),
+            WriteError::Rejected(Rejection::NameTaken { .. }) => Self::NameTaken(text),
             WriteError::Rejected(Rejection::Shared { .. }) => Self::SharedJobs(text),
             WriteError::Rejected(Rejection::NoResult { .. }) => Self::NoResult(text),
             WriteError::Rejected(Rejection::NoWorker(_)) => Self::UnknownWorker(text),

@@ -25,7 +25,8 @@ use super::problem::{ApiError, answer};
     responses(
         (status = 201, description = "It is registered.", body = Registered),
         answer::Unreadable,
-        answer::UnwantedPilot,
+        answer::NotRegistered,
+        answer::TooBusy,
         answer::TooLarge,
         answer::Invalid,
     ),
@@ -36,6 +37,7 @@ pub(super) async fn register(
     JsonBody(description): JsonBody<WorkerDescription, SMALL>,
 ) -> Result<(StatusCode, Json<Registered>), ApiError> {
     check(&description).map_err(ApiError::Invalid)?;
+    app.registrations.admit().map_err(|error| ApiError::TooBusy(error.to_string()))?;
     match app.writer.apply(Command::Register(description)).await? {
         Reply::Registered(worker) => {
             let (lease_ttl_ms, marker) = (app.policy.lease_ms, app.marker.clone());
@@ -75,7 +77,7 @@ fn check(description: &WorkerDescription) -> Result<(), InvalidInput> {
     }
 }
 
-/// All workers there ever were, oldest first.
+/// The workers that are here, and those that left within the last day, oldest first.
 #[utoipa::path(
     get,
     path = "/workers",

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use promptfield_core::basis::{Draw, Reading};
+use promptfield_core::fault::{FaultOf, MachineFault};
 use promptfield_core::id::{ExperimentId, JobId, LeaseId, PilotId, RecipeId, WorkerId};
 use promptfield_core::pilots::{PilotRecord, PoolRecord};
 use promptfield_core::scheduler::{
-    Change, Event, ExperimentRecord, JobChange, JobRecord, JobState, Link, Need, WorkerRecord,
+    Change, Event, ExperimentRecord, JobChange, JobRecord, JobState, Link, Need, Setback, WorkerRecord,
 };
 use promptfield_core::spec::{BasisHash, Recipe};
 use promptfield_core::time::Timestamp;
@@ -18,7 +19,9 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::attempts::{End, Start};
 use super::results::NewResult;
-use super::{StoreError, attempts, basis, events, experiments, jobs, needs, pilots, results, unfinished, workers};
+use super::{
+    StoreError, attempts, basis, events, experiments, faults, jobs, needs, pilots, results, unfinished, workers,
+};
 
 #[derive(Default)]
 pub(super) struct Batch<'a> {
@@ -39,6 +42,9 @@ pub(super) struct Batch<'a> {
     needs: BTreeMap<&'a str, Need>,
     spared: Vec<JobId>,
     unfinished: BTreeMap<JobId, Option<&'a str>>,
+    setbacks: BTreeMap<JobId, Option<&'a Setback>>,
+    faults: BTreeMap<(&'a str, &'a FaultOf), (&'a MachineFault, bool)>,
+    forgotten: BTreeMap<WorkerId, bool>,
     pools: BTreeMap<&'a str, &'a PoolRecord>,
     pilots: BTreeMap<PilotId, &'a PilotRecord>,
     events: Vec<&'a Event>,
@@ -86,6 +92,15 @@ impl<'a> Batch<'a> {
                 Change::JobSpared(job) => batch.spared.push(*job),
                 Change::UnfinishedChanged { job, sha256 } => {
                     batch.unfinished.insert(*job, sha256.as_deref());
+                }
+                Change::SetbackChanged { job, setback } => {
+                    batch.setbacks.insert(*job, setback.as_ref());
+                }
+                Change::MachineFault { fault, stands } => {
+                    batch.faults.insert((&fault.host, &fault.what), (fault, *stands));
+                }
+                Change::WorkerForgotten { worker, used } => {
+                    batch.forgotten.insert(*worker, *used);
                 }
                 Change::Worker(record) => {
                     batch.workers.insert(record.id, record);
@@ -143,6 +158,19 @@ impl<'a> Batch<'a> {
         }
         unfinished::keep(connection, &kept).await?;
         unfinished::remove(connection, &ended).await?;
+        let (mut kept, mut ended) = (Vec::new(), Vec::new());
+        for (job, setback) in self.setbacks {
+            match setback {
+                Some(setback) => kept.push((job, setback)),
+                None => ended.push(job),
+            }
+        }
+        faults::upsert_setbacks(connection, &kept).await?;
+        faults::remove_setbacks(connection, &ended).await?;
+        let (stand, over): (Vec<_>, Vec<_>) = self.faults.into_values().partition(|(_, stands)| *stands);
+        faults::upsert(connection, &stand.into_iter().map(|(fault, _)| fault).collect::<Vec<_>>()).await?;
+        faults::remove(connection, &over.into_iter().map(|(fault, _)| fault).collect::<Vec<_>>()).await?;
+        workers::forget(connection, &self.forgotten).await?;
         pilots::upsert_pools(connection, &self.pools.into_values().collect::<Vec<_>>()).await?;
         pilots::upsert(connection, &self.pilots.into_values().collect::<Vec<_>>()).await?;
         events::insert(connection, &self.events).await

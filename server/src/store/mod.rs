@@ -26,6 +26,7 @@ mod bulk;
 mod cost;
 mod events;
 mod experiments;
+mod faults;
 mod jobs;
 mod keys;
 mod needs;
@@ -211,9 +212,12 @@ impl Store {
             recipes,
             links: experiments::load_links(&mut snapshot).await?,
             workers: workers::load(&mut snapshot).await?,
+            last_worker: workers::last(&mut snapshot).await?,
             needs: needs::load(&mut snapshot).await?,
             spared: needs::load_spared(&mut snapshot).await?,
             unfinished: unfinished::load(&mut snapshot).await?,
+            setbacks: faults::load_setbacks(&mut snapshot).await?,
+            faults: faults::load(&mut snapshot).await?,
             bases: results::load_bases(&mut snapshot).await?,
             superseded: results::load_superseded(&mut snapshot).await?,
             readings: basis::load_readings(&mut snapshot).await?,

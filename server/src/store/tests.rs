@@ -4,13 +4,13 @@ use promptfield_core::api::{AttemptSummary, LogChunk, MetricPoint};
 use promptfield_core::dataset::Catalogue;
 use promptfield_core::evaluation::{ClassCounts, Evaluation};
 use promptfield_core::experiment::{Experiment, Known};
+use promptfield_core::fault::Cause;
 use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
 use promptfield_core::matrix;
 use promptfield_core::outcome::{Failure, FailureClass, TestResult};
 use promptfield_core::pilots::{
     Launch, LauncherKind, Phase, PilotEnd, PilotRecord, PilotState, PoolSettings, PoolState, Sighting,
 };
-use promptfield_core::scheduler::Lacked;
 use promptfield_core::scheduler::{
     AttemptEnd, Command, Event, Grant, Held, JobChange, JobState, JobStateName, Need, Policy, Reply, Scheduler,
     Speculation, WorkerDescription, WorkerRecord, WorkerState,
@@ -23,6 +23,14 @@ use super::*;
 
 mod earlier_schemas;
 
+const CAUSES: [Cause; 6] = [
+    Cause::OutputRoot,
+    Cause::Dataset,
+    Cause::Job,
+    Cause::Method,
+    Cause::Backbone,
+    Cause::FolderInUse { holder: String::new(), host: None },
+];
 const START: Timestamp = Timestamp(1_000_000);
 
 fn submit(seeds: &str) -> Command {
@@ -41,6 +49,7 @@ fn register(name: &str) -> Command {
     Command::Register(WorkerDescription {
         name: name.into(),
         host: name.into(),
+        output_root: "/out".into(),
         slots: 2,
         devices: vec!["cpu".into(), "cuda:0".into()],
         backbones: vec!["ViT-B/16".into()],
@@ -129,7 +138,10 @@ impl World {
             0 => submit(["[1]", "[1, 2]", "[2, 3]", "[1, 2, 3]"][i % 4]),
             1 => register(["a", "b", "c"][i % 3]),
             2 | 3 => Command::Lease { worker, slots: 1 + i % 3 },
-            4 => Command::Progress { held: self.held(i), progress: i.is_multiple_of(2).then(Progress::default) },
+            4 => {
+                let progress = Progress { epoch: i as u32 % 3, ..Progress::default() };
+                Command::Progress { held: self.held(i), progress: i.is_multiple_of(2).then_some(progress) }
+            }
             5 | 6 => {
                 let (outcome, evaluation) =
                     (outcome(i.is_multiple_of(3)), i.is_multiple_of(2).then(|| Box::new(evaluation())));
@@ -141,7 +153,7 @@ impl World {
                 Command::Fail {
                     held: self.held(i),
                     failure: Failure { class, reason: "it's broken".into() },
-                    lacked: Lacked::default(),
+                    cause: (i.is_multiple_of(4)).then(|| CAUSES[i / 4 % CAUSES.len()].clone()),
                 }
             }
             8 => {
@@ -306,7 +318,7 @@ async fn what_was_learned_of_memory_is_brought_back() {
     }
     assert_eq!(world.grants.len(), 4);
     let failure = Failure { class: FailureClass::OutOfMemory, reason: "too large".into() };
-    world.apply(Command::Fail { held: world.held(0), failure, lacked: Lacked::default() }).await;
+    world.apply(Command::Fail { held: world.held(0), failure, cause: None }).await;
     for (i, memory_mib) in [(1, 700), (2, 900)] {
         let (held, outcome) = (world.held(i), outcome(false));
         world.apply(Command::Complete { held, outcome, evaluation: None, memory_mib: Some(memory_mib) }).await;

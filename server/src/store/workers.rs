@@ -1,5 +1,7 @@
 //! Workers' registrations.
 
+use std::collections::BTreeMap;
+
 use promptfield_core::id::WorkerId;
 use promptfield_core::scheduler::{WorkerDescription, WorkerRecord};
 use promptfield_core::time::Timestamp;
@@ -12,13 +14,17 @@ use super::{Doing, StoreError, damaged};
 /// its jobs.
 static UPSERT: Bulk = Bulk::new(
     "insert or change workers",
-    "INSERT INTO worker (id, name, host, slots, devices, backbones, backbone_sha256, version, labels, memory_mib, pilot, time_left_ms, \
+    "INSERT INTO worker (id, name, host, output_root, slots, devices, backbones, backbone_sha256, version, labels, memory_mib, pilot, time_left_ms, \
      state, registered_at)",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     " ON CONFLICT (id) DO UPDATE SET state = excluded.state, backbone_sha256 = excluded.backbone_sha256",
 );
-const LOAD: &str = "SELECT id, name, host, slots, devices, backbones, backbone_sha256, version, labels, memory_mib, pilot, time_left_ms, state, \
-     registered_at FROM worker ORDER BY id";
+const LOAD: &str = "SELECT id, name, host, output_root, slots, devices, backbones, backbone_sha256, version, labels, memory_mib, pilot, time_left_ms, state, \
+     registered_at FROM worker WHERE NOT forgotten ORDER BY id";
+const LAST: &str = "SELECT coalesce(max(id), 0) FROM worker";
+/// What names a worker keeps its row, and so does the greatest number.
+const FORGET: &str = "UPDATE worker SET forgotten = 1 WHERE id = ?";
+const REMOVE: &str = "DELETE FROM worker WHERE id = ?1 AND id < (SELECT max(id) FROM worker)";
 
 pub(super) async fn upsert<'q>(
     connection: &mut SqliteConnection,
@@ -30,6 +36,7 @@ pub(super) async fn upsert<'q>(
             .bind(record.id.0.cast_signed())
             .bind(&description.name)
             .bind(&description.host)
+            .bind(&description.output_root)
             .bind((description.slots as u64).cast_signed())
             .bind(serde_json::json!(description.devices).to_string())
             .bind(serde_json::json!(description.backbones).to_string())
@@ -50,6 +57,7 @@ struct Row {
     id: i64,
     name: String,
     host: String,
+    output_root: String,
     slots: i64,
     devices: String,
     backbones: String,
@@ -71,6 +79,7 @@ impl Row {
             description: WorkerDescription {
                 name: self.name,
                 host: self.host,
+                output_root: self.output_root,
                 slots: self.slots.cast_unsigned() as usize,
                 devices: serde_json::from_str(&self.devices).map_err(damaged("worker", id))?,
                 backbones: serde_json::from_str(&self.backbones).map_err(damaged("worker", id))?,
@@ -90,4 +99,23 @@ impl Row {
 pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Vec<WorkerRecord>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(LOAD).fetch_all(connection).await.doing("read the workers")?;
     rows.into_iter().map(Row::record).collect()
+}
+
+pub(super) async fn last(connection: &mut SqliteConnection) -> Result<WorkerId, StoreError> {
+    let last: i64 = sqlx::query_scalar(LAST).fetch_one(connection).await.doing("read the last worker")?;
+    Ok(WorkerId(last.cast_unsigned()))
+}
+
+/// Lists workers no longer; by each, whether anything names it.
+pub(super) async fn forget(
+    connection: &mut SqliteConnection,
+    workers: &BTreeMap<WorkerId, bool>,
+) -> Result<(), StoreError> {
+    for (worker, used) in workers {
+        for statement in std::iter::once(FORGET).chain((!used).then_some(REMOVE)) {
+            let query = sqlx::query(statement).bind(worker.0.cast_signed());
+            query.execute(&mut *connection).await.doing("forget a worker")?;
+        }
+    }
+    Ok(())
 }

@@ -32,6 +32,7 @@ impl World {
         let description = WorkerDescription {
             name: name.into(),
             host: "host".into(),
+            output_root: "/out".into(),
             slots: 1,
             devices: vec!["cpu".into()],
             backbones: vec!["ViT-B/16".into()],

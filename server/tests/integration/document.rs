@@ -90,6 +90,7 @@ async fn every_operation_has_its_scope() {
             ("put", "/backbones")
             | (_, "/backup" | "/tokens" | "/tokens/{id}" | "/pools/{name}" | "/pools/{name}/resume") => Some("admin"),
             ("get", _) | (_, "/experiments/preview") => Some("read"),
+            (_, "/faults/recheck") => Some("submit"),
             (_, path) if path.starts_with("/experiments") || path.starts_with("/jobs") => Some("submit"),
             _ => Some("work"),
         };

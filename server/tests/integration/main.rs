@@ -10,6 +10,7 @@ mod dashboard;
 mod document;
 mod events;
 mod experiments;
+mod faults;
 mod https;
 mod jobs;
 mod keys;

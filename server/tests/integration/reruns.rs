@@ -5,6 +5,7 @@ use promptfield_core::api::{
     PinnedBackbones, Registered, Results,
 };
 use promptfield_core::basis::{Changed as What, Finding};
+use promptfield_core::fault::Cause;
 use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::outcome::{Failure, FailureClass, LeftOut};
 use promptfield_core::scheduler::{Explanation, JobStateName, WorkerDescription};
@@ -172,22 +173,22 @@ async fn a_worker_whose_weights_are_others_gives_its_job_to_others_uncounted() {
     let server = TestServer::start().await;
     server.submit(&experiment(&[1])).await;
     let worker = server.register("w").await;
-    let fail = async |grant: &LeaseGrant, no_checkpoint, backbone_sha256| {
+    let fail = async |grant: &LeaseGrant, cause| {
         let failure = Failure { class: FailureClass::Missing, reason: "it isn't the one".into() };
-        let report = FailureReport { token: grant.token, failure, no_checkpoint, backbone_sha256 };
+        let report = FailureReport { token: grant.token, failure, cause: Some(cause) };
         assert_eq!(server.post(&on(grant.lease, "fail"), &report).await.status(), StatusCode::NO_CONTENT);
     };
     let grant = server.lease(worker, 1).await.remove(0);
     assert_eq!(server.complete(&grant).await.status(), StatusCode::NO_CONTENT);
     let grant = server.lease(worker, 1).await.remove(0);
-    fail(&grant, false, Some(BasisHash([9; 32]))).await;
+    fail(&grant, Cause::OtherBackbone { sha256: BasisHash([9; 32]) }).await;
     let job = server.job(TEST).await;
     assert_eq!((job.summary.state, job.summary.failures), (JobStateName::Queued, 0));
     assert!(server.lease_within(worker, 1, 0).await.is_empty());
     // A checkpoint that is lost is made again.
     let second = server.register("v").await;
     let grant = server.lease(second, 1).await.remove(0);
-    fail(&grant, true, None).await;
+    fail(&grant, Cause::Checkpoint).await;
     assert_eq!(
         (state(&server, TRAIN).await, state(&server, TEST).await),
         (JobStateName::Queued, JobStateName::Blocked)

@@ -288,11 +288,7 @@ impl Client {
 
     pub(crate) async fn fail(&self, grant: &LeaseGrant, class: FailureClass, reason: &str) -> Response {
         let failure = Failure { class, reason: reason.to_owned() };
-        self.post(
-            &on(grant.lease, "fail"),
-            &FailureReport { token: grant.token, failure, no_checkpoint: false, backbone_sha256: None },
-        )
-        .await
+        self.post(&on(grant.lease, "fail"), &FailureReport { token: grant.token, failure, cause: None }).await
     }
 
     pub(crate) async fn release(&self, grant: &LeaseGrant) -> Response {
@@ -411,6 +407,7 @@ pub(crate) fn worker(name: &str) -> WorkerDescription {
     WorkerDescription {
         name: name.into(),
         host: "host".into(),
+        output_root: "/out".into(),
         slots: 2,
         devices: vec!["cpu".into()],
         backbones: vec!["ViT-B/16".into()],

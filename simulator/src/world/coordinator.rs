@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use promptfield_core::backbone::Architecture;
 use promptfield_core::basis::Finding;
+use promptfield_core::fault::Cause;
 use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::names::Stage;
 use promptfield_core::outcome::{Failure, Manifest, Seconds, TestResult};
 use promptfield_core::scheduler::{
-    Change, Command, Grant, Held, JobState, Lacked, Policy, Rejection, Reply, Rows, Scheduler, WorkerKind,
+    Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Rows, Scheduler, WorkerKind,
 };
 use promptfield_core::spec::JobSpec;
 use promptfield_core::time::Timestamp;
@@ -23,7 +24,7 @@ use super::{Event, Flaw, Line, Size, World};
 use crate::audit::{Applied, Violation};
 use crate::climate::wait;
 use crate::plans::{BACKBONES, DATASETS};
-use crate::wire::{Answer, Ask, Lacks, On, Request, Work};
+use crate::wire::{Answer, Ask, Lacks, On, Request, Unable, Work, epoch};
 
 /// Requests of one transaction.
 const BATCH: usize = 1024;
@@ -134,6 +135,9 @@ impl Coordinator {
         }
         if self.flaw == Some(Flaw::ForgetsWhatWasSuperseded) {
             rows.superseded.clear();
+        }
+        if self.flaw == Some(Flaw::ForgetsFaults) {
+            rows.faults.clear();
         }
         if self.flaw == Some(Flaw::ForgetsWhatWasRead) {
             rows.readings.clear();
@@ -531,6 +535,7 @@ impl World {
     /// A state was rebuilt from the rows: it must be what was written.
     fn rebuilt(&mut self, scheduler: &Scheduler) -> Result<(), Violation> {
         self.restores += 1;
+        self.audit.restarted();
         self.audit.compare_all(scheduler)?;
         match self.settings.size {
             Size::Small => self.audit.inspect(scheduler, self.coordinator.rows.as_ref(), self.time()),
@@ -550,7 +555,9 @@ impl World {
             Ask::Lease { worker, slots, .. } => Command::Lease { worker, slots },
             Ask::Progress { step, .. } => {
                 // The first word of a job that is still being prepared renews its lease only.
-                let progress = (step > 0).then_some(Progress { epoch: 0, epochs: 1, step, steps: 1_000 });
+                let counts_all = self.coordinator.flaw == Some(Flaw::CountsEveryLoss);
+                let epoch = if counts_all { 0 } else { epoch(step) };
+                let progress = (step > 0).then_some(Progress { epoch, epochs: 1_000, step, steps: 1_000 });
                 Command::Progress { held, progress }
             }
             Ask::Complete { adopted, memory_mib, on, .. } => {
@@ -563,12 +570,18 @@ impl World {
             }
             Ask::Fail { class, lacks, .. } => {
                 let failure = Failure { class, reason: "it was to fail".to_owned() };
-                let lacked = match lacks {
-                    Lacks::Nothing => Lacked::default(),
-                    Lacks::Checkpoint => Lacked { checkpoint: true, backbone: None },
-                    Lacks::Backbone(weights) => Lacked { checkpoint: false, backbone: Some(weights) },
+                let cause = match lacks {
+                    Lacks::Nothing => None,
+                    Lacks::Checkpoint => Some(Cause::Checkpoint),
+                    Lacks::Backbone(sha256) => Some(Cause::OtherBackbone { sha256 }),
+                    Lacks::Machine(_) if self.coordinator.flaw == Some(Flaw::BlamesJobs) => None,
+                    Lacks::Machine(Unable::OutputRoot) => Some(Cause::OutputRoot),
+                    Lacks::Machine(Unable::Dataset(_)) => Some(Cause::Dataset),
+                    Lacks::Machine(Unable::Backbone(_)) => Some(Cause::Backbone),
+                    Lacks::Machine(Unable::Job) => Some(Cause::Job),
+                    Lacks::Folder => Some(Cause::FolderInUse { holder: "somebody".to_owned(), host: None }),
                 };
-                Command::Fail { held, failure, lacked }
+                Command::Fail { held, failure, cause }
             }
             Ask::Release { .. } => Command::Release { held, unfinished: None },
             Ask::Drain(worker) => Command::Drain { worker },
@@ -581,6 +594,7 @@ impl World {
             Ask::RerunExperiment { experiment, which, shared } => {
                 Command::RerunExperiment { experiment, which, shared }
             }
+            Ask::Recheck(place) => Command::Recheck { host: Some(format!("host {place}")) },
             Ask::Look { job, lists } => Command::Look(vec![Finding {
                 job,
                 split_sha256: lists.split,
@@ -632,7 +646,7 @@ fn makes_ready(change: &Change) -> bool {
         Change::JobsAdded(jobs) => jobs.iter().any(|job| matches!(job.state, JobState::Queued { .. })),
         Change::JobChanged(change) => matches!(change.state, JobState::Queued { .. }),
         // Perhaps more of them fit now, or another worker is right for them.
-        Change::NeedChanged { .. } | Change::BackbonePinned { .. } => true,
+        Change::NeedChanged { .. } | Change::BackbonePinned { .. } | Change::MachineFault { .. } => true,
         _ => false,
     }
 }
@@ -651,7 +665,7 @@ fn answer_of(reply: &Result<Reply, Rejection>) -> Answer {
         Ok(Reply::Done | Reply::Steps(_)) => Answer::Done,
         Err(Rejection::Stale { .. } | Rejection::UnwantedPilot(_)) => Answer::Stale,
         Err(Rejection::NoWorker(_)) => Answer::NoWorker,
-        Err(Rejection::NoResult { .. } | Rejection::Shared { .. }) => Answer::Refused,
+        Err(Rejection::NoResult { .. } | Rejection::Shared { .. } | Rejection::NameTaken { .. }) => Answer::Refused,
         Err(Rejection::NoExperiment(_) | Rejection::NoJob(_) | Rejection::NoPool(_)) => Answer::NotFound,
     }
 }

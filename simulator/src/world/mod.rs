@@ -60,6 +60,12 @@ pub enum Flaw {
     ForgetsWhatWasSuperseded,
     /// When it rebuilds its state, what was read of the data sets is left out.
     ForgetsWhatWasRead,
+    /// When it rebuilds its state, what machines can't use is left out.
+    ForgetsFaults,
+    /// It takes what a machine can't use for its jobs' failure.
+    BlamesJobs,
+    /// It counts each lost worker as a failure, however far its attempt had got.
+    CountsEveryLoss,
     /// It drops superseded results.
     DropsSuperseded,
     /// It hears a report of an attempt from before its job was computed again.
@@ -118,6 +124,10 @@ pub struct Summary {
     pub spared: usize,
     /// Results that were superseded, since their jobs were computed again.
     pub superseded: u64,
+    /// How often a machine was found unable to use something.
+    pub faults: u64,
+    /// Losses of workers that didn't count as failures.
+    pub uncounted: u64,
 }
 
 /// A violation, and how it came about.
@@ -359,6 +369,8 @@ impl World {
             seconds: self.audit.seconds(),
             spared: self.audit.spared(),
             superseded: self.audit.superseded(),
+            faults: self.audit.faults().0,
+            uncounted: self.audit.faults().1,
         })
     }
 

@@ -47,7 +47,7 @@ impl World {
         let plan = self.random.place(self.plans.len());
         // In a large world nobody says what results rest on.
         let small = self.settings.size == Size::Small;
-        match self.random.below(if small { 18 } else { 11 }) {
+        match self.random.below(if small { 19 } else { 11 }) {
             0 => self.asks(Ask::Submit(plan)),
             1 => {
                 self.asks(Ask::Submit(plan));
@@ -74,6 +74,10 @@ impl World {
                 self.asks(Ask::Look { job, lists });
             }
             16 => self.change_data(),
+            17 => {
+                let place = self.random.place(self.workers.len());
+                self.asks(Ask::Recheck(place));
+            }
             _ => {
                 let worker = self.random.place(self.workers.len());
                 self.pin_as(worker);

@@ -7,9 +7,9 @@ use promptfield_core::spec::BasisHash;
 
 use super::{Event, Line, Size, World};
 use crate::climate::wait;
-use crate::plans::BACKBONES;
+use crate::plans::{BACKBONES, DATASETS};
 use crate::random::{Random, trait_of};
-use crate::wire::{Answer, Ask, Caller, Lacks, Lists, On, Work, sha256};
+use crate::wire::{Answer, Ask, Caller, Lacks, Lists, On, Unable, Work, sha256};
 
 /// The shortest time between two polls of a slot.
 const SHORTEST_POLL: i64 = 1_000;
@@ -37,6 +37,8 @@ pub(super) struct Worker {
     /// The version of its weights, and whether it says which it is.
     version: u8,
     says_version: bool,
+    /// What its machine can't use.
+    unable: Option<Unable>,
     /// Jobs that a slot asks for at once; it gives back all but one.
     appetite: usize,
     /// What it says that its slots share.
@@ -86,6 +88,7 @@ impl Worker {
             version: if small && random.chance(150) { 2 } else { 1 },
             says_version: random.chance(500),
             memory_mib: (small && random.chance(500)).then(|| random.between(2_000..=10_000).cast_unsigned()),
+            unable: None,
             appetite: if small && random.chance(200) { 2 } else { 1 },
             speed: random.between(SPEED),
             pace: if small { random.between(PACE) } else { 100 },
@@ -114,6 +117,15 @@ impl Worker {
     }
 }
 
+/// Whether a job needs what a machine can't use.
+const fn needs(work: &Work, unable: Unable) -> bool {
+    match unable {
+        Unable::OutputRoot | Unable::Job => true,
+        Unable::Dataset(place) => work.dataset == place,
+        Unable::Backbone(place) => work.backbone == place,
+    }
+}
+
 /// Whether a worker has the weights that a job asks for.
 fn is_right(worker: &Worker, work: &Work) -> bool {
     work.pinned.is_none_or(|pinned| worker.weights(work.backbone) == Some(pinned))
@@ -127,6 +139,7 @@ impl World {
         WorkerDescription {
             name: format!("worker {place}"),
             host: format!("host {place}"),
+            output_root: "/out".to_owned(),
             slots: worker.slots.len(),
             devices: vec!["cpu".to_owned()],
             backbones: backbones.map(|(name, _)| (*name).to_owned()).collect(),
@@ -192,6 +205,11 @@ impl World {
 
     pub(super) fn worker_starts(&mut self, worker: usize) {
         let other = self.random.chance(self.climate.reweighted);
+        let unable = self.random.chance(self.climate.unable).then(|| match self.random.below(3) {
+            0 => Unable::OutputRoot,
+            1 => Unable::Dataset(self.random.place(DATASETS.len())),
+            _ => Unable::Backbone(self.random.place(BACKBONES.len())),
+        });
         let process = &mut self.workers[worker];
         if process.up {
             return;
@@ -199,6 +217,7 @@ impl World {
         if other {
             process.version = 3 - process.version;
         }
+        process.unable = unable;
         process.up = true;
         process.leaving = false;
         process.life += 1;
@@ -367,7 +386,13 @@ impl World {
         let fails = |class| Ask::Fail { lease, token, class, lacks: Lacks::Nothing };
         let unusable = nature / 1_000_000_000_000 % 1000 < self.climate.unusable;
         let weights = self.workers[worker].weights(work.backbone);
-        let ask = if let (Some(weights), false) = (weights, is_right) {
+        let unable = self.workers[worker].unable.filter(|unable| needs(&work, *unable));
+        let damaged = || self.random.chance(self.climate.damaged).then_some(Unable::Job);
+        let ask = if let Some(unable) = unable.or_else(damaged) {
+            Ask::Fail { lease, token, class: FailureClass::Storage, lacks: Lacks::Machine(unable) }
+        } else if self.random.chance(self.climate.in_use) {
+            Ask::Fail { lease, token, class: FailureClass::Storage, lacks: Lacks::Folder }
+        } else if let (Some(weights), false) = (weights, is_right) {
             Ask::Fail { lease, token, class: FailureClass::Missing, lacks: Lacks::Backbone(weights) }
         } else if nature / 1000 % 1000 < self.climate.bad {
             fails(FailureClass::ALL[(nature / 1_000_000) as usize % FailureClass::ALL.len()])

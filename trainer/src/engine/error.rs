@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use promptfield_core::chain::chain;
+use promptfield_core::fault::Cause;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::names::Precision;
 use promptfield_core::outcome::{Failure, FailureClass};
@@ -156,15 +157,24 @@ impl JobError {
         }
     }
 
-    /// Whether the checkpoint to test is at fault: another training would make one.
-    pub const fn has_no_checkpoint(&self) -> bool {
-        matches!(self, Self::Checkpoint(error) if !matches!(error, CheckpointError::Read { .. }))
-    }
-
-    /// The identity of this machine's weights, where they are others than the job asks for.
-    pub const fn other_backbone(&self) -> Option<BasisHash> {
+    /// What is at fault, if it isn't the job itself: what another machine may have, or another training would make.
+    pub fn cause(&self) -> Option<Cause> {
         match self {
-            Self::OtherBackbone { found, .. } => *found,
+            Self::Checkpoint(CheckpointError::Read { .. }) => None,
+            Self::Checkpoint(_) => Some(Cause::Checkpoint),
+            Self::OtherBackbone { found, .. } => found.map(|sha256| Cause::OtherBackbone { sha256 }),
+            Self::Busy { holder, .. } => {
+                let host = holder.split_once(" on ").map(|(_, host)| host.to_owned());
+                Some(Cause::FolderInUse { holder: holder.clone(), host })
+            }
+            Self::Folder(FolderError { source, .. }) if has_no_room(source) => Some(Cause::OutputRoot),
+            Self::Data(DataError::Missing { .. } | DataError::Unknown(_)) => Some(Cause::Dataset),
+            Self::Weights(WeightsError::Changed { .. }) => None,
+            Self::Weights(_) => Some(Cause::Backbone),
+            // What else is wrong with a data set or a folder may concern this job alone.
+            Self::Folder(_) | Self::Data(_) | Self::Image(_) | Self::Device { .. } => Some(Cause::Job),
+            Self::Panicked(message) if is_of_device(message) => Some(Cause::Job),
+            Self::Torch(error) if is_of_device(&error.to_string()) => Some(Cause::Job),
             _ => None,
         }
     }
@@ -173,6 +183,16 @@ impl JobError {
     pub fn failure(&self) -> Failure {
         Failure { class: self.class(), reason: chain(self) }
     }
+}
+
+/// Whether nothing can be written where a folder lies, whichever folder it is.
+fn has_no_room(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem)
+}
+
+/// Whether a device failed, rather than what was computed on it. libtorch says so only in words.
+fn is_of_device(message: &str) -> bool {
+    message.contains("CUDA error") && !is_out_of_memory(message)
 }
 
 /// libtorch has no error code for it, only these words (CUDA's allocator; the CPU's).
@@ -211,5 +231,32 @@ mod tests {
         let failure = error.failure();
         assert_eq!(failure.class, FailureClass::Storage);
         assert_eq!(failure.reason, "cannot write the output folder `out/seed1`: disk full");
+    }
+
+    #[test]
+    fn what_is_the_machine_s_fault_is_told_from_what_is_the_job_s() {
+        let folder = |kind: ErrorKind| JobError::Folder(FolderError { output: "o".into(), source: kind.into() });
+        let missing = DataError::Missing { dataset: "dtd".into(), what: "its images", path: "x".into() };
+        let read = DataError::Read { path: "x".into(), source: ErrorKind::PermissionDenied.into() };
+        let busy = |holder: &str| JobError::Busy { partial: "p".into(), holder: holder.into() };
+        let in_use = |holder: &str, host: Option<&str>| Cause::FolderInUse {
+            holder: holder.to_owned(),
+            host: host.map(str::to_owned),
+        };
+        for (error, cause) in [
+            (folder(ErrorKind::StorageFull), Some(Cause::OutputRoot)),
+            (folder(ErrorKind::QuotaExceeded), Some(Cause::OutputRoot)),
+            (folder(ErrorKind::ReadOnlyFilesystem), Some(Cause::OutputRoot)),
+            (folder(ErrorKind::PermissionDenied), Some(Cause::Job)),
+            (JobError::Data(missing), Some(Cause::Dataset)),
+            (JobError::Data(read), Some(Cause::Job)),
+            (JobError::from_panic(&"CUDA error: an illegal memory access".to_owned()), Some(Cause::Job)),
+            (JobError::from_panic(&"CUDA error: out of memory".to_owned()), None),
+            (JobError::from_panic(&"index out of bounds".to_owned()), None),
+            (busy("process 7 on n1"), Some(in_use("process 7 on n1", Some("n1")))),
+            (busy("another trainer"), Some(in_use("another trainer", None))),
+        ] {
+            assert_eq!(error.cause(), cause, "{error}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use promptfield_core::evaluation::Evaluation;
+use promptfield_core::fault::Cause;
 use promptfield_core::layout::{STATE_FILE, parse_log_result};
 use promptfield_core::method::Method;
 use promptfield_core::names::ClassSubset;
@@ -388,7 +389,7 @@ fn a_checkpoint_that_was_changed_or_trained_on_other_lists_is_not_tested() {
     };
     let refused = |job: &TrainerJob| {
         let error = run(job, &mut Notes::default()).unwrap_err();
-        assert!(error.has_no_checkpoint());
+        assert_eq!(error.cause(), Some(Cause::Checkpoint));
         error.failure().reason
     };
     let file = room.path("seed1/MultiModalRepresentationLearner/model.safetensors");
@@ -419,7 +420,8 @@ fn weights_that_are_not_those_of_the_results_are_refused_before_anything_is_begu
     let wanted = "ab".repeat(32);
     let job = room.job("seed1", json!({"backbone_sha256": wanted}));
     let error = run(&job, &mut Notes::default()).unwrap_err();
-    let found = error.other_backbone().unwrap().to_string();
+    let Some(Cause::OtherBackbone { sha256 }) = error.cause() else { panic!("{error}") };
+    let found = sha256.to_string();
     let reason = error.failure().reason;
     assert!(reason.contains(&wanted) && reason.contains(&found), "{reason}");
     assert!(!room.path("seed1.partial").exists());

@@ -323,6 +323,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/faults": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What machines were found unable to use. They get no jobs that need it, but for a trial now and then. */
+        get: operations["list_faults"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/faults/recheck": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Gives machines again what they were found unable to use. */
+        post: operations["recheck"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/healthz": {
         parameters: {
             query?: never;
@@ -783,7 +817,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** All workers there ever were, oldest first. */
+        /** The workers that are here, and those that left within the last day, oldest first. */
         get: operations["list_workers"];
         put?: never;
         /** Registers a worker process. */
@@ -1040,6 +1074,38 @@ export interface components {
             methods: components["schemas"]["Method"][];
             /** @description Its key. */
             name: string;
+        };
+        /** @description What an attempt failed for that isn't the job's own fault. */
+        Cause: {
+            /** @enum {string} */
+            of: "checkpoint";
+        } | {
+            /** @enum {string} */
+            of: "other_backbone";
+            /** @description Their identity ([`crate::backbone::Architecture::identity`]). */
+            sha256: components["schemas"]["BasisHash"];
+        } | {
+            /** @description Who, as far as it's known: a process and its host. */
+            holder: string;
+            /** @description That process's host, where it is known. */
+            host?: string | null;
+            /** @enum {string} */
+            of: "folder_in_use";
+        } | {
+            /** @enum {string} */
+            of: "output_root";
+        } | {
+            /** @enum {string} */
+            of: "dataset";
+        } | {
+            /** @enum {string} */
+            of: "backbone";
+        } | {
+            /** @enum {string} */
+            of: "method";
+        } | {
+            /** @enum {string} */
+            of: "job";
         };
         /** @description A number of the table and what it rests on. */
         Cell: {
@@ -1409,13 +1475,38 @@ export interface components {
         FailureClass: "worker_lost" | "trainer_died" | "out_of_memory" | "storage" | "missing" | "bad_data" | "bug" | "dependency";
         /** @description An attempt failed. */
         FailureReport: {
-            backbone_sha256?: components["schemas"]["BasisHash"] | null;
+            cause?: components["schemas"]["Cause"] | null;
             /** @description Why. */
             failure: components["schemas"]["Failure"];
-            /** @description Whether the checkpoint to test is lost, damaged, or was trained on something else: its training is then done again. */
-            no_checkpoint?: boolean;
             /** @description The lease's token. */
             token: components["schemas"]["FencingToken"];
+        };
+        /** @description What a machine can't use. */
+        FaultOf: {
+            /** @description An output root, by its path. */
+            name: string;
+            /** @enum {string} */
+            of: "output_root";
+        } | {
+            /** @description A data set, by its key. */
+            name: string;
+            /** @enum {string} */
+            of: "dataset";
+        } | {
+            /** @description A backbone's weights, by its name. */
+            name: string;
+            /** @enum {string} */
+            of: "backbone";
+        } | {
+            /** @description A method, by its key. */
+            name: string;
+            /** @enum {string} */
+            of: "method";
+        } | {
+            /** @description A job. */
+            name: components["schemas"]["JobId"];
+            /** @enum {string} */
+            of: "job";
         };
         /**
          * Format: int64
@@ -1803,6 +1894,28 @@ export interface components {
             line: number;
             /** @description What it says, without its end. */
             text: string;
+        };
+        /** @description A machine was found unable to use something: it gets no job that needs this, but for a trial now and then. */
+        MachineFault: components["schemas"]["FaultOf"] & {
+            /** @description Why the attempt failed that found it last. */
+            failure: components["schemas"]["Failure"];
+            /** @description When it was found first. */
+            found_at: components["schemas"]["Timestamp"];
+            /** @description The machine. */
+            host: string;
+            /** @description From then on one job may try it. */
+            next_trial: components["schemas"]["Timestamp"];
+            /**
+             * Format: int32
+             * @description How often it was found: at first, and by trials.
+             */
+            times: number;
+            trial?: components["schemas"]["LeaseId"] | null;
+        };
+        /** @description What machines were found unable to use. */
+        MachineFaults: {
+            /** @description By machine. */
+            faults: components["schemas"]["MachineFault"][];
         };
         /** @description `manifest.json` of a completed output folder: from a number back to everything it rests on. */
         Manifest: {
@@ -2435,6 +2548,11 @@ export interface components {
          * @enum {string}
          */
         Protocol: "base_to_new" | "cross_dataset" | "few_shot";
+        /** @description Give machines again what they were found unable to use. */
+        Recheck: {
+            /** @description The machine's host; all of them without one. */
+            host?: string | null;
+        };
         /**
          * @description What a table can be compared with.
          * @enum {string}
@@ -2724,8 +2842,13 @@ export interface components {
              * @description The memory that its slots share, in MiB; absent where what jobs take is not to be counted against it.
              */
             memory_mib?: number | null;
-            /** @description A name that stays the same when the worker is started again: a second registration under it ends the first. */
+            /**
+             * @description A name that stays the same when the worker is started again: a second registration under it, from the same host and output
+             *     root, ends the first.
+             */
             name: string;
+            /** @description Where its jobs' folders lie on that host; empty where it isn't said. */
+            output_root?: string;
             /** @description Which pilot it is, if it is one: `BATCH.INDEX`. */
             pilot?: string | null;
             /** @description Jobs it runs at once. */
@@ -4566,6 +4689,185 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Preview"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large (`/problems/too-large`). */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body's encoding isn't taken here (`/problems/unsupported-encoding`). */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The input is not valid (`/problems/invalid-input`). */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_faults: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description By machine. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MachineFaults"];
+                };
+            };
+            /** @description The request can't be read (`/problems/unreadable-request`). */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A valid token is needed (`/problems/unauthorized`). */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This may not be asked for (`/problems/forbidden`). */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator has too much to do; try again (`/problems/too-busy`). */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator made a mistake (`/problems/internal`). */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The coordinator can't do this now; try again (`/problems/unavailable`). */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    recheck: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Recheck"];
+            };
+        };
+        responses: {
+            /** @description How many faults no longer count. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Changed"];
                 };
             };
             /** @description The request can't be read (`/problems/unreadable-request`). */
@@ -7302,7 +7604,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The pilot isn't wanted (`/problems/unwanted-pilot`). */
+            /** @description The pilot isn't wanted (`/problems/unwanted-pilot`). A worker of this name is at work elsewhere (`/problems/name-taken`). */
             409: {
                 headers: {
                     [name: string]: unknown;

@@ -1,6 +1,7 @@
 //! Checkpoints between machines that share nothing.
 
 use promptfield_core::api::JobDetail;
+use promptfield_core::fault::Cause;
 use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
 use promptfield_core::outcome::{Failure, FailureClass};
 use promptfield_core::scheduler::JobStateName;
@@ -128,8 +129,8 @@ async fn other_weights_send_a_job_to_others() {
     let training = trainer.hear_job().await;
     assert_eq!(training.job.backbone_sha256, Some(BasisHash([1; 32])));
     let failure = Failure { class: FailureClass::Missing, reason: "other weights".to_owned() };
-    let backbone_sha256 = Some(BasisHash([7; 32]));
-    trainer.say(&Reply::Failed { id: training.id, failure, no_checkpoint: false, backbone_sha256 }).await;
+    let cause = Some(Cause::OtherBackbone { sha256: BasisHash([7; 32]) });
+    trainer.say(&Reply::Failed { id: training.id, failure, cause }).await;
     // It isn't counted as failed, and this worker doesn't get it again.
     let job = coordinator.until(train, JobStateName::Queued).await;
     assert_eq!(job.summary.failures, 0);

@@ -112,7 +112,7 @@ async fn a_result_that_comes_too_late_is_dropped_and_its_folder_stays() {
     worker.kill().await;
     coordinator.restart().await;
     // Its job is given to somebody else.
-    coordinator.register("a").await;
+    coordinator.register(&host).await;
     let other = Host::new("b", &coordinator);
     let (other_worker, mut other_trainer) = other.start_with_trainer().await;
     other_trainer.do_job().await;

@@ -52,7 +52,7 @@ async fn a_forgotten_worker_registers_anew_and_still_delivers() {
     let host = Host::new("a", &coordinator);
     let (worker, mut trainer) = host.start_with_trainer().await;
     let running = trainer.hear_job().await;
-    coordinator.register("a").await;
+    coordinator.register(&host).await;
     trainer.progress(&running, 1).await;
     trainer.complete(&running).await;
 
@@ -70,7 +70,7 @@ async fn a_job_that_somebody_else_has_now_is_stopped() {
     let host = Host::new("a", &coordinator);
     let (worker, mut trainer) = host.start_with_trainer().await;
     let running = trainer.hear_job().await;
-    coordinator.register("a").await;
+    coordinator.register(&host).await;
     let other = Host::new("b", &coordinator);
     let (other_worker, mut other_trainer) = other.start_with_trainer().await;
     // The other host gets both jobs, in any order.

@@ -40,6 +40,6 @@ fn what_is_cancelled_or_fails_has_ended_and_may_begin_anew() {
     let worker = world.register("w");
     let train = world.lease(worker, 1).remove(0);
     let failure = Failure { class: FailureClass::BadData, reason: "no images".into() };
-    let fails = Command::Fail { held: held(&train), failure, lacked: Lacked::default() };
+    let fails = Command::Fail { held: held(&train), failure, cause: None };
     assert_eq!(ends(&mut world, fails), [(1, 2, 0)], "with its test");
 }

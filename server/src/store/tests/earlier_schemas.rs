@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use promptfield_core::spec::hex;
+use promptfield_core::basis::Draw;
+use promptfield_core::spec::{BasisHash, hex};
 
 use super::*;
 
@@ -98,6 +99,7 @@ fn told_of_scheduler(scheduler: &Scheduler) -> Vec<String> {
         let WorkerDescription {
             name,
             host,
+            output_root,
             slots,
             devices,
             backbones,
@@ -109,6 +111,7 @@ fn told_of_scheduler(scheduler: &Scheduler) -> Vec<String> {
             time_left_ms,
         } = description;
         assert_eq!((pilot, *time_left_ms), (&None, None), "there were no pilots");
+        assert_eq!(output_root, "", "nor where their jobs' folders lie");
         assert!(backbone_sha256.is_empty(), "workers didn't say which weights they have");
         let (devices, backbones) = (devices.join(", "), backbones.join(", "));
         let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
@@ -216,6 +219,26 @@ async fn told(store: &mut Store, reader: &Reader, scheduler: &Scheduler) -> BTre
     told.extend(
         rows.unfinished.iter().map(|(job, sha256)| format!("job {job} goes on from artefact {}", &sha256[60..])),
     );
+    told.extend(rows.readings.iter().map(|(Draw { dataset, classes, shots, seed }, reading)| {
+        let short = |hash: BasisHash| hash.to_string()[..4].to_owned();
+        format!(
+            "read of {dataset}, {classes}, {shots} shots, seed {seed}: split {}, test list {}, images {}, at {}",
+            short(reading.split),
+            short(reading.test),
+            or(reading.images.map(short), "none"),
+            reading.at.0
+        )
+    }));
+    let pinned =
+        |(name, sha256): (&String, &BasisHash)| format!("backbone `{name}` is pinned to {}", &sha256.to_string()[..4]);
+    told.extend(rows.pins.iter().map(pinned));
+    for job in &rows.superseded {
+        let earlier = reader.superseded(*job).await.unwrap();
+        told.extend(earlier.iter().map(|earlier| {
+            let (result, at) = (&earlier.result, earlier.at.0);
+            format!("job {job} had {} of {} until {at}, when {}", result.correct, result.total, earlier.reason)
+        }));
+    }
     // What the fixtures call their webhook.
     if let Some(told_up_to) = reader.told([7; 32]).await.unwrap() {
         told.push(format!("webhook {} was told up to {told_up_to}", hex(&[7; 32])));
@@ -282,7 +305,7 @@ async fn goes_on(schemas: &[(i64, String)], current: &[(String, String, Option<S
         .apply(Command::Complete { held, outcome: outcome(false), evaluation: evaluation.clone(), memory_mib: None })
         .await;
     world.apply(submit("[1]")).await;
-    world.apply(register("a")).await;
+    world.apply(register("z")).await;
     let leasing = world.scheduler.workers().map(|(worker, ..)| worker.id).last().unwrap();
     let before = world.store.load().await.unwrap().last_lease;
     world.apply(Command::Lease { worker: leasing, slots: 1 }).await;

@@ -24,7 +24,7 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
-use super::host::BACKBONE;
+use super::host::{BACKBONE, Host};
 use super::soon;
 
 /// A coordinator that can be stopped and started again at the same address.
@@ -137,11 +137,13 @@ impl Coordinator {
         answer(self.post(&format!("/jobs/{job}/cancel"))).await;
     }
 
-    /// Registers another worker under a name, which ends the first one's registration.
-    pub(crate) async fn register(&self, name: &str) {
+    /// Registers a worker in a host's place, which ends the registration of the one there.
+    pub(crate) async fn register(&self, Host { options, .. }: &Host) {
+        let output_root = fs_err::canonicalize(&options.machine.output_root).unwrap();
         let description = WorkerDescription {
-            name: name.to_owned(),
-            host: "elsewhere".to_owned(),
+            name: options.name.clone(),
+            host: options.host.clone(),
+            output_root: output_root.display().to_string(),
             slots: 1,
             devices: vec!["cpu".to_owned()],
             backbones: vec![BACKBONE.to_owned()],

@@ -101,6 +101,8 @@ impl Host {
     pub(crate) fn undelivered(&self) -> Vec<String> {
         let entries = fs_err::read_dir(self.spool()).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        // By this one the worker holds its name.
+        names.retain(|name| name != "lock");
         names.sort();
         names
     }

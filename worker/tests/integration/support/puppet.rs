@@ -117,7 +117,7 @@ impl Puppet {
 
     pub(crate) async fn fail(&mut self, running: &Running, class: FailureClass, reason: &str) {
         let failure = Failure { class, reason: reason.to_owned() };
-        self.say(&Reply::Failed { id: running.id, failure, no_checkpoint: false, backbone_sha256: None }).await;
+        self.say(&Reply::Failed { id: running.id, failure, cause: None }).await;
     }
 
     /// Completes a job as a trainer does: the folder first, then the reply.
