@@ -177,6 +177,7 @@ struct WorkerSection {
     image_cache_mib: Option<u64>,
     frozen_cache: Option<PathBuf>,
     frozen_cache_mib: Option<u64>,
+    silence_s: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -343,6 +344,7 @@ pub(crate) struct Settings {
     /// The memory that its slots share, in MiB.
     pub(crate) memory_mib: Option<u64>,
     /// What its trainers keep.
+    pub(crate) silence: Option<Duration>,
     pub(crate) caches: Caches,
     /// The trainer's binary.
     pub(crate) trainer: PathBuf,
@@ -441,6 +443,8 @@ impl Settings {
             devices: worker.devices,
             labels: worker.labels,
             memory_mib: worker.memory_mib,
+            silence: at_least_one("worker", "silence_s", worker.silence_s)?
+                .map(|seconds| Duration::from_secs(seconds.into())),
             caches: Caches {
                 images_mib: worker.image_cache_mib,
                 frozen: worker.frozen_cache.map(|path| base.join(path)),

@@ -103,6 +103,12 @@ pub enum Reply {
         #[serde(default)]
         cause: Option<Cause>,
     },
+    /// The job goes on, and has nothing else to say: a piece of its work is done. Number 0 is the time before `ready`. From the thread
+    /// that works, and at least every 10 seconds, where no single piece takes longer.
+    Working {
+        /// The job's number.
+        id: u64,
+    },
     /// The job was cancelled and has stopped.
     Cancelled {
         /// The job's number.
@@ -121,6 +127,14 @@ pub struct Progress {
     pub step: u64,
     /// Steps in all.
     pub steps: u64,
+    /// How long its trainer has said nothing, in seconds, as its worker knows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub silent_s: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_zero(seconds: &u32) -> bool {
+    *seconds == 0
 }
 
 /// A completed job.

@@ -19,3 +19,4 @@ mod recent;
 pub mod replay;
 pub mod serve;
 pub mod tokenizer;
+pub mod working;

@@ -19,7 +19,7 @@ use promptfield_trainer::engine::{self, CancelFlag, JobError, Reporter, Session}
 use promptfield_trainer::inspect::{self, InspectCommand};
 use promptfield_trainer::inspect_model::BackboneArgs;
 use promptfield_trainer::measure::{self, MeasureArgs};
-use promptfield_trainer::{replay, serve};
+use promptfield_trainer::{replay, serve, working};
 
 /// For libtorch as well, by the C library's names. That library's own allocator leaves holes between tensors of unlike sizes: with
 /// batches of 32 images a training took a sixth more memory.
@@ -179,6 +179,7 @@ fn serve_worker(backbones: &str, machine: &Machine) -> anyhow::Result<()> {
     let backbones: Backbones = input::from_json(backbones)?;
     let replies = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdout(io::stderr())?;
+    working::speak_to(replies.try_clone()?);
     let mut session = machine.session()?;
     serve::serve(BufReader::new(io::stdin()), replies, ready(&backbones), |job, reporter, cancel| {
         engine::run(job, &mut session, reporter, cancel)

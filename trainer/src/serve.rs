@@ -14,6 +14,7 @@ use promptfield_core::trainer_job::TrainerJob;
 use promptfield_core::trainer_wire::{Outcome, Progress, Reply, Request};
 
 use crate::engine::{CancelFlag, JobError, Reporter};
+use crate::working;
 
 /// At most this often a job's progress is sent.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -35,6 +36,7 @@ pub fn serve(
         let reader = scope.spawn(|| read_requests(input, &output, &flags, jobs));
         for (id, job) in waiting {
             let cancel = flags.of(id);
+            working::begin(id);
             let mut reporter = WireReporter::new(id, &output, &cancel);
             let ended =
                 if cancel.is_cancelled() { Err(JobError::Cancelled) } else { run(&job, &mut reporter, &cancel) };
@@ -101,6 +103,7 @@ impl<W: Write> Lines<W> {
         let mut line = serde_json::to_vec(reply)?;
         line.push(b'\n');
         let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _line = working::line();
         output.write_all(&line)?;
         output.flush()
     }

@@ -8,7 +8,7 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use promptfield_core::api::{CompletionReport, FailureReport, LeaseGrant, ReleaseReport};
@@ -26,6 +26,7 @@ use crate::devices::Device;
 use crate::memory::Meter;
 use crate::places::PlaceError;
 use crate::report::{Outbox, SHORTEST_INTERVAL};
+use crate::silence::shape_of;
 use crate::trainer::{Flaw, Trainer, out_of_turn};
 use crate::unfinished::Start;
 use crate::{Agent, Options, evaluation, places, unfinished};
@@ -46,6 +47,8 @@ pub(crate) struct Job<'a> {
     worker: WorkerId,
     grant: LeaseGrant,
     outbox: Outbox,
+    /// When the trainer last said something, once it has the job.
+    heard: Mutex<Option<Instant>>,
     /// Measures, once a trainer has the job.
     meter: OnceLock<Meter<'a>>,
     /// How many epochs of the job the coordinator has, once that is known.
@@ -79,7 +82,8 @@ impl<'a> Job<'a> {
         if grant.unfinished.is_none() {
             kept_epochs.get_or_init(|| 0);
         }
-        Self { agent, device, worker, grant, outbox, meter, kept_epochs, revoked }
+        let heard = Mutex::new(None);
+        Self { agent, device, worker, grant, outbox, heard, meter, kept_epochs, revoked }
     }
 
     /// Does the job. Gives the trainer back if it's alive.
@@ -195,6 +199,9 @@ impl<'a> Job<'a> {
             self.meter.get_or_init(|| Meter::start(&self.agent.gauge, process, &self.device.name));
         }
         trainer.send(&Request::Run { id: ours, job: Box::new(job) }).await?;
+        let shape = shape_of(&self.grant.spec);
+        let mut last_step: Option<(u64, Instant)> = None;
+        self.hear();
         let mut stop_wanted = pin!(self.stop_wanted());
         let mut stopping = false;
         // Begins when it's polled for the first time.
@@ -202,6 +209,9 @@ impl<'a> Job<'a> {
         loop {
             let reply = tokio::select! {
                 reply = trainer.reply() => reply?,
+                () = sleep_until(self.silent_until(&shape)), if !stopping => {
+                    return Err(Flaw::Silent(self.silence_limit(&shape)));
+                }
                 () = &mut stop_wanted, if !stopping => {
                     trainer.send(&Request::Cancel { id: ours }).await?;
                     stopping = true;
@@ -209,8 +219,18 @@ impl<'a> Job<'a> {
                 }
                 limit = &mut patience, if stopping => return Err(Flaw::Stuck(limit)),
             };
+            self.hear();
             match reply {
-                Reply::Progress { id, progress } if id == ours => self.outbox.progress(progress),
+                Reply::Progress { id, progress } if id == ours => {
+                    let (now, step) = (Instant::now(), progress.step);
+                    if let Some((before, at)) = last_step.filter(|(before, _)| *before < step) {
+                        let steps = u32::try_from(step - before).unwrap_or(u32::MAX);
+                        self.agent.steps.note(&shape, (now - at) / steps);
+                    }
+                    last_step = Some((step, now));
+                    self.outbox.progress(progress);
+                }
+                Reply::Working { id } if id == ours => {}
                 Reply::Metrics { id, step, values } if id == ours => self.outbox.metrics(step, values),
                 Reply::Log { id, line } if id == ours => self.outbox.log(line),
                 Reply::Completed { id, outcome } if id == ours => {
@@ -227,6 +247,27 @@ impl<'a> Job<'a> {
                 other => return Err(out_of_turn(&other)),
             }
         }
+    }
+
+    /// The trainer has said something.
+    fn hear(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// How long the trainer may be silent.
+    fn silence_limit(&self, shape: &str) -> Duration {
+        self.agent.options.silence.unwrap_or_else(|| self.agent.steps.limit(shape))
+    }
+
+    fn silent_until(&self, shape: &str) -> Instant {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.unwrap_or_else(Instant::now) + self.silence_limit(shape)
+    }
+
+    /// How long the trainer has been silent.
+    fn silence(&self) -> Duration {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.map(|heard| heard.elapsed()).unwrap_or_default()
     }
 
     /// Returns when the work should be broken off.
@@ -327,7 +368,7 @@ impl<'a> Job<'a> {
         if let Some(meter) = self.meter.get() {
             meter.look();
         }
-        let report = outbox.report(grant.token);
+        let report = outbox.report(grant.token, self.silence());
         let standing = match client.until_answered(|| client.progress(grant.lease, &report)).await {
             Ok(renewed) => Standing::Ours { ttl_ms: renewed.ttl_ms },
             Err(Rejected::UnknownWorker(reason)) => return Standing::Orphaned(reason),

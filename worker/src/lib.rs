@@ -53,6 +53,7 @@ mod pilot;
 mod places;
 mod registration;
 mod report;
+mod silence;
 mod slot;
 mod spool;
 mod trainer;
@@ -69,6 +70,7 @@ use memory::Gauge;
 use name::Name;
 use pilot::Deadline;
 use registration::Registration;
+use silence::Steps;
 use spool::Spool;
 use trainer::{Found, Trainer};
 
@@ -133,6 +135,7 @@ struct Agent {
     registration: Registration,
     spool: Spool,
     gauge: Gauge,
+    steps: Steps,
     /// Cancelled from outside, or when a slot can't go on.
     shutdown: CancellationToken,
     /// When that was.
@@ -205,6 +208,7 @@ impl Worker {
             registration,
             spool,
             gauge,
+            steps: Steps::default(),
             shutdown: shutdown.child_token(),
             shut_down_at: OnceLock::new(),
             ending,

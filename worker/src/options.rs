@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use promptfield_core::input::InvalidInput;
 use promptfield_core::trainer_wire::{BackboneFile, Backbones};
@@ -42,6 +43,8 @@ pub struct Options {
     pub labels: Vec<String>,
     /// The memory that the slots share, in MiB, for the coordinator to count what jobs take against; `None`: the devices' own.
     pub memory_mib: Option<u64>,
+    /// How long a trainer may say nothing before it's ended; `None`: 20 of the job's usual steps, and 10 minutes at least.
+    pub silence: Option<Duration>,
     /// What the trainers keep.
     pub caches: Caches,
     /// How it was started, if that was on demand.
@@ -289,6 +292,7 @@ mod tests {
             threads_per_slot: None,
             labels: Vec::new(),
             memory_mib: None,
+            silence: None,
             caches: Caches::default(),
             pilot: None,
         }

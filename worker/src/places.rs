@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use promptfield_core::api::LeaseGrant;
 use promptfield_core::chain::chain;
@@ -17,6 +18,9 @@ use promptfield_core::trainer_job::{Places, TrainerJob};
 use crate::checkpoint::{self, CheckpointError};
 use crate::client::Client;
 use crate::options::Machine;
+
+/// A file system that doesn't answer for so long is gone.
+const ANSWER_LIMIT: Duration = Duration::from_mins(2);
 
 /// Why a job can't be done here.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +82,13 @@ pub(crate) async fn trainer_job(
     let backbone = &spec.backbone;
     let file = machine.backbones.get(backbone).ok_or_else(|| PlaceError::NoBackbone(backbone.clone()))?;
     let unreadable = |source| PlaceError::Weights { backbone: backbone.clone(), source };
-    fs_err::tokio::metadata(&file.weights).await.map_err(unreadable)?;
-    fs_err::tokio::read_dir(&machine.data_root).await.map(drop).map_err(|source| PlaceError::DataRoot { source })?;
+    let metadata = in_time(fs_err::tokio::metadata(&file.weights)).await.map_err(unreadable)?;
+    if !metadata.is_file() {
+        let what = format!("`{}` is no regular file", file.weights.display());
+        return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, what)));
+    }
+    let data_root = in_time(fs_err::tokio::read_dir(&machine.data_root)).await;
+    data_root.map(drop).map_err(|source| PlaceError::DataRoot { source })?;
     let checkpoint = match &grant.checkpoint {
         None => None,
         Some(source) => {
@@ -101,6 +110,12 @@ pub(crate) async fn trainer_job(
     let job = TrainerJob { backbone_sha256, afresh, ..TrainerJob::new(spec, places) };
     job.check().map_err(|source| PlaceError::Invalid { source })?;
     Ok(job)
+}
+
+/// What a file system answers, if it answers.
+async fn in_time<T>(answer: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let silent = || io::Error::new(io::ErrorKind::TimedOut, "its file system doesn't answer");
+    tokio::time::timeout(ANSWER_LIMIT, answer).await.unwrap_or_else(|_| Err(silent()))
 }
 
 /// Hands the checkpoint of a finished job to the coordinator, if the job made one that the other workers can't reach here.

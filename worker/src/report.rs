@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 
 /// The shortest time between two reports of one job.
 pub(crate) const SHORTEST_INTERVAL: Duration = Duration::from_millis(250);
+/// A trainer that has said nothing for so long is silent: what works says so three times in that time.
+const SILENCE: Duration = Duration::from_secs(30);
 /// The most metric points in a report.
 const MOST_POINTS: usize = 50;
 /// The most log lines that wait for the coordinator.
@@ -32,13 +34,19 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct Contents {
     progress: Option<Progress>,
+    /// The latest progress, whether or not it was acknowledged.
+    last: Progress,
+    /// Whether a silence was said, and not yet that it's over.
+    silent: bool,
     metrics: Metrics,
     log: Log,
 }
 
 impl Outbox {
     pub(crate) fn progress(&self, progress: Progress) {
-        self.contents().progress = Some(progress);
+        let mut contents = self.contents();
+        (contents.progress, contents.last) = (Some(progress), progress);
+        drop(contents);
         self.changed.notify_one();
     }
 
@@ -65,12 +73,16 @@ impl Outbox {
         contents.progress.is_none() && contents.metrics.points.is_empty() && contents.log.is_empty()
     }
 
-    /// A report of what there is, up to what one report may hold.
-    pub(crate) fn report(&self, token: FencingToken) -> ProgressReport {
-        let contents = self.contents();
+    /// A report of what there is, up to what one report may hold. A silence that lasts is said with where the job stood before it.
+    pub(crate) fn report(&self, token: FencingToken, silence: Duration) -> ProgressReport {
+        let mut contents = self.contents();
+        let lasts = silence >= SILENCE;
+        contents.silent |= lasts;
+        let silent_s = if lasts { silence.as_secs() as u32 } else { 0 };
+        let silent = contents.silent.then(|| Progress { silent_s, ..contents.last });
         ProgressReport {
             token,
-            progress: contents.progress,
+            progress: contents.progress.or(silent),
             metrics: contents.metrics.points.clone(),
             log: contents.log.chunk(),
         }
@@ -81,6 +93,9 @@ impl Outbox {
         let mut contents = self.contents();
         if contents.progress == report.progress {
             contents.progress = None;
+        }
+        if report.progress.is_some_and(|progress| progress.silent_s == 0) {
+            contents.silent = false;
         }
         if let Some(last) = report.metrics.last() {
             contents.metrics.acknowledge(last.step);
@@ -191,21 +206,21 @@ mod tests {
         outbox.log("a".into());
         outbox.metrics(0, BTreeMap::new());
         outbox.progress(Progress { step: 1, ..Progress::default() });
-        let report = outbox.report(TOKEN);
-        assert_eq!(outbox.report(TOKEN), report);
+        let report = outbox.report(TOKEN, Duration::ZERO);
+        assert_eq!(outbox.report(TOKEN, Duration::ZERO), report);
 
         outbox.log("b".into());
         outbox.metrics(1, BTreeMap::new());
         outbox.progress(Progress { step: 2, ..Progress::default() });
         outbox.acknowledge(&report);
-        let rest = outbox.report(TOKEN);
+        let rest = outbox.report(TOKEN, Duration::ZERO);
         assert_eq!(rest.progress.map(|progress| progress.step), Some(2));
         assert_eq!(rest.metrics.iter().map(|point| point.step).collect::<Vec<_>>(), [1]);
         assert_eq!(rest.log, Some(LogChunk { first_line: 1, lines: vec!["b".into()] }));
 
         outbox.acknowledge(&rest);
         assert!(outbox.is_empty());
-        assert_eq!(outbox.report(TOKEN).log, None);
+        assert_eq!(outbox.report(TOKEN, Duration::ZERO).log, None);
     }
 
     #[test]
@@ -214,12 +229,12 @@ mod tests {
         for step in 0..1_000 {
             outbox.metrics(step, BTreeMap::new());
         }
-        let steps: Vec<_> = outbox.report(TOKEN).metrics.iter().map(|point| point.step).collect();
+        let steps: Vec<_> = outbox.report(TOKEN, Duration::ZERO).metrics.iter().map(|point| point.step).collect();
         assert!((MOST_POINTS / 2..=MOST_POINTS).contains(&steps.len()), "{}", steps.len());
         assert!(steps.windows(2).all(|pair| pair[1] - pair[0] == 32), "{steps:?}");
-        outbox.acknowledge(&outbox.report(TOKEN));
+        outbox.acknowledge(&outbox.report(TOKEN, Duration::ZERO));
         outbox.metrics(1_000, BTreeMap::new());
-        assert_eq!(outbox.report(TOKEN).metrics.len(), 1);
+        assert_eq!(outbox.report(TOKEN, Duration::ZERO).metrics.len(), 1);
     }
 
     #[test]
@@ -228,8 +243,8 @@ mod tests {
         for line in 0..=LINES_PER_REPORT {
             outbox.log(line.to_string());
         }
-        outbox.acknowledge(&outbox.report(TOKEN));
-        let rest = outbox.report(TOKEN).log.unwrap();
+        outbox.acknowledge(&outbox.report(TOKEN, Duration::ZERO));
+        let rest = outbox.report(TOKEN, Duration::ZERO).log.unwrap();
         assert_eq!((rest.first_line, rest.lines), (LINES_PER_REPORT as u64, vec![LINES_PER_REPORT.to_string()]));
     }
 
@@ -256,5 +271,21 @@ mod tests {
         assert_eq!(chunk.lines[1], "600");
         log.acknowledge(chunk.first_line + chunk.lines.len() as u64);
         assert_eq!(log.chunk().unwrap().first_line, 600 + LINES_PER_REPORT as u64);
+    }
+
+    #[test]
+    fn a_silence_that_lasts_is_said_with_where_the_job_stood() {
+        let outbox = Outbox::default();
+        let stood = Progress { step: 7, ..Progress::default() };
+        outbox.progress(stood);
+        outbox.acknowledge(&outbox.report(TOKEN, Duration::ZERO));
+        assert_eq!(outbox.report(TOKEN, SILENCE - Duration::from_secs(1)).progress, None);
+        let said = outbox.report(TOKEN, Duration::from_secs(90)).progress;
+        assert_eq!(said, Some(Progress { silent_s: 90, ..stood }));
+        // So is its end, once.
+        let over = outbox.report(TOKEN, Duration::ZERO);
+        assert_eq!(over.progress, Some(stood));
+        outbox.acknowledge(&over);
+        assert_eq!(outbox.report(TOKEN, Duration::ZERO).progress, None);
     }
 }

@@ -26,7 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::options::Caches;
 
-/// A trainer that hasn't loaded its libraries, found its devices and read new weights files by then never will.
+/// A trainer that is silent for so long while it loads its libraries, finds its devices and reads new weights files never will.
 const READY_LIMIT: Duration = Duration::from_mins(10);
 /// How long a trainer whose stdin is closed may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -74,7 +74,7 @@ pub(crate) enum Flaw {
     #[error("the trainer process ended")]
     Ended,
     /// It was silent from the start.
-    #[error("the trainer process sent no `ready` within {} seconds and was stopped", READY_LIMIT.as_secs())]
+    #[error("the trainer process sent no `ready`, and was silent for {} seconds, and was stopped", READY_LIMIT.as_secs())]
     NotReady,
     /// It belongs to another release.
     #[error("the trainer is of version {0}, this worker of version {VERSION}: both must be of the same")]
@@ -90,6 +90,9 @@ pub(crate) enum Flaw {
     /// It sent a reply that nobody had asked for.
     #[error("the trainer process sent a reply out of turn ({0}) and was stopped")]
     OutOfTurn(String),
+    /// It said nothing for too long.
+    #[error("the trainer process said nothing for {} seconds and was stopped", .0.as_secs())]
+    Silent(Duration),
     /// It didn't react to a cancellation.
     #[error("the trainer process did not stop its job within {} seconds and was stopped", .0.as_secs())]
     Stuck(Duration),
@@ -165,7 +168,13 @@ impl Trainer {
             last_words,
             _stdout: AbortOnDropHandle::new(tokio::spawn(read_replies(stdout, sender))),
         };
-        let flaw = match timeout(READY_LIMIT, trainer.reply()).await {
+        let first = loop {
+            match timeout(READY_LIMIT, trainer.reply()).await {
+                Ok(Ok(Reply::Working { .. })) => {}
+                other => break other,
+            }
+        };
+        let flaw = match first {
             Ok(Ok(Reply::Ready { version, devices, backbone_sha256, unusable })) if version == VERSION => {
                 return Ok((trainer, Found { devices, backbone_sha256, unusable }));
             }

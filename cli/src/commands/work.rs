@@ -55,6 +55,7 @@ pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8
         threads_per_slot: args.threads.or(settings.threads).or(Some(local::threads_for(slots))),
         labels: settings.labels.iter().chain(&args.labels).cloned().collect(),
         memory_mib: args.memory_mib.or(settings.memory_mib),
+        silence: settings.silence,
         caches: settings.caches.clone(),
         pilot,
     };

@@ -10,6 +10,9 @@ use crate::pilots::PoolState;
 use crate::time::Timestamp;
 use crate::trainer_wire::Progress;
 
+/// What works says so more often than this, in seconds.
+pub const SILENT_S: u32 = 60;
+
 /// An answer for a person, with the state it rests on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Explanation {
@@ -42,8 +45,13 @@ impl Scheduler {
             JobState::Queued { .. } => self.explain_queued(id, now),
             JobState::Leased(lease) | JobState::Running(lease) => {
                 let has = |lease: &Lease| {
-                    let Progress { step, steps, .. } = lease.progress;
-                    format!("worker {} has it, at step {step} of {steps}", lease.worker)
+                    let Progress { step, steps, silent_s, .. } = lease.progress;
+                    let silent = if silent_s < SILENT_S {
+                        String::new()
+                    } else {
+                        format!("; its trainer has been silent for {silent_s} s")
+                    };
+                    format!("worker {} has it, at step {step} of {steps}{silent}", lease.worker)
                 };
                 match lease.beside.as_deref() {
                     None => has(lease),

@@ -66,7 +66,7 @@ pub use command::{
     Rejection, Reply, Submitted, WorkerDescription, WorkerRecord, WorkerState,
 };
 pub use durations::Took;
-pub use explain::Explanation;
+pub use explain::{Explanation, SILENT_S};
 pub use forecast::Spent;
 pub use pace::Speculation;
 pub use rerun::RerunWhich;

@@ -474,7 +474,7 @@ pub(crate) fn evaluation() -> Evaluation {
 }
 
 pub(crate) fn at_step(grant: &LeaseGrant, step: u64) -> ProgressReport {
-    let progress = Progress { epoch: 0, epochs: 2, step, steps: 100 };
+    let progress = Progress { epoch: 0, epochs: 2, step, steps: 100, silent_s: 0 };
     ProgressReport { token: grant.token, progress: Some(progress), metrics: Vec::new(), log: None }
 }
 

@@ -557,7 +557,7 @@ impl World {
                 // The first word of a job that is still being prepared renews its lease only.
                 let counts_all = self.coordinator.flaw == Some(Flaw::CountsEveryLoss);
                 let epoch = if counts_all { 0 } else { epoch(step) };
-                let progress = (step > 0).then_some(Progress { epoch, epochs: 1_000, step, steps: 1_000 });
+                let progress = (step > 0).then_some(Progress { epoch, epochs: 1_000, step, steps: 1_000, silent_s: 0 });
                 Command::Progress { held, progress }
             }
             Ask::Complete { adopted, memory_mib, on, .. } => {

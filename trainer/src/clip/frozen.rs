@@ -21,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 use tch::{Device, Tensor};
 
 use super::weights::MappedFile;
+use crate::working;
 
 /// A folder of entries of at most so many bytes in all.
 #[derive(Clone, Debug)]
@@ -237,6 +238,7 @@ impl Frozen {
             let pixels = Vec::<f32>::try_from(images.get(index).reshape(-1)).unwrap_or_default();
             let bytes: Vec<u8> = pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
             digest.update(&bytes);
+            working::goes_on();
         }
         digest
     }

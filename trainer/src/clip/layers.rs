@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 use super::attention;
 use super::texts::Texts;
 use super::weights::Weights;
+use crate::working;
 
 /// The steepness of `QuickGELU`: x·σ(1.702x).
 const QUICK_GELU: f64 = 1.702;
@@ -248,6 +249,7 @@ pub(super) fn encode(blocks: &[Block], from: (&Tensor, Option<&Tensor>), sequenc
             None => block.forward(&x, sequences),
         };
         x = output.residual;
+        working::goes_on();
     }
     last.forward_read(&x, sequences).residual
 }

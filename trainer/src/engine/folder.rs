@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::found::{Foreign, Found, look};
 use crate::data::Split;
+use crate::working;
 
 /// An output folder couldn't be written.
 #[derive(Debug, thiserror::Error)]
@@ -320,6 +321,7 @@ pub(super) fn digest(file: &mut File) -> io::Result<FileEntry> {
         }
         hasher.update(&buffer[..read]);
         bytes += read as u64;
+        working::goes_on();
     }
 }
 

@@ -388,7 +388,13 @@ fn plan(inputs: &Inputs, trains: bool, begun: Option<&Begun>) -> Progress {
         u64::from(epochs) * epoch + evaluations * evaluation
     };
     let done = begun.map_or(0, |begun| begun.epochs);
-    Progress { epoch: done, epochs: hyper.epochs, step: steps_of(done), steps: steps_of(hyper.epochs) + evaluation }
+    Progress {
+        epoch: done,
+        epochs: hyper.epochs,
+        step: steps_of(done),
+        steps: steps_of(hyper.epochs) + evaluation,
+        silent_s: 0,
+    }
 }
 
 /// The model with the parameters of the checkpoint, of an earlier attempt, or new ones.

@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::{Rgb8, jpeg, png};
+use crate::working;
 
 /// More pixels than this are refused, as Pillow does: a broken header, or a bomb.
 const MAX_PIXELS: usize = 178_956_970;
@@ -50,6 +51,7 @@ pub fn decode_bytes(bytes: &[u8], path: &Path) -> Result<Rgb8, ImageError> {
         Format::Jpeg => jpeg::decode(bytes),
         Format::Png => png::decode(bytes),
     };
+    working::goes_on();
     decoded.map_err(|problem| ImageError::Damaged { path: path.to_owned(), problem })
 }
 

@@ -1,5 +1,7 @@
 //! Trainers that die, and trainers that talk nonsense.
 
+use std::time::Duration;
+
 use promptfield_core::id::JobId;
 use promptfield_core::outcome::{Failure, FailureClass};
 use promptfield_core::scheduler::{AttemptEnd, JobStateName};
@@ -36,6 +38,26 @@ async fn a_killed_trainer_costs_one_attempt() {
     assert_eq!(failure.class, FailureClass::TrainerDied);
     assert!(failure.reason.contains("signal: 9"), "{}", failure.reason);
     assert!(failure.reason.contains("something is about to happen"), "{}", failure.reason);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_trainer_that_says_nothing_is_replaced() {
+    let coordinator = Coordinator::start().await;
+    let [base, _] = coordinator.submit("zero_shot").await;
+    let mut host = Host::new("a", &coordinator);
+    host.options.silence = Some(Duration::from_millis(200));
+    let (worker, mut trainer) = host.start_with_trainer().await;
+    let running = trainer.hear_job().await;
+    // It works on, and then it's stuck; its process lives.
+    trainer.say(&Reply::Working { id: running.id }).await;
+
+    let mut next = host.ready_trainer().await;
+    next.do_job().await;
+    next.do_job().await;
+    let failure = failure_before_the_result(&coordinator, base).await;
+    assert_eq!(failure.class, FailureClass::TrainerDied);
+    assert!(failure.reason.contains("said nothing for 0 seconds and was stopped"), "{}", failure.reason);
     worker.stop().await.unwrap();
 }
 

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use super::Stored;
+use crate::working;
 
 #[derive(Debug)]
 pub(in crate::clip) struct MappedFile {
@@ -26,11 +27,12 @@ pub(in crate::clip) struct MappedFile {
 impl MappedFile {
     /// Maps a whole file.
     pub(in crate::clip) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        // What is no file is refused before it's opened: to open a pipe waits for whoever writes into it.
+        if !fs_err::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
         let options = (Kind::Uint8, Device::Cpu);
         // An empty file can't be mapped.
         if metadata.len() == 0 {
@@ -56,6 +58,7 @@ impl MappedFile {
                 0 => return Ok(digest.finalize().into()),
                 length => digest.update(&buffer[..length]),
             }
+            working::goes_on();
         }
     }
 

@@ -62,6 +62,7 @@ impl Host {
             labels: Vec::new(),
             // However small the machine is that the tests run on.
             memory_mib: Some(1 << 20),
+            silence: None,
             caches: Caches::default(),
             pilot: None,
         };

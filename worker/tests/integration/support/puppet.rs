@@ -102,7 +102,7 @@ impl Puppet {
     }
 
     pub(crate) async fn progress(&mut self, running: &Running, step: u64) {
-        let progress = Progress { epoch: 0, epochs: 1, step, steps: 10 };
+        let progress = Progress { epoch: 0, epochs: 1, step, steps: 10, silent_s: 0 };
         self.say(&Reply::Progress { id: running.id, progress }).await;
     }
 
