@@ -10,6 +10,7 @@ use promptfield_core::id::JobId;
 use promptfield_core::scheduler::{Counts, JobStateName};
 
 use crate::output::{self, remark};
+use crate::print;
 
 /// Shows the progress of one experiment.
 pub(crate) struct Display {
@@ -54,8 +55,9 @@ impl Display {
     /// A sentence about what happens.
     pub(crate) fn say(&self, text: &str) {
         match &self.mode {
-            Mode::Bars { all, .. } => all.suspend(|| anstream::eprintln!("{text}")),
-            Mode::Lines => anstream::eprintln!("{text}"),
+            // Above the bars, on a terminal that may be gone.
+            Mode::Bars { all, .. } => drop(all.println(text)),
+            Mode::Lines => print::talk(text),
             Mode::Silent => {}
         }
     }

@@ -1,5 +1,6 @@
 //! Exit codes (interfaces.md, section 2).
 
+use std::io;
 use std::time::Duration;
 
 use promptfield_core::input::InvalidInput;
@@ -14,6 +15,9 @@ pub(crate) const BAD_INPUT: u8 = 2;
 pub(crate) const UNREACHABLE: u8 = 3;
 /// The coordinator refused the token.
 pub(crate) const REFUSED: u8 = 4;
+
+/// What was asked for couldn't be printed.
+pub(crate) const UNWRITTEN: u8 = 5;
 
 /// Errors whose exit code isn't [`FAILED`].
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +37,12 @@ pub(crate) enum Coded {
     /// The coordinator refused the token.
     #[error("the coordinator at {url} refused: {detail}")]
     Refused { url: String, detail: String },
+    /// What was asked for couldn't be printed.
+    #[error("can't write to standard output")]
+    Unwritten {
+        #[source]
+        source: io::Error,
+    },
     /// The coordinator can't do it now; its code is [`FAILED`].
     #[error("the coordinator at {url} can't do this now: {detail}")]
     NotNow { url: String, detail: String, retry_after: Option<Duration> },
@@ -48,6 +58,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
             Some(Coded::BadInput(_)) => return BAD_INPUT,
             Some(Coded::Unreachable { .. }) => return UNREACHABLE,
             Some(Coded::Refused { .. }) => return REFUSED,
+            Some(Coded::Unwritten { .. }) => return UNWRITTEN,
             Some(Coded::NotNow { .. }) | None => {}
         }
     }

@@ -17,8 +17,9 @@ pub(crate) fn start(runtime: &Handle) -> anyhow::Result<Logging> {
     use tracing_subscriber::layer::{Layer, SubscriberExt};
     use tracing_subscriber::util::SubscriberInitExt;
 
-    let lines =
-        tracing_subscriber::fmt::layer().with_ansi(colours()).with_writer(std::io::stderr).with_filter(filter());
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colours()).with_writer(std::io::stderr);
+    // A line that can't be written would be complained of on stderr, and that can't be written either.
+    let lines = lines.log_internal_errors(false).with_filter(filter());
     let (traces, export) = crate::traces::layer(runtime)?.unzip();
     tracing_subscriber::registry().with(lines).with(traces).init();
     Ok(Logging { _traces: export })
@@ -28,7 +29,9 @@ pub(crate) fn start(runtime: &Handle) -> anyhow::Result<Logging> {
 #[cfg(not(feature = "otel"))]
 #[expect(clippy::unnecessary_wraps, reason = "with traces, it can fail")]
 pub(crate) fn start(_: &Handle) -> anyhow::Result<Logging> {
-    tracing_subscriber::fmt().with_env_filter(filter()).with_ansi(colours()).with_writer(std::io::stderr).init();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter()).with_ansi(colours());
+    // A line that can't be written would be complained of on stderr, and that can't be written either.
+    lines.with_writer(std::io::stderr).log_internal_errors(false).init();
     Ok(Logging {})
 }
 

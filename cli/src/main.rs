@@ -3,6 +3,8 @@
 //! Rule of this crate: it holds no decision of its own. It reads settings and arguments, calls the coordinator over HTTP
 //! as any other client would, and prints. Data goes to stdout, talk to stderr; the exit codes are those of [`exit`].
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod args;
 mod client;
 mod commands;
@@ -13,6 +15,7 @@ mod exit;
 mod local;
 mod logging;
 mod output;
+mod print;
 mod settings;
 mod span;
 mod sse;
@@ -20,16 +23,36 @@ mod sse;
 mod traces;
 mod waiting;
 
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Shows help, the version, or what is wrong with the arguments.
+fn unparsed(error: &clap::Error) -> ExitCode {
+    match error.print().and_then(|()| std::io::stdout().flush()) {
+        Err(source) if !error.use_stderr() && source.kind() != ErrorKind::BrokenPipe => {
+            failed(&exit::Coded::Unwritten { source }.into())
+        }
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::FAILED)),
+    }
+}
+
+/// Says what went wrong.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    print::talk(format_args!("error: {error:#}"));
+    ExitCode::from(exit::code_of(error))
+}
+
 fn main() -> ExitCode {
-    let args = args::Args::parse();
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return unparsed(&error),
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            anstream::eprintln!("error: can't start the asynchronous runtime: {error}");
+            print::talk(format_args!("error: can't start the asynchronous runtime: {error}"));
             return ExitCode::from(exit::FAILED);
         }
     };
@@ -39,9 +62,6 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            anstream::eprintln!("error: {error:#}");
-            ExitCode::from(exit::code_of(&error))
-        }
+        Err(error) => failed(&error),
     }
 }

@@ -16,6 +16,8 @@ use promptfield_core::tables::{Grid, ResultTable};
 use promptfield_core::time::Timestamp;
 use serde::Serialize;
 
+use crate::print;
+
 /// Lines above, below the header and below, as in papers.
 const RULED: TableStyle = TableStyle::new().top_border(line('─')).header_separator(line('─')).bottom_border(line('─'));
 
@@ -60,7 +62,7 @@ pub(crate) fn pilots(pilots: &[PilotRecord]) -> String {
 
 /// Prints a value as one JSON document.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    anstream::println!("{}", serde_json::to_string_pretty(value)?);
+    print::line(serde_json::to_string_pretty(value)?)?;
     Ok(())
 }
 

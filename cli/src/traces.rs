@@ -37,7 +37,7 @@ pub(crate) struct Export(SdkTracerProvider);
 impl Drop for Export {
     fn drop(&mut self) {
         if let Err(error) = self.0.shutdown_with_timeout(LAST_CALL) {
-            anstream::eprintln!("warning: the last traces could not be exported: {error}");
+            crate::print::talk(format_args!("warning: the last traces could not be exported: {error}"));
         }
     }
 }

@@ -10,8 +10,8 @@ use super::Context;
 use crate::args::{JobArgs, LogsArgs, PinArgs, RerunArgs, ResultsArgs, StatusArgs, TargetArgs};
 use crate::client::{Client, may_pass};
 use crate::exit::{self, Coded};
-use crate::output;
 use crate::sse::{Message, Messages};
+use crate::{output, print};
 
 /// Before a log that broke off is asked for again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ pub(super) async fn status(context: &Context, args: StatusArgs) -> anyhow::Resul
         if context.json {
             output::json(&serde_json::json!({ "experiment": experiment, "jobs": jobs }))?;
         } else {
-            anstream::println!("{}\n{}", output::experiments(&[experiment]), output::jobs(&jobs));
+            print::line(format_args!("{}\n{}", output::experiments(&[experiment]), output::jobs(&jobs)))?;
         }
     } else {
         let (experiments, workers) = (client.experiments().await?, client.workers().await?);
@@ -32,9 +32,9 @@ pub(super) async fn status(context: &Context, args: StatusArgs) -> anyhow::Resul
             let all = serde_json::json!({ "experiments": experiments, "workers": workers, "backbones": backbones });
             output::json(&all)?;
         } else {
-            anstream::println!("{}\n{}", output::experiments(&experiments), output::workers(&workers));
+            print::line(format_args!("{}\n{}", output::experiments(&experiments), output::workers(&workers)))?;
             for line in output::other_backbones(&workers, &backbones) {
-                anstream::println!("{line}");
+                print::line(line)?;
             }
         }
     }
@@ -46,9 +46,9 @@ pub(super) async fn results(context: &Context, args: ResultsArgs) -> anyhow::Res
     if let Some(job) = args.job {
         let evaluation = client.evaluation(job).await?;
         if context.json {
-            anstream::print!("{}", evaluation.to_text());
+            print::text(evaluation.to_text())?;
         } else {
-            anstream::println!("{}", output::evaluation(&client.job(job).await?.summary, &evaluation));
+            print::line(output::evaluation(&client.job(job).await?.summary, &evaluation))?;
         }
         return Ok(exit::DONE);
     }
@@ -58,13 +58,13 @@ pub(super) async fn results(context: &Context, args: ResultsArgs) -> anyhow::Res
     };
     let id = latest.ok_or_else(|| Coded::BadInput("no experiment has been submitted yet".to_owned()))?;
     if let Some(format) = args.format {
-        anstream::println!("{}", client.printed_results(id, format, args.compare).await?.trim_end());
+        print::line(client.printed_results(id, format, args.compare).await?.trim_end())?;
     } else {
         let results = client.results(id, args.compare).await?;
         if context.json {
             output::json(&results)?;
         } else {
-            anstream::println!("{}", output::results(&results));
+            print::line(output::results(&results))?;
         }
     }
     Ok(exit::DONE)
@@ -73,13 +73,16 @@ pub(super) async fn results(context: &Context, args: ResultsArgs) -> anyhow::Res
 pub(super) async fn logs(context: &Context, args: LogsArgs) -> anyhow::Result<u8> {
     let client = context.client(args.coordinator.url.as_deref())?;
     if args.follow {
-        return follow_log(context, &client, args.job).await;
+        return tokio::select! {
+            done = follow_log(context, &client, args.job) => done,
+            () = print::reader_gone() => Ok(exit::DONE),
+        };
     }
     let log = client.log(args.job).await?;
     if context.json {
         output::json(&log.lines().collect::<Vec<_>>())?;
     } else {
-        anstream::print!("{log}");
+        print::text(log)?;
     }
     Ok(exit::DONE)
 }
@@ -101,15 +104,15 @@ async fn follow_log(context: &Context, client: &Client, job: JobId) -> anyhow::R
                     let line: LogLine = serde_json::from_str(&data).context("the log can't be understood")?;
                     last = id.or(last);
                     if context.json {
-                        anstream::println!("{data}");
+                        print::line(data)?;
                     } else {
-                        anstream::println!("{}", line.text);
+                        print::line(line.text)?;
                     }
                 }
             }
             Err(error) if was_there && may_pass(&error) => {
                 if !std::mem::replace(&mut is_lost, true) {
-                    anstream::eprintln!("{error}; waiting for it, Ctrl-C stops");
+                    print::talk(format_args!("{error}; waiting for it, Ctrl-C stops"));
                 }
             }
             Err(error) => return Err(error),
@@ -123,7 +126,7 @@ pub(super) async fn explain(context: &Context, args: JobArgs) -> anyhow::Result<
     if context.json {
         output::json(&explanation)?;
     } else {
-        anstream::println!("job {} is {}: {}", explanation.job, explanation.state, explanation.because);
+        print::line(format_args!("job {} is {}: {}", explanation.job, explanation.state, explanation.because))?;
     }
     Ok(exit::DONE)
 }
@@ -158,7 +161,7 @@ pub(super) async fn pin(context: &Context, args: PinArgs) -> anyhow::Result<u8> 
         output::json(&pinned)?;
     } else {
         for PinnedBackbone { backbone, sha256 } in pinned {
-            anstream::println!("{backbone}: {sha256}");
+            print::line(format_args!("{backbone}: {sha256}"))?;
         }
     }
     Ok(exit::DONE)
@@ -168,7 +171,7 @@ fn say_changed(context: &Context, changed: Changed) -> anyhow::Result<u8> {
     if context.json {
         output::json(&changed)?;
     } else {
-        anstream::println!("{} jobs changed", changed.changed);
+        print::line(format_args!("{} jobs changed", changed.changed))?;
     }
     Ok(exit::DONE)
 }

@@ -9,7 +9,7 @@ use promptfield_server::{Care, Health};
 use super::Context;
 use super::door::Door;
 use crate::args::BackupArgs;
-use crate::{exit, output};
+use crate::{exit, output, print};
 
 /// Writes beside the file, checks, and gives it its name last: a file of that name is a whole backup.
 pub(super) async fn backup(context: &Context, args: BackupArgs) -> anyhow::Result<u8> {
@@ -38,7 +38,7 @@ pub(super) async fn backup(context: &Context, args: BackupArgs) -> anyhow::Resul
     if context.json {
         output::json(&serde_json::json!({ "file": path, "bytes": bytes, "schema": health.schema }))?;
     } else {
-        anstream::println!("{} has {bytes} bytes, schema {}, and is sound", path.display(), health.schema);
+        print::line(format_args!("{} has {bytes} bytes, schema {}, and is sound", path.display(), health.schema))?;
     }
     Ok(exit::DONE)
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::Context;
 use crate::args::DoctorArgs;
 use crate::client::Client;
-use crate::{exit, output};
+use crate::{exit, output, print};
 
 /// Below this a job may not be able to write its output.
 const LEAST_ROOM: u64 = 1 << 30;
@@ -75,7 +75,7 @@ pub(super) async fn machine(context: &Context, args: &DoctorArgs) -> anyhow::Res
                 Verdict::Wrong => "WRONG",
             };
             let advice = advice.as_ref().map_or_else(String::new, |advice| format!("; {advice}"));
-            anstream::println!("{verdict:<8} {what:<12} {detail}{advice}");
+            print::line(format_args!("{verdict:<8} {what:<12} {detail}{advice}"))?;
         }
     }
     let is_wrong = checks.iter().any(|check| check.verdict == Verdict::Wrong);

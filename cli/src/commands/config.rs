@@ -4,7 +4,7 @@ use promptfield_core::preset;
 
 use super::Context;
 use crate::args::ConfigShowArgs;
-use crate::{exit, output};
+use crate::{exit, output, print};
 
 pub(super) fn show(context: &Context, args: &ConfigShowArgs) -> anyhow::Result<u8> {
     let &ConfigShowArgs { method, protocol, ref dataset, ref backbone } = args;
@@ -13,7 +13,7 @@ pub(super) fn show(context: &Context, args: &ConfigShowArgs) -> anyhow::Result<u
         if context.json {
             output::json(&promptfield_core::input::from_toml::<serde_json::Value>(text)?)?;
         } else {
-            anstream::print!("{text}");
+            print::text(text)?;
         }
         return Ok(exit::DONE);
     };
@@ -23,8 +23,10 @@ pub(super) fn show(context: &Context, args: &ConfigShowArgs) -> anyhow::Result<u
     if context.json {
         output::json(&serde_json::json!({ "config": preset.config, "values": values }))?;
     } else {
-        anstream::println!("# {}", preset.config);
-        values.iter().for_each(|(key, value)| anstream::println!("{key} = {value}"));
+        print::line(format_args!("# {}", preset.config))?;
+        for (key, value) in &values {
+            print::line(format_args!("{key} = {value}"))?;
+        }
     }
     Ok(exit::DONE)
 }

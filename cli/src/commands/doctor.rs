@@ -12,7 +12,7 @@ use tokio::process::Command;
 use super::Context;
 use super::look::{self, Images};
 use crate::args::DoctorArgs;
-use crate::{data_sets, exit, output};
+use crate::{data_sets, exit, output, print};
 
 pub(super) async fn data(context: &Context, args: DoctorArgs) -> anyhow::Result<u8> {
     let settings = &context.settings;
@@ -49,7 +49,7 @@ pub(super) async fn data(context: &Context, args: DoctorArgs) -> anyhow::Result<
     if context.json {
         output::json(&report)?;
     } else {
-        anstream::print!("{}", data_sets::text(&report));
+        print::text(data_sets::text(&report))?;
     }
     Ok(if report.is_wrong(!args.names.is_empty()) { exit::FAILED } else { exit::DONE })
 }
@@ -69,13 +69,13 @@ pub(super) async fn results(context: &Context, args: &DoctorArgs) -> anyhow::Res
         output::json(&serde_json::json!({ "looked": looked, "stale": stale }))?;
     } else {
         for line in looked.lines() {
-            anstream::println!("{line}");
+            print::line(line)?;
         }
         for StaleResult { job, title, stale } in &stale {
-            anstream::println!("job {job}: {title}: stale: {}", stale.because);
+            print::line(format_args!("job {job}: {title}: stale: {}", stale.because))?;
         }
         if !stale.is_empty() {
-            anstream::println!("`promptfield rerun {experiment} --stale` computes what is stale again");
+            print::line(format_args!("`promptfield rerun {experiment} --stale` computes what is stale again"))?;
         }
     }
     Ok(if looked.is_wrong() || !stale.is_empty() { exit::FAILED } else { exit::DONE })

@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use super::Context;
 use crate::client::Client;
 use crate::exit::{self, Coded};
+use crate::print;
 
 /// Who answers.
 pub(super) enum Door {
@@ -26,7 +27,11 @@ impl Door {
             Ok(_) => Ok(Self::Coordinator(client)),
             Err(error) if named.is_none() && exit::code_of(&error) == exit::UNREACHABLE => {
                 let path = context.settings.database();
-                anstream::eprintln!("no coordinator answers at {}; using {} itself", client.url(), path.display());
+                print::talk(format_args!(
+                    "no coordinator answers at {}; using {} itself",
+                    client.url(),
+                    path.display()
+                ));
                 Ok(Self::Database(Database::open(&path).await?))
             }
             Err(error) => Err(error),

@@ -10,7 +10,7 @@ use crate::args::RunArgs;
 use crate::client::Client;
 use crate::display::Display;
 use crate::local::Fleet;
-use crate::{exit, output};
+use crate::{exit, output, print};
 
 pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow::Result<u8> {
     let started = Instant::now();
@@ -33,12 +33,20 @@ pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow:
             submit::look_at_known(context, &client, known.experiment.id, &display).await?;
             submit::rerun_stale(&client, known.experiment.id, args.shared, &display).await?;
         }
-        let code = submit::wait_and_print(context, &client, submitted).await?;
+        let printed = submit::wait_and_print(context, &client, submitted).await;
+        let code = match printed {
+            // Who stays serves whoever asks next.
+            Err(error) if stay && exit::code_of(&error) == exit::UNWRITTEN => {
+                print::talk(format_args!("error: {error:#}"));
+                exit::UNWRITTEN
+            }
+            printed => printed?,
+        };
         if !context.json {
-            anstream::eprintln!("done in {}", output::duration(started.elapsed()));
+            print::talk(format_args!("done in {}", output::duration(started.elapsed())));
         }
         if stay {
-            anstream::eprintln!("the coordinator stays, with the dashboard, at {url}; Ctrl-C stops it");
+            print::talk(format_args!("the coordinator stays, with the dashboard, at {url}; Ctrl-C stops it"));
             std::future::pending::<()>().await;
         }
         anyhow::Ok(code)

@@ -11,7 +11,7 @@ use super::Context;
 use crate::args::{PoolArgs, ScaleCommand, ScaleLocalArgs, ScaleSlurmArgs, ScaleStatusArgs};
 use crate::client::Client;
 use crate::exit::{self, Coded};
-use crate::output;
+use crate::{output, print};
 
 /// What stands in a pool's place to turn pools off.
 const OFF: &str = "off";
@@ -40,7 +40,7 @@ pub(super) async fn scale(context: &Context, what: ScaleCommand) -> anyhow::Resu
             if context.json {
                 output::json(&serde_json::json!({ "resumed": args.name }))?;
             } else {
-                anstream::println!("the pool `{}` goes on", args.name);
+                print::line(format_args!("the pool `{}` goes on", args.name))?;
             }
             Ok(exit::DONE)
         }
@@ -92,7 +92,7 @@ async fn set(context: &Context, client: &Client, name: &str, settings: PoolSetti
         output::json(&pool)?;
     } else {
         let PoolSettings { min, max, launcher, .. } = pool.settings;
-        anstream::println!("the pool `{name}` has {min} to {max} pilots ({launcher}), as jobs need them");
+        print::line(format_args!("the pool `{name}` has {min} to {max} pilots ({launcher}), as jobs need them"))?;
     }
     Ok(exit::DONE)
 }
@@ -120,10 +120,11 @@ async fn turn_off(context: &Context, client: &Client, launcher: LauncherKind, ar
         output::json(&pools)?;
     } else {
         for pool in pools {
-            match pool.pilots.total() {
-                0 => anstream::println!("the pool `{}` is {}", pool.name, pool.state),
-                left => anstream::println!("the pool `{}` is {}: {left} pilots are left", pool.name, pool.state),
-            }
+            let left = match pool.pilots.total() {
+                0 => String::new(),
+                left => format!(": {left} pilots are left"),
+            };
+            print::line(format_args!("the pool `{}` is {}{left}", pool.name, pool.state))?;
         }
     }
     Ok(exit::DONE)
@@ -135,7 +136,7 @@ async fn status(context: &Context, args: &ScaleStatusArgs) -> anyhow::Result<u8>
     if context.json {
         output::json(&serde_json::json!({ "pools": pools, "pilots": pilots }))?;
     } else {
-        anstream::println!("{}\n{}", output::pools(&pools), output::pilots(&pilots));
+        print::line(format_args!("{}\n{}", output::pools(&pools), output::pilots(&pilots)))?;
     }
     Ok(exit::DONE)
 }

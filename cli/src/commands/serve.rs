@@ -9,12 +9,12 @@ use tokio::signal::unix::{SignalKind, signal as unix_signal};
 
 use super::Context;
 use crate::args::ServeArgs;
-use crate::exit;
 use crate::settings::Settings;
+use crate::{exit, print};
 
 pub(super) async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<u8> {
     let coordinator = start(&context.settings, args.listen).await?;
-    anstream::eprintln!("coordinator at {}", coordinator.url());
+    print::talk(format_args!("coordinator at {}", coordinator.url()));
     signal().await?;
     coordinator.shutdown().await;
     Ok(exit::DONE)

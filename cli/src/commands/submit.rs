@@ -17,7 +17,7 @@ use crate::args::{ExperimentArgs, SubmitArgs};
 use crate::client::Client;
 use crate::display::Display;
 use crate::settings::Settings;
-use crate::{exit, output, waiting};
+use crate::{exit, output, print, waiting};
 
 /// The experiments that need no file.
 const BUILT_IN: &[(&str, &str)] = &[
@@ -45,7 +45,7 @@ pub(super) async fn submit(context: &Context, args: SubmitArgs) -> anyhow::Resul
         output::json_of_each(&submitted)?;
     } else {
         for SubmitResponse { experiment, .. } in submitted {
-            anstream::println!("experiment {}: {}", experiment.id, output::counts(&experiment.counts));
+            print::line(format_args!("experiment {}: {}", experiment.id, output::counts(&experiment.counts)))?;
         }
     }
     Ok(exit::DONE)
@@ -190,6 +190,8 @@ pub(super) async fn wait_and_print(
     submitted: Vec<SubmitResponse>,
 ) -> anyhow::Result<u8> {
     let (mut tables, mut code) = (Vec::new(), exit::DONE);
+    // A table that can't be printed keeps nothing from being computed.
+    let mut printed = Ok(());
     for SubmitResponse { experiment, .. } in submitted {
         let mut display = Display::new(context.json);
         let ended = waiting::until_done(client, experiment.id, &mut display).await;
@@ -197,11 +199,11 @@ pub(super) async fn wait_and_print(
         let ended = ended?;
         let results = client.results(ended.id, None).await?;
         if !context.json {
-            anstream::println!("{}", output::results(&results));
+            printed = printed.and(print::line(output::results(&results)));
         }
         tables.push(results);
         for job in client.jobs(ended.id, &format!("state={}", JobStateName::Failed)).await? {
-            anstream::eprintln!("job {} failed: {}: {}", job.id, job.title, output::remark(&job));
+            print::talk(format_args!("job {} failed: {}: {}", job.id, job.title, output::remark(&job)));
         }
         if ended.counts.done() < ended.counts.total() {
             code = exit::FAILED;
@@ -210,6 +212,7 @@ pub(super) async fn wait_and_print(
     if context.json {
         output::json_of_each(&tables)?;
     }
+    printed?;
     Ok(code)
 }
 

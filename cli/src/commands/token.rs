@@ -5,13 +5,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
+use anyhow::Context as _;
 use promptfield_core::access::{TokenCreated, TokenRequest};
 use promptfield_core::input::InvalidInput;
 
 use super::Context;
 use super::door::Door;
 use crate::args::{TokenCommand, TokenCreateArgs};
-use crate::{exit, output};
+use crate::exit::{self, Coded};
+use crate::{output, print};
 
 pub(super) async fn token(context: &Context, what: TokenCommand) -> anyhow::Result<u8> {
     match what {
@@ -21,7 +23,7 @@ pub(super) async fn token(context: &Context, what: TokenCommand) -> anyhow::Resu
             if context.json {
                 output::json(&tokens)?;
             } else {
-                anstream::println!("{}", output::tokens(&tokens, SystemTime::now().into()));
+                print::line(output::tokens(&tokens, SystemTime::now().into()))?;
             }
             Ok(exit::DONE)
         }
@@ -30,7 +32,7 @@ pub(super) async fn token(context: &Context, what: TokenCommand) -> anyhow::Resu
             if context.json {
                 output::json(&serde_json::json!({ "revoked": args.id }))?;
             } else {
-                anstream::println!("token {} is revoked", args.id);
+                print::line(format_args!("token {} is revoked", args.id))?;
             }
             Ok(exit::DONE)
         }
@@ -43,16 +45,17 @@ async fn create(context: &Context, args: TokenCreateArgs) -> anyhow::Result<u8> 
     let request = request.checked()?;
     let Some(path) = &args.output else {
         let created = Door::open(context, args.coordinator.url.as_deref()).await?.create_token(request).await?;
-        if context.json {
-            output::json(&created)?;
+        let TokenCreated { secret, token } = &created;
+        let text = if context.json {
+            serde_json::to_string_pretty(&created)?
         } else {
-            anstream::eprintln!(
-                "token {} `{}`; keep it, it can't be shown again:",
-                created.token.id,
-                created.token.name
-            );
-            anstream::println!("{}", created.secret.expose());
-        }
+            print::talk(format_args!("token {} `{}`; keep it, it can't be shown again:", token.id, token.name));
+            secret.expose().to_owned()
+        };
+        // A reader that is gone has got no token either.
+        print::write(format_args!("{text}\n")).map_err(|source| Coded::Unwritten { source }).with_context(|| {
+            format!("nobody has got token {id}: end it with `promptfield token revoke {id}`", id = token.id)
+        })?;
         return Ok(exit::DONE);
     };
     // The file comes first: a token that nobody has got would stay valid.
@@ -75,7 +78,7 @@ async fn create(context: &Context, args: TokenCreateArgs) -> anyhow::Result<u8> 
     if context.json {
         output::json(&token)?;
     } else {
-        anstream::println!("token {} `{}` is in {}", token.id, token.name, path.display());
+        print::line(format_args!("token {} `{}` is in {}", token.id, token.name, path.display()))?;
     }
     Ok(exit::DONE)
 }

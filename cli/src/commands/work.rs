@@ -11,7 +11,7 @@ use super::{Context, serve};
 
 use crate::args::WorkArgs;
 use crate::exit::{self, Coded};
-use crate::local;
+use crate::{local, print};
 
 /// How long a pilot that nobody told waits for a coordinator that is out of reach.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -80,7 +80,7 @@ pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8
     match Worker::run(options, stops).await {
         Ok(()) => Ok(exit::DONE),
         Err(WorkerError::Refused { source: Rejected::Stale(reason) }) if is_pilot => {
-            anstream::eprintln!("{reason}");
+            print::talk(reason);
             Ok(exit::DONE)
         }
         Err(WorkerError::Options(error)) => Err(Coded::BadInput(format!("{:#}", anyhow::Error::new(error))).into()),

@@ -54,6 +54,13 @@ impl Asked {
         self.head.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
+    /// Begins an answer that has no end; it's broken off when the connection is dropped.
+    pub(crate) fn begin(mut self, headers: &str, body: &str) -> TcpStream {
+        let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{headers}\r\n");
+        self.connection.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        self.connection
+    }
+
     /// Answers, and ends the connection.
     pub(crate) fn answer(mut self, status: &str, headers: &str, body: &str) {
         let length = body.len();

@@ -12,6 +12,7 @@ mod operations;
 mod site;
 mod starts;
 mod submissions;
+mod talk;
 mod tokens;
 #[cfg(feature = "otel")]
 mod traces;
