@@ -28,7 +28,7 @@ use crate::loads::Loads;
 use crate::metrics::Metrics;
 use crate::retention::Retention;
 use crate::room::Room;
-use crate::store::{Reader, Store, StoreError};
+use crate::store::{Reader, Store, StoreError, network_file_system};
 use crate::tls::{Tls, TlsListener};
 use crate::tokens::Tokens;
 use crate::upkeep::Upkeep;
@@ -193,6 +193,12 @@ impl Coordinator {
         });
         let acceptor = acceptor.transpose()?;
         let mut store = Store::open(&database).await.map_err(unusable)?;
+        if let Some(network) = network_file_system(&database) {
+            tracing::warn!(
+                "the database lies on {network}, which doesn't keep SQLite's promises: name a folder on a disk of this machine \
+                 as `coordinator.state`"
+            );
+        }
         let rows = store.load().await.map_err(unusable)?;
         let tokens = Tokens::new(store.load_tokens().await.map_err(unusable)?);
         let instance = store.instance().await.map_err(unusable)?;

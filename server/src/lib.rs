@@ -53,6 +53,6 @@ pub use launch::PilotOptions;
 pub use limits::Limits;
 pub use offline::{Database, DatabaseError};
 pub use retention::{Keep, Retention};
-pub use store::{Care, Health};
+pub use store::{Care, Health, network_file_system};
 pub use tls::Tls;
 pub use webhooks::Webhook;

@@ -18,8 +18,8 @@ pub(crate) enum RoomError {
     #[error("the disk of the {what} has {free} bytes free, and the coordinator needs {least}: make room")]
     TooLittle { what: &'static str, free: u64, least: u64 },
     /// The operating system doesn't say.
-    #[error("can't ask how much room the {what} has at `{}`", path.display())]
-    Unknown { what: &'static str, path: PathBuf, source: rustix::io::Errno },
+    #[error("can't ask how much room the {what} has")]
+    Unknown { what: &'static str, source: rustix::io::Errno },
 }
 
 impl Room {
@@ -27,10 +27,7 @@ impl Room {
     pub(crate) fn check(&self) -> Result<(), RoomError> {
         let least = self.least;
         for (what, path) in &self.folders {
-            let disk = rustix::fs::statvfs(path).map_err(|source| {
-                let path = path.clone();
-                RoomError::Unknown { what, path, source }
-            })?;
+            let disk = rustix::fs::statvfs(path).map_err(|source| RoomError::Unknown { what, source })?;
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
             if free < least {
                 return Err(RoomError::TooLittle { what, free, least });

@@ -46,8 +46,8 @@ pub(crate) enum WriteError {
     #[error(transparent)]
     Rejected(Rejection),
     /// The database could not be written.
-    #[error("the database can't be written, and nothing was changed")]
-    NotStored,
+    #[error("the database can't be written, and nothing was changed: {0}")]
+    NotStored(String),
     /// Something else was submitted under the same key.
     #[error("the key `{0}` stands for another submission: choose a new key for each experiment")]
     KeyReused(String),
@@ -68,7 +68,8 @@ type Answers = oneshot::Sender<Result<Vec<Result<Reply, Rejection>>, WriteError>
 /// A command, and what a running job reported with it.
 pub(crate) type Reported = (Command, Option<Telemetry>);
 type Submitting = Result<SubmitResponse, WriteError>;
-type Look = Box<dyn FnOnce(&Scheduler, Timestamp) + Send>;
+/// Gets the state, or why there is none.
+type Look = Box<dyn FnOnce(Result<(&Scheduler, Timestamp), WriteError>) + Send>;
 
 enum Request {
     /// A command.
@@ -221,12 +222,12 @@ impl Writer {
         look: impl FnOnce(&Scheduler, Timestamp) -> T + Send + 'static,
     ) -> Result<T, WriteError> {
         let (answer, seen) = oneshot::channel();
-        let look = Box::new(move |scheduler: &Scheduler, now| {
+        let look = Box::new(move |state: Result<(&Scheduler, Timestamp), WriteError>| {
             // Who asked may be gone.
-            let _ = answer.send(look(scheduler, now));
+            let _ = answer.send(state.map(|(scheduler, now)| look(scheduler, now)));
         });
         self.send(Request::Look(look))?;
-        seen.await.map_err(|_| WriteError::NotStored)
+        seen.await.map_err(|_| WriteError::Stopping)?
     }
 
     /// The last event that is on the disk.
@@ -384,11 +385,14 @@ impl Task {
     async fn batch(&mut self, requests: &mut Vec<Request>) {
         // After a failure, those who wait look again at what the others did not get.
         let mut batch = Batch { ready: self.scheduler.is_none(), ..Batch::default() };
-        let Some(mut scheduler) = self.scheduler().await else {
-            refuse(requests.drain(..));
-            let mut parking = std::mem::take(&mut self.parking);
-            refuse(std::iter::from_fn(|| parking.take_ended(Instant::now(), true)).map(Request::Poll));
-            return;
+        let mut scheduler = match self.scheduler().await {
+            Ok(scheduler) => scheduler,
+            Err(error) => {
+                refuse(requests.drain(..), &error);
+                let mut parking = std::mem::take(&mut self.parking);
+                refuse(std::iter::from_fn(|| parking.take_ended(Instant::now(), true)).map(Request::Poll), &error);
+                return;
+            }
         };
         let now = self.clock.now();
         for held in self.undelivered.drain(..) {
@@ -451,10 +455,10 @@ impl Task {
         self.finish(scheduler, batch, now).await;
     }
 
-    /// The scheduler, rebuilt from the database if it was thrown away; `None` if the database can't be read either.
-    async fn scheduler(&mut self) -> Option<Scheduler> {
+    /// The scheduler, rebuilt from the database if it was thrown away.
+    async fn scheduler(&mut self) -> Result<Scheduler, WriteError> {
         if let Some(scheduler) = self.scheduler.take() {
-            return Some(scheduler);
+            return Ok(scheduler);
         }
         let loaded = async { Ok::<_, StoreError>((self.store.load().await?, self.store.durations().await?)) };
         match loaded.await {
@@ -462,11 +466,11 @@ impl Task {
                 tracing::info!("the state was rebuilt from the database");
                 let mut scheduler = Scheduler::restore(self.policy, rows, self.clock.now());
                 scheduler.recall(&took);
-                Some(scheduler)
+                Ok(scheduler)
             }
             Err(error) => {
                 tracing::error!(error = chain(&error), "can't rebuild the state from the database");
-                None
+                Err(WriteError::NotStored(chain(&error)))
             }
         }
     }
@@ -562,7 +566,7 @@ impl Task {
             self.metrics.leased(since.elapsed());
         }
         for look in batch.looks {
-            look(&scheduler, now);
+            look(Ok((&scheduler, now)));
         }
         self.scheduler = Some(scheduler);
         for removing in batch.removals {
@@ -574,7 +578,7 @@ impl Task {
     async fn remove(&mut self, Removing { removal, answer }: Removing) {
         let removed = self.store.remove(removal).await.map_err(|error| {
             tracing::error!(error = chain(&error), "can't remove what is old from the database");
-            WriteError::NotStored
+            WriteError::NotStored(chain(&error))
         });
         // Who asked may be gone.
         let _ = answer.send(removed);
@@ -592,7 +596,7 @@ async fn answer_under(
         Some(kept) => Some(kept),
         None => store.answer_of(&key.name, now).await.map_err(|error| {
             tracing::error!(error = chain(&error), "can't look for an idempotency key");
-            WriteError::NotStored
+            WriteError::NotStored(chain(&error))
         })?,
     };
     match kept {
@@ -605,37 +609,45 @@ async fn answer_under(
 fn not_stored(error: &StoreError, batch: Batch) {
     let requests = batch.answers.len() + batch.submissions.len();
     tracing::error!(error = chain(error), "can't write to the database; {requests} requests are refused");
+    let error = WriteError::NotStored(chain(error));
     for (answer, _) in batch.submissions {
         // Who asked may be gone.
-        let _ = answer.send(Err(WriteError::NotStored));
+        let _ = answer.send(Err(error.clone()));
     }
     for (answer, _) in batch.answers {
         // Refusals too: they may rest on changes that were not stored.
-        let _ = answer.send(Err(WriteError::NotStored));
+        let _ = answer.send(Err(error.clone()));
     }
     for (answers, _) in batch.several {
-        let _ = answers.send(Err(WriteError::NotStored));
+        let _ = answers.send(Err(error.clone()));
     }
     for Removing { answer, .. } in batch.removals {
-        let _ = answer.send(Err(WriteError::NotStored));
+        let _ = answer.send(Err(error.clone()));
+    }
+    for look in batch.looks {
+        look(Err(error.clone()));
     }
 }
 
 /// Answers requests while there is no state to ask.
-fn refuse(requests: impl Iterator<Item = Request>) {
+fn refuse(requests: impl Iterator<Item = Request>, error: &WriteError) {
     for request in requests {
         let answer = match request {
             Request::ApplyAll(_, answers) => {
                 // Who asked may be gone.
-                let _ = answers.send(Err(WriteError::NotStored));
+                let _ = answers.send(Err(error.clone()));
                 continue;
             }
             Request::Submit(submission) => {
-                let _ = submission.answer.send(Err(WriteError::NotStored));
+                let _ = submission.answer.send(Err(error.clone()));
                 continue;
             }
             Request::Remove(Removing { answer, .. }) => {
-                let _ = answer.send(Err(WriteError::NotStored));
+                let _ = answer.send(Err(error.clone()));
+                continue;
+            }
+            Request::Look(look) => {
+                look(Err(error.clone()));
                 continue;
             }
             Request::Apply(_, answer)
@@ -643,11 +655,9 @@ fn refuse(requests: impl Iterator<Item = Request>) {
             | Request::Told(_, answer)
             | Request::Probe(answer)
             | Request::Poll(Poll { answer, .. }) => answer,
-            // Its sender sees that it was dropped.
-            Request::Look(_) => continue,
         };
         // Who asked may be gone.
-        let _ = answer.send(Err(WriteError::NotStored));
+        let _ = answer.send(Err(error.clone()));
     }
 }
 

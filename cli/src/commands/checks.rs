@@ -8,7 +8,7 @@ use promptfield_core::pilots::PoolState;
 use promptfield_core::scheduler::WorkerState;
 use promptfield_core::time::Timestamp;
 use promptfield_core::{VERSION, works_with};
-use promptfield_server::{Care, Health};
+use promptfield_server::{Care, Health, network_file_system};
 use reqwest::header::DATE;
 use serde::Serialize;
 
@@ -63,6 +63,16 @@ pub(super) async fn machine(context: &Context, args: &DoctorArgs) -> anyhow::Res
     let settings = &context.settings;
     let mut checks = vec![room("state", &settings.state), room("output", &settings.output)];
     checks.push(database(&settings.database()).await);
+    checks.extend(network_file_system(&settings.database()).map(|network| {
+        let detail =
+            format!("{} lies on {network}, which doesn't keep SQLite's promises", settings.database().display());
+        Check::new(
+            "database",
+            Verdict::Warning,
+            detail,
+            "name a folder on a disk of this machine as `coordinator.state`",
+        )
+    }));
     let client = context.client(args.coordinator.url.as_deref())?;
     checks.extend(coordinator(&client).await);
     if context.json {

@@ -99,7 +99,9 @@ async fn not_stored(response: Response) {
     assert_eq!(response.headers()["retry-after"], "1");
     let problem: Problem = response.json().await.unwrap();
     assert_eq!(problem.kind, "/problems/unavailable");
-    assert_eq!(problem.detail, "the database can't be written, and nothing was changed");
+    let (refused, reason) = problem.detail.split_once(": ").unwrap();
+    assert_eq!(refused, "the database can't be written, and nothing was changed");
+    assert!(["disk is full", "disk I/O error"].iter().any(|system| reason.contains(system)), "{reason}");
 }
 
 #[tokio::test]

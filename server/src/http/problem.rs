@@ -353,7 +353,7 @@ impl From<WriteError> for ApiError {
             WriteError::KeyReused(_) => Self::KeyReused(text),
             WriteError::Unexpected(_) => Self::Internal(text.into()),
             WriteError::Busy => Self::TooBusy(text),
-            WriteError::NotStored | WriteError::Stopping => Self::Unavailable(text),
+            WriteError::NotStored(_) | WriteError::Stopping => Self::Unavailable(text),
         }
     }
 }
@@ -383,7 +383,7 @@ impl From<RoomError> for ApiError {
     fn from(error: RoomError) -> Self {
         match error {
             RoomError::TooLittle { .. } => Self::NoRoom(error.to_string()),
-            RoomError::Unknown { .. } => Self::Internal(error.into()),
+            RoomError::Unknown { .. } => Self::Unavailable(chain(&error)),
         }
     }
 }
@@ -399,7 +399,10 @@ impl From<ArtefactError> for ApiError {
             ArtefactError::BrokeOff(_) => {
                 Self::Unreadable(InvalidInput::new("body", "nothing", "the rest of the artefact"))
             }
-            ArtefactError::Failed { .. } => Self::Internal(error.into()),
+            ArtefactError::Failed { .. } => {
+                tracing::error!(error = chain(&error), "an artefact can't be kept or read");
+                Self::Unavailable(chain(&error))
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ mod cost;
 mod events;
 mod experiments;
 mod faults;
+mod files;
 mod jobs;
 mod keys;
 mod needs;
@@ -43,6 +44,8 @@ mod webhooks;
 mod workers;
 
 pub use backup::{Care, Health};
+use files::Files;
+pub use files::network_file_system;
 pub(crate) use keys::{KeptAnswer, Key};
 pub(crate) use removal::{PIECE, Removal, Reported};
 pub(crate) use telemetry::Telemetry;
@@ -58,12 +61,21 @@ const READ_CONNECTIONS: u32 = 4;
 /// How long a request waits for a read connection.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What to do when the files aren't those that are open.
+const WAY_OUT: &str = "put it back, or stop the coordinator, restore a backup, and start it";
+
 /// Why the database didn't do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// Its folder can't be made, or its lock can't be opened.
     #[error("can't prepare `{}`", path.display())]
     Prepare { path: PathBuf, source: io::Error },
+    /// A file of it is gone, or can't be looked at.
+    #[error("`{name}`, which this coordinator has open, can't be found in its folder: {WAY_OUT}")]
+    Gone { name: String, source: io::Error },
+    /// Another file lies where one of it lay.
+    #[error("`{name}` is another file than this coordinator has open: {WAY_OUT}")]
+    Replaced { name: String },
     /// Somebody else has it.
     #[error("another coordinator uses it: stop that one, or use another database")]
     InUse,
@@ -81,7 +93,7 @@ pub(crate) enum StoreError {
     NoConnection { doing: &'static str },
     /// A statement failed.
     #[error("can't {doing}")]
-    Failed { doing: &'static str, source: sqlx::Error },
+    Failed { doing: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
     /// A statement that must change one row changed another number of rows.
     #[error("can't {doing}: {rows} rows were found, not one")]
     NotOne { doing: &'static str, rows: u64 },
@@ -102,7 +114,9 @@ impl<T> Doing<T> for Result<T, sqlx::Error> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
         self.map_err(|source| match source {
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => StoreError::NoConnection { doing },
-            source => StoreError::Failed { doing, source },
+            // What SQLite says, without what it's wrapped in, which says it again.
+            sqlx::Error::Database(source) => StoreError::Failed { doing, source: source.into_error() },
+            source => StoreError::Failed { doing, source: source.into() },
         })
     }
 }
@@ -179,6 +193,7 @@ impl Durability {
 pub(crate) struct Store {
     connection: SqliteConnection,
     durability: Durability,
+    files: Files,
     _lock: fs_err::File,
 }
 
@@ -199,34 +214,43 @@ impl Store {
             .disable_statement_logging();
         let mut connection = options.connect().await.doing("open the database")?;
         migrate(&mut connection).await?;
-        Ok(Self { connection, durability: Durability::Full, _lock: lock })
+        let files = Files::of(path, lock.file())?;
+        Ok(Self { connection, durability: Durability::Full, files, _lock: lock })
     }
 
     /// Everything that the scheduler needs to go on.
     pub(crate) async fn load(&mut self) -> Result<Rows, StoreError> {
-        let mut snapshot = self.connection.begin().await.doing("begin to read")?;
-        let recipes = jobs::load_recipes(&mut snapshot).await?;
+        self.execute("BEGIN").await.doing("begin to read")?;
+        let rows = self.read().await;
+        // It fails where there is nothing left to roll back.
+        let _ = self.execute("ROLLBACK").await;
+        rows
+    }
+
+    async fn read(&mut self) -> Result<Rows, StoreError> {
+        let snapshot = &mut self.connection;
+        let recipes = jobs::load_recipes(snapshot).await?;
         Ok(Rows {
-            experiments: experiments::load(&mut snapshot).await?,
-            jobs: jobs::load(&mut snapshot, &recipes).await?,
+            experiments: experiments::load(snapshot).await?,
+            jobs: jobs::load(snapshot, &recipes).await?,
             recipes,
-            links: experiments::load_links(&mut snapshot).await?,
-            workers: workers::load(&mut snapshot).await?,
-            last_worker: workers::last(&mut snapshot).await?,
-            needs: needs::load(&mut snapshot).await?,
-            spared: needs::load_spared(&mut snapshot).await?,
-            unfinished: unfinished::load(&mut snapshot).await?,
-            setbacks: faults::load_setbacks(&mut snapshot).await?,
-            faults: faults::load(&mut snapshot).await?,
-            bases: results::load_bases(&mut snapshot).await?,
-            superseded: results::load_superseded(&mut snapshot).await?,
-            readings: basis::load_readings(&mut snapshot).await?,
-            pins: basis::load_pins(&mut snapshot).await?,
-            pools: pilots::load_pools(&mut snapshot).await?,
-            pilots: pilots::load(&mut snapshot).await?,
-            last_pilot: pilots::last(&mut snapshot).await?,
-            last_lease: attempts::last(&mut snapshot).await?,
-            last_sequence: events::last_sequence(&mut snapshot).await?,
+            links: experiments::load_links(snapshot).await?,
+            workers: workers::load(snapshot).await?,
+            last_worker: workers::last(snapshot).await?,
+            needs: needs::load(snapshot).await?,
+            spared: needs::load_spared(snapshot).await?,
+            unfinished: unfinished::load(snapshot).await?,
+            setbacks: faults::load_setbacks(snapshot).await?,
+            faults: faults::load(snapshot).await?,
+            bases: results::load_bases(snapshot).await?,
+            superseded: results::load_superseded(snapshot).await?,
+            readings: basis::load_readings(snapshot).await?,
+            pins: basis::load_pins(snapshot).await?,
+            pools: pilots::load_pools(snapshot).await?,
+            pilots: pilots::load(snapshot).await?,
+            last_pilot: pilots::last(snapshot).await?,
+            last_lease: attempts::last(snapshot).await?,
+            last_sequence: events::last_sequence(snapshot).await?,
         })
     }
 
@@ -248,33 +272,58 @@ impl Store {
     /// Writes all of it or nothing. When this returns, changes are on the disk.
     pub(crate) async fn write(&mut self, writes: &Writes) -> Result<(), StoreError> {
         self.wait_for(writes.durability()).await?;
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await.doing("begin to write")?;
-        batch::Batch::sorted(&writes.changes).write(&mut transaction).await?;
+        self.execute("BEGIN IMMEDIATE").await.doing("begin to write")?;
+        let written = self.insert(writes).await;
+        self.end(written).await
+    }
+
+    async fn insert(&mut self, writes: &Writes) -> Result<(), StoreError> {
+        let connection = &mut self.connection;
+        batch::Batch::sorted(&writes.changes).write(connection).await?;
         for report in &writes.telemetry {
-            telemetry::append(&mut transaction, report).await?;
+            telemetry::append(connection, report).await?;
         }
         for kept in &writes.keys {
-            keys::insert(&mut transaction, kept).await?;
+            keys::insert(connection, kept).await?;
         }
         for change in &writes.tokens {
-            tokens::write(&mut transaction, change).await?;
+            tokens::write(connection, change).await?;
         }
         for told in &writes.told {
-            webhooks::set(&mut transaction, told).await?;
+            webhooks::set(connection, told).await?;
         }
         if let Some(at) = writes.readiness {
-            readiness::note(&mut transaction, at).await?;
+            readiness::note(connection, at).await?;
         }
-        transaction.commit().await.doing("commit")
+        Ok(())
+    }
+
+    /// Commits what went well, and leaves no transaction behind. `SQLite` rolls back by itself when a disk is full, of which sqlx's
+    /// own transactions know nothing: the next one would not begin.
+    async fn end<T>(&mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        let committed = match done {
+            // What is written into a file that nobody finds again is lost.
+            Ok(value) => match self.files.check() {
+                Ok(()) => self.execute("COMMIT").await.doing("commit").map(|()| value),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        if committed.is_err() {
+            // It fails where there is nothing left to roll back.
+            let _ = self.execute("ROLLBACK").await;
+        }
+        committed
+    }
+
+    async fn execute(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::query(statement).execute(&mut self.connection).await.map(drop)
     }
 
     /// Chooses what the next commits wait for.
     async fn wait_for(&mut self, durability: Durability) -> Result<(), StoreError> {
         if durability != self.durability {
-            sqlx::query(durability.pragma())
-                .execute(&mut self.connection)
-                .await
-                .doing("choose what a commit waits for")?;
+            self.execute(durability.pragma()).await.doing("choose what a commit waits for")?;
             self.durability = durability;
         }
         Ok(())
@@ -296,9 +345,8 @@ fn lock(database: &Path) -> Result<fs_err::File, StoreError> {
     if let Some(folder) = database.parent() {
         fs_err::create_dir_all(folder).map_err(|source| StoreError::Prepare { path: folder.to_owned(), source })?;
     }
-    let mut path = database.as_os_str().to_owned();
-    path.push(".lock");
-    let unusable = |source| StoreError::Prepare { path: PathBuf::from(&path), source };
+    let path = files::beside(database, ".lock");
+    let unusable = |source| StoreError::Prepare { path: path.clone(), source };
     let file = fs_err::OpenOptions::new().create(true).write(true).truncate(false).open(&path).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

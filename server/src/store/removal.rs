@@ -6,7 +6,6 @@
 
 use promptfield_core::id::LeaseId;
 use promptfield_core::time::Timestamp;
-use sqlx::Connection;
 
 use super::{Doing, Durability, Reader, Store, StoreError};
 
@@ -105,27 +104,30 @@ impl Store {
     /// Takes one piece away, the oldest first, and says how many rows it was: fewer than [`PIECE`] when that was all.
     pub(crate) async fn remove(&mut self, removal: Removal) -> Result<u64, StoreError> {
         self.wait_for(Durability::Normal).await?;
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await.doing("begin to remove")?;
-        let removed = match removal {
+        self.execute("BEGIN IMMEDIATE").await.doing("begin to remove")?;
+        let removed = self.delete(removal).await;
+        self.end(removed).await
+    }
+
+    async fn delete(&mut self, removal: Removal) -> Result<u64, StoreError> {
+        Ok(match removal {
             Removal::Events { before, rows } => sqlx::query(REMOVE_EVENTS)
                 .bind(PIECE.cast_signed())
                 .bind(before.0)
                 .bind(i64::try_from(rows).unwrap_or(i64::MAX))
-                .execute(&mut *transaction)
+                .execute(&mut self.connection)
                 .await
                 .doing("remove old events")?
                 .rows_affected(),
             Removal::Reported(reported, attempt) => {
                 let (attempt, sql) = (attempt.0.cast_signed(), reported.statements());
                 let query = sqlx::query(sql.remove).bind(attempt).bind(PIECE.cast_signed());
-                let removed = query.execute(&mut *transaction).await.doing("remove what an attempt reported")?;
+                let removed = query.execute(&mut self.connection).await.doing("remove what an attempt reported")?;
                 let query = sqlx::query(sql.mark).bind(attempt);
-                query.execute(&mut *transaction).await.doing("note what was removed")?;
+                query.execute(&mut self.connection).await.doing("note what was removed")?;
                 removed.rows_affected()
             }
-        };
-        transaction.commit().await.doing("commit")?;
-        Ok(removed)
+        })
     }
 }
 
