@@ -340,6 +340,9 @@ pub(crate) struct WorkArgs {
     /// What experiments may ask this worker for, besides what the settings say; may be given several times.
     #[arg(long = "label", value_name = "LABEL")]
     pub(crate) labels: Vec<String>,
+    /// The trainer's binary [default: the settings', or beside this program].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trainer: Option<PathBuf>,
     /// Stop when stdin ends: what `run` and `up` start doesn't outlive them.
     #[arg(long)]
     pub(crate) until_stdin_ends: bool,

@@ -1,7 +1,10 @@
 //! The coordinator as a client sees it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use promptfield_core::access::{TokenCreated, TokenRequest, TokenSummary};
 use promptfield_core::api::pools::{Pilots, PoolSummary, Pools};
 use promptfield_core::api::{
@@ -21,6 +24,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::exit::Coded;
+use crate::print;
 
 /// Between the tries of a submission.
 const PAUSES: [Duration; 5] = [
@@ -33,18 +37,28 @@ const PAUSES: [Duration; 5] = [
 /// A coordinator may ask for patience, but not for more than this.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// Between the tries of who is patient.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// A connection to a coordinator.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
+    /// `None` for who isn't patient; else whether somebody was there: where nobody listens from the first, there is nobody to wait for.
+    was_there: Option<Arc<AtomicBool>>,
 }
 
 impl Client {
     /// A client of the coordinator at `url`; nothing is sent yet.
     pub(crate) fn new(url: String, connection: &Connection) -> anyhow::Result<Self> {
         let http = connection.client(&url)?.connect_timeout(Duration::from_secs(5)).build()?;
-        Ok(Self { http, url })
+        Ok(Self { http, url, was_there: None })
+    }
+
+    /// A client that waits for a coordinator which is away, once it was there: for commands that wait anyway.
+    pub(crate) fn patient(self) -> Self {
+        Self { was_there: Some(Arc::default()), ..self }
     }
 
     /// Submits an experiment, again and again if need be: under its key it is one submission, however often it arrives.
@@ -87,7 +101,7 @@ impl Client {
         format: Format,
         compare: Option<Reference>,
     ) -> anyhow::Result<String> {
-        Ok(self.send(self.request(Method::GET, &results_path(id, format, compare))).await?.text().await?)
+        self.text(self.request(Method::GET, &results_path(id, format, compare))).await
     }
 
     pub(crate) async fn job(&self, id: JobId) -> anyhow::Result<JobDetail> {
@@ -99,7 +113,7 @@ impl Client {
     }
 
     pub(crate) async fn log(&self, id: JobId) -> anyhow::Result<String> {
-        Ok(self.send(self.request(Method::GET, &format!("/jobs/{id}/log"))).await?.text().await?)
+        self.text(self.request(Method::GET, &format!("/jobs/{id}/log"))).await
     }
 
     /// The log of a job as events, from the line after `last` on.
@@ -222,11 +236,53 @@ impl Client {
     }
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
-        Ok(self.send(request).await?.json().await?)
+        self.ask(request, async |response| {
+            let body = response.bytes().await?;
+            // No error of the connection: asking again would bring the same.
+            serde_json::from_slice(&body).with_context(|| format!("the answer of {} can't be understood", self.url))
+        })
+        .await
+    }
+
+    async fn text(&self, request: RequestBuilder) -> anyhow::Result<String> {
+        self.ask(request, async |response| Ok(response.text().await?)).await
+    }
+
+    /// Sends a request whose answer says nothing more, or is read as it comes.
+    async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        self.ask(request, async |response| Ok(response)).await
+    }
+
+    /// Sends a request and reads the answer; who is patient does it until the answer is one that lasts.
+    async fn ask<T>(
+        &self,
+        mut request: RequestBuilder,
+        read: impl AsyncFn(Response) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let mut is_lost = false;
+        loop {
+            let again = request.try_clone();
+            let answer = match self.send_once(request).await {
+                Ok(response) => read(response).await,
+                Err(error) => Err(error),
+            };
+            let (Some(was_there), Some(next)) = (&self.was_there, again) else { return answer };
+            let there_now = answer.as_ref().err().is_none_or(|error| !is_nobody(error));
+            let is_expected = was_there.fetch_or(there_now, Ordering::Relaxed) || there_now;
+            let error = match answer {
+                Err(error) if is_expected && may_pass(&error) => error,
+                lasting => return lasting,
+            };
+            if !std::mem::replace(&mut is_lost, true) {
+                print::talk(format_args!("{error}; waiting for it, Ctrl-C stops"));
+            }
+            tokio::time::sleep(retry_after(&error).unwrap_or(PAUSE)).await;
+            request = next;
+        }
     }
 
     /// Sends a request; a problem becomes an error with its exit code.
-    async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+    async fn send_once(&self, request: RequestBuilder) -> anyhow::Result<Response> {
         let response = request.send().await.map_err(|source| Coded::Unreachable { url: self.url.clone(), source })?;
         let status = response.status();
         if status.is_success() {
@@ -258,7 +314,7 @@ fn is_nobody(error: &anyhow::Error) -> bool {
 }
 
 /// Whether the same request may get another answer soon: there was none, or one that only holds for now.
-pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
+fn may_pass(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(Coded::Unreachable { .. } | Coded::NotNow { .. }))
         || error.is::<reqwest::Error>()
 }

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use promptfield_worker::Program;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
@@ -22,21 +23,33 @@ const MOST_DEATHS: u32 = 5;
 const GRACE: Duration = Duration::from_secs(20);
 
 /// What is needed to start a worker.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Fleet {
-    pub(crate) settings: Option<PathBuf>,
-    pub(crate) token_file: Option<PathBuf>,
-    pub(crate) coordinator: String,
-    pub(crate) workers: usize,
-    pub(crate) threads: usize,
+    /// This program and its trainer, as they were when it started: an upgrade meanwhile is for the next start.
+    program: Program,
+    trainer: Program,
+    settings: Option<PathBuf>,
+    token_file: Option<PathBuf>,
+    coordinator: String,
+    workers: usize,
+    threads: usize,
 }
 
 impl Fleet {
     /// A fleet that divides the machine's cores among its workers' slots.
-    pub(crate) fn new(context: &Context, coordinator: String, workers: usize) -> Self {
+    pub(crate) fn new(context: &Context, coordinator: String, workers: usize) -> anyhow::Result<Self> {
         let Context { settings, token_file, .. } = context;
         let threads = settings.threads.unwrap_or_else(|| threads_for(workers * settings.slots));
-        Self { settings: settings.file.clone(), token_file: token_file.clone(), coordinator, workers, threads }
+        let program = std::env::current_exe().context("can't tell where this program lies")?;
+        Ok(Self {
+            program: Program::open(&program)?,
+            trainer: Program::open(&settings.trainer)?,
+            settings: settings.file.clone(),
+            token_file: token_file.clone(),
+            coordinator,
+            workers,
+            threads,
+        })
     }
 
     /// Runs the fleet until `shutdown`, or until a worker can't be kept alive.
@@ -74,8 +87,7 @@ impl Fleet {
     }
 
     fn spawn(&self, index: usize) -> anyhow::Result<Child> {
-        let program = std::env::current_exe().context("can't tell where this program lies")?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(self.program.to_run());
         if let Some(settings) = &self.settings {
             command.arg("--settings").arg(settings);
         }
@@ -84,6 +96,9 @@ impl Fleet {
         }
         command.args(["work", "--until-stdin-ends", "--shared-output", "--coordinator", &self.coordinator]);
         command.args(["--name", &format!("local-{index}"), "--threads", &self.threads.to_string()]);
+        if self.trainer.is_replaced() {
+            command.arg("--trainer").arg(self.trainer.to_run());
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
         command.spawn().context("can't start a worker")
     }

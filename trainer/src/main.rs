@@ -157,7 +157,10 @@ fn set_up_libraries() {
     let is_set = |name: &str| std::env::var_os(name).is_some();
     let is_told = |name: &str| is_set(name) || name == "GOMP_SPINCOUNT" && is_set("OMP_WAIT_POLICY");
     let missing: Vec<_> = LIBRARIES.into_iter().filter(|(name, _)| !is_told(name)).collect();
-    if let (false, Ok(program)) = (missing.is_empty(), std::env::current_exe()) {
+    if !missing.is_empty() {
+        // A file that was replaced meanwhile can only be run by the name that the process has for it.
+        let program = std::env::current_exe().ok().filter(|path| path.exists());
+        let program = program.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
         // Comes back only if it failed; then training is slow at worst.
         let _ = std::process::Command::new(program).args(std::env::args_os().skip(1)).envs(missing).exec();
     }

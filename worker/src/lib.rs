@@ -8,9 +8,11 @@
 //! | file | what |
 //! | --- | --- |
 //! | `options` | the settings and their checks |
+//! | `address` | the address by which the coordinator is called |
 //! | `connection` | the token and the authorities that a client needs |
 //! | `client` | what is said to the coordinator and asked of it, and patience with it |
 //! | `mailbox` | reports of all slots, gathered into requests |
+//! | `program` | a program whose file may be replaced |
 //! | `registration` | the worker's identifier, which can change |
 //! | `pilot` | a worker that was started on demand |
 //! | `devices` | which devices there are, and how trainers are started for them |
@@ -38,6 +40,7 @@ use promptfield_core::spec::BasisHash;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+mod address;
 mod checkpoint;
 mod client;
 mod connection;
@@ -51,6 +54,7 @@ mod name;
 mod options;
 mod pilot;
 mod places;
+mod program;
 mod registration;
 mod report;
 mod silence;
@@ -59,10 +63,12 @@ mod spool;
 mod trainer;
 mod unfinished;
 
+pub use address::{coordinator_address, host_name};
 pub use client::Rejected;
 pub use connection::{Connection, ConnectionError};
 pub use options::{Caches, Machine, Options, OptionsError};
 pub use pilot::{Pilot, slurm_time_left};
+pub use program::Program;
 pub use trainer::TrainerDeath;
 
 use client::Client;
@@ -129,6 +135,7 @@ pub struct Worker;
 #[derive(Debug)]
 struct Agent {
     options: Options,
+    trainer: Program,
     /// Which slices of GPUs the slots' trainers are started for, by turns.
     slices: Vec<String>,
     client: Client,
@@ -165,12 +172,13 @@ impl Worker {
         let unwritable = |source| OptionsError::OutputRoot { path: output_root.clone(), source };
         let taken = Name::take(output_root, &options.name).map_err(unwritable)?;
         options.name.clone_from(&taken.name);
+        let trainer = Program::open(&options.trainer).map_err(|source| OptionsError::Trainer { source })?;
         let time_left = options.pilot.as_ref().and_then(|pilot| pilot.time_left);
         let deadline = Deadline::new(time_left.map(|left| Instant::now() + left));
         let client = Client::new(&options.coordinator, &options.name, &options.connection)?;
         let slices = devices::slices(options.visible_gpus.as_deref(), &options.devices);
         let starting = try_join_all((0..options.slots).map(async |slot| {
-            let started = start_trainer(&options, &slices, slot, slot == 0).await;
+            let started = start_trainer(&options, &trainer, &slices, slot, slot == 0).await;
             started.map_err(|source| WorkerError::Trainer { slot, source })
         }));
         let (trainers, found): (Vec<_>, Vec<_>) = tokio::select! {
@@ -203,6 +211,7 @@ impl Worker {
         options.machine.find_out_sharing(registered.marker.as_deref());
         let agent = Agent {
             options,
+            trainer,
             slices,
             client,
             registration,
@@ -268,13 +277,14 @@ fn output_root(options: &Options) -> String {
 /// A trainer for a slot, and what it found; `first` has it find out which backbones there are.
 async fn start_trainer(
     options: &Options,
+    trainer: &Program,
     slices: &[String],
     slot: usize,
     first: bool,
 ) -> Result<(Trainer, Found), TrainerDeath> {
     let own = slices.get(slot.checked_rem(slices.len()).unwrap_or_default()).map(String::as_str);
     let backbones = first.then_some(&options.machine.backbones);
-    Trainer::start(&options.trainer, options.threads(), &options.caches, own, (slot, backbones)).await
+    Trainer::start(&trainer.to_run(), options.threads(), &options.caches, own, (slot, backbones)).await
 }
 
 /// Returns after so long; never, if it's of no matter.

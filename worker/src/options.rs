@@ -10,6 +10,7 @@ use std::time::Duration;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::trainer_wire::{BackboneFile, Backbones};
 
+use crate::address::coordinator_address;
 use crate::connection::Connection;
 use crate::devices::is_device;
 use crate::pilot::Pilot;
@@ -94,12 +95,9 @@ pub struct Machine {
 /// A setting that a worker can't start with. Every message begins with the setting's name.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
-    /// The coordinator's address is no address.
-    #[error("`coordinator`: `{value}` is not valid: expected an address such as `http://127.0.0.1:7878`")]
-    Coordinator {
-        /// What was given.
-        value: String,
-    },
+    /// The coordinator's address can't be called.
+    #[error(transparent)]
+    Coordinator(InvalidInput),
     /// The name is empty.
     #[error("`name` is empty: expected a name that no other worker has")]
     Name,
@@ -175,10 +173,7 @@ impl Options {
     ///
     /// The data root isn't checked: it may be mounted later, and only a job knows which of its folders it needs.
     pub fn check(&self) -> Result<(), OptionsError> {
-        let address = reqwest::Url::parse(&self.coordinator).ok();
-        if address.is_none_or(|url| !matches!(url.scheme(), "http" | "https") || !url.has_host()) {
-            return Err(OptionsError::Coordinator { value: self.coordinator.clone() });
-        }
+        coordinator_address("coordinator", &self.coordinator).map_err(OptionsError::Coordinator)?;
         if self.name.trim().is_empty() {
             return Err(OptionsError::Name);
         }

@@ -92,7 +92,7 @@ async fn restart(agent: &Agent, slot: usize) -> Result<Option<Trainer>, WorkerEr
             if failures > 0 {
                 sleep(pause(&agent.options.name, failures)).await;
             }
-            start_trainer(&agent.options, &agent.slices, slot, false).await
+            start_trainer(&agent.options, &agent.trainer, &agent.slices, slot, false).await
         };
         let started = tokio::select! {
             started = attempt => started,

@@ -8,7 +8,7 @@ use promptfield_core::id::JobId;
 
 use super::Context;
 use crate::args::{JobArgs, LogsArgs, PinArgs, RerunArgs, ResultsArgs, StatusArgs, TargetArgs};
-use crate::client::{Client, may_pass};
+use crate::client::Client;
 use crate::exit::{self, Coded};
 use crate::sse::{Message, Messages};
 use crate::{output, print};
@@ -73,6 +73,7 @@ pub(super) async fn results(context: &Context, args: ResultsArgs) -> anyhow::Res
 pub(super) async fn logs(context: &Context, args: LogsArgs) -> anyhow::Result<u8> {
     let client = context.client(args.coordinator.url.as_deref())?;
     if args.follow {
+        let client = client.patient();
         return tokio::select! {
             done = follow_log(context, &client, args.job) => done,
             () = print::reader_gone() => Ok(exit::DONE),
@@ -87,35 +88,22 @@ pub(super) async fn logs(context: &Context, args: LogsArgs) -> anyhow::Result<u8
     Ok(exit::DONE)
 }
 
-/// Prints lines as they come, as JSON one document for each. A coordinator that is away is waited for, once it was there.
+/// Prints lines as they come, as JSON one document for each, over connections that break.
 async fn follow_log(context: &Context, client: &Client, job: JobId) -> anyhow::Result<u8> {
     let mut last = None;
-    let mut was_there = false;
-    let mut is_lost = false;
     loop {
-        match client.follow_log(job, last.as_deref()).await {
-            Ok(response) => {
-                (was_there, is_lost) = (true, false);
-                let mut messages = Messages::new(response);
-                while let Some(Message { id, event, data }) = messages.next().await {
-                    if event.as_deref() == Some("end") {
-                        return Ok(exit::DONE);
-                    }
-                    let line: LogLine = serde_json::from_str(&data).context("the log can't be understood")?;
-                    last = id.or(last);
-                    if context.json {
-                        print::line(data)?;
-                    } else {
-                        print::line(line.text)?;
-                    }
-                }
+        let mut messages = Messages::new(client.follow_log(job, last.as_deref()).await?);
+        while let Some(Message { id, event, data }) = messages.next().await {
+            if event.as_deref() == Some("end") {
+                return Ok(exit::DONE);
             }
-            Err(error) if was_there && may_pass(&error) => {
-                if !std::mem::replace(&mut is_lost, true) {
-                    print::talk(format_args!("{error}; waiting for it, Ctrl-C stops"));
-                }
+            let line: LogLine = serde_json::from_str(&data).context("the log can't be understood")?;
+            last = id.or(last);
+            if context.json {
+                print::line(data)?;
+            } else {
+                print::line(line.text)?;
             }
-            Err(error) => return Err(error),
         }
         tokio::time::sleep(PAUSE).await;
     }

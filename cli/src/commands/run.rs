@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow:
     let plural = if workers == 1 { "" } else { "s" };
     display.say(&format!("coordinator at {url}, {workers} worker{plural}"));
     let stop = CancellationToken::new();
-    let fleet = tokio::spawn(Fleet::new(context, url.clone(), workers).run(stop.clone()));
+    let fleet = tokio::spawn(Fleet::new(context, url.clone(), workers)?.run(stop.clone()));
     let client = Client::new(url.clone(), &context.connection()?)?;
     let work = async {
         let submitted = submit::hand_over(&client, &experiments, &display).await?;

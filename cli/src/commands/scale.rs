@@ -24,14 +24,14 @@ pub(super) async fn scale(context: &Context, what: ScaleCommand) -> anyhow::Resu
             let client = context.client(args.pool.coordinator.url.as_deref())?;
             match named(&args.pool)? {
                 Some(name) => set(context, &client, name, slurm_settings(&args)?).await,
-                None => turn_off(context, &client, LauncherKind::Slurm, &args.pool).await,
+                None => turn_off(context, client, LauncherKind::Slurm, &args.pool).await,
             }
         }
         ScaleCommand::Local(ScaleLocalArgs { pool }) => {
             let client = context.client(pool.coordinator.url.as_deref())?;
             match named(&pool)? {
                 Some(name) => set(context, &client, name, settings(LauncherKind::Local, &pool)?).await,
-                None => turn_off(context, &client, LauncherKind::Local, &pool).await,
+                None => turn_off(context, client, LauncherKind::Local, &pool).await,
             }
         }
         ScaleCommand::Status(args) => status(context, &args).await,
@@ -97,7 +97,8 @@ async fn set(context: &Context, client: &Client, name: &str, settings: PoolSetti
     Ok(exit::DONE)
 }
 
-async fn turn_off(context: &Context, client: &Client, launcher: LauncherKind, args: &PoolArgs) -> anyhow::Result<u8> {
+async fn turn_off(context: &Context, client: Client, launcher: LauncherKind, args: &PoolArgs) -> anyhow::Result<u8> {
+    let client = if args.no_wait { client } else { client.patient() };
     let all = client.pools().await?.pools;
     let is_on = |pool: &&PoolSummary| pool.settings.launcher == launcher && pool.state != PoolState::Off;
     let named = args.names.get(1..).unwrap_or_default();

@@ -29,6 +29,7 @@ const BUILT_IN: &[(&str, &str)] = &[
 
 pub(super) async fn submit(context: &Context, args: SubmitArgs) -> anyhow::Result<u8> {
     let client = context.client(args.coordinator.url.as_deref())?;
+    let client = if args.wait { client.patient() } else { client };
     let experiments = documents(&args.experiment, &context.settings)?;
     let display = Display::new(context.json || !args.wait);
     let submitted = hand_over(&client, &experiments, &display).await?;

@@ -51,7 +51,7 @@ pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8
             // Pilots find out: whoever starts them may not know.
             shared_output: (args.shared_output || !is_pilot).then_some(args.shared_output),
         },
-        trainer: settings.trainer.clone(),
+        trainer: args.trainer.unwrap_or_else(|| settings.trainer.clone()),
         threads_per_slot: args.threads.or(settings.threads).or(Some(local::threads_for(slots))),
         labels: settings.labels.iter().chain(&args.labels).cloned().collect(),
         memory_mib: args.memory_mib.or(settings.memory_mib),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::site::{QUICK, Running, Served, Site, children, kill, text};
 
 /// Long enough that there is something to kill: a training of twenty epochs.
-const LONGER: &str = r#"
+pub(crate) const LONGER: &str = r#"
     name = "longer"
     protocol = "base_to_new"
     methods = ["alignednorm"]
@@ -22,7 +22,7 @@ const LONGER: &str = r#"
 "#;
 
 /// Waits until a job reports progress: something is running.
-async fn until_running(run: &Running) {
+pub(crate) async fn until_running(run: &Running) {
     // Another test may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut events = reqwest::get(format!("{}/api/v1/events", run.url)).await.unwrap();

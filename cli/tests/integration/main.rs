@@ -9,6 +9,7 @@ mod input;
 mod logs;
 mod matrix;
 mod operations;
+mod restarts;
 mod site;
 mod starts;
 mod submissions;

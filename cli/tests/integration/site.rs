@@ -63,6 +63,11 @@ impl Site {
         self.prepared(env!("CARGO_BIN_EXE_promptfield"), args)
     }
 
+    /// Another program, or this one elsewhere.
+    pub(crate) fn program(&self, program: &Path, args: &[&str]) -> Command {
+        self.prepared(&program.display().to_string(), args)
+    }
+
     /// A shell's script, to which `$0` is the program.
     pub(crate) fn shell(&self, script: &str) -> Command {
         self.prepared("sh", &["-c", script, env!("CARGO_BIN_EXE_promptfield")])

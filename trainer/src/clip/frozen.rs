@@ -209,7 +209,8 @@ impl Frozen {
             let file = fs_err::metadata(path).ok();
             file.map(|file| (file.len(), file.modified().ok()))
         };
-        let program = std::env::current_exe().ok().and_then(|path| of_file(&path));
+        // Also when another file lies at its path by now.
+        let program = of_file(Path::new("/proc/self/exe"));
         let maps = fs_err::read_to_string("/proc/self/maps").unwrap_or_default();
         let library =
             maps.lines().filter_map(|line| line.split_once('/')).find(|(_, path)| path.ends_with("/libtorch_cpu.so"));
