@@ -19,7 +19,7 @@ use promptfield_core::published::Reference;
 use promptfield_core::scheduler::Explanation;
 use promptfield_core::tables::Format;
 use promptfield_worker::Connection;
-use reqwest::header::{ACCEPT, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
@@ -237,6 +237,11 @@ impl Client {
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
         self.ask(request, async |response| {
+            // The page of the dashboard, say.
+            if response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
+                let expected = "the address that the coordinator said when it started, without a page's path";
+                return Err(InvalidInput::new("--coordinator", &self.url, expected).into());
+            }
             let body = response.bytes().await?;
             // No error of the connection: asking again would bring the same.
             serde_json::from_slice(&body).with_context(|| format!("the answer of {} can't be understood", self.url))

@@ -14,8 +14,8 @@ use promptfield_core::pilots::{PoolSettings, pool_name};
 use promptfield_core::scheduler::Speculation;
 use promptfield_core::spec::BasisHash;
 use promptfield_core::trainer_wire::{BackboneFile, Backbones};
-use promptfield_server::{Keep, Limits, PilotOptions, Retention, Tls, TokenRule, Webhook};
-use promptfield_worker::Caches;
+use promptfield_server::{Keep, Limits, PilotOptions, Retention, Tls, TokenRule, Webhook, url_here};
+use promptfield_worker::{Caches, coordinator_address};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -410,8 +410,12 @@ impl Settings {
         }
         let webhooks = coordinator.webhooks.into_iter().enumerate().map(webhook).collect::<Result<_, _>>()?;
         let state = at(coordinator.state, "var");
-        let pilots = PilotsPlace { file: file.as_deref(), base, state: &state, url: coordinator.url.as_deref() };
-        let pilots = pilots.resolve(coordinator.pilots, coordinator.pools)?;
+        let address = |field: &str, url: Option<String>| url.map(|url| coordinator_address(field, &url)).transpose();
+        let url = address("coordinator.url", coordinator.url)?;
+        let mut section = coordinator.pilots;
+        section.url = address("coordinator.pilots.url", section.url)?;
+        let pilots = PilotsPlace { file: file.as_deref(), base, state: &state, url: url.as_deref() };
+        let pilots = pilots.resolve(section, coordinator.pools)?;
         for (field, value) in [("worker.slots", worker.slots), ("local.workers", local.workers)] {
             if value == Some(0) {
                 return Err(InvalidInput::new(field, 0, "a whole number of at least 1").into());
@@ -420,7 +424,7 @@ impl Settings {
         Ok(Self {
             file,
             listen,
-            url: coordinator.url,
+            url,
             state,
             tokens,
             token_file: coordinator.token_file.map(|path| base.join(path)),
@@ -500,11 +504,20 @@ impl Settings {
         self.state.join("promptfield.db")
     }
 
-    /// The coordinator's address for clients.
-    pub(crate) fn coordinator_url(&self, named: Option<&str>) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let url = named.or(self.url.as_deref()).map_or_else(|| format!("{scheme}://{}", self.listen), str::to_owned);
-        url.trim_end_matches('/').to_owned()
+    /// The coordinator's address for clients: the one that was named, else the settings', else where the coordinator of this state
+    /// said that it listens, else where the settings have it listen.
+    pub(crate) fn coordinator_url(&self, named: Option<&str>) -> Result<String, InvalidInput> {
+        if let Some(named) = named {
+            return coordinator_address("--coordinator", named);
+        }
+        let noted = || fs_err::read_to_string(self.address_note()).ok();
+        let noted = || noted().and_then(|url| coordinator_address("address", &url).ok());
+        Ok(self.url.clone().or_else(noted).unwrap_or_else(|| url_here(self.tls.is_some(), self.listen)))
+    }
+
+    /// Where a coordinator that was told by `--listen` where to listen notes its address: clients with these settings can't know it.
+    pub(crate) fn address_note(&self) -> PathBuf {
+        self.state.join("address")
     }
 }
 
@@ -551,8 +564,18 @@ mod tests {
         assert_eq!(settings.data, Path::new("/machine/d"));
         assert_eq!(settings.output, Path::new("/o"));
         assert_eq!(settings.backbones["ViT-B/16"].weights, Path::new("/machine/w/b.safetensors"));
-        assert_eq!(settings.coordinator_url(None), "http://127.0.0.1:7878");
-        assert_eq!(settings.coordinator_url(Some("http://head:1/")), "http://head:1");
+        assert_eq!(settings.coordinator_url(None).unwrap(), "http://127.0.0.1:7878");
+        assert_eq!(settings.coordinator_url(Some("http://head:1/")).unwrap(), "http://head:1");
+    }
+
+    #[test]
+    fn who_listens_everywhere_is_called_at_home() {
+        for (listen, url) in
+            [("0.0.0.0:7", "http://127.0.0.1:7"), ("[::]:7", "http://[::1]:7"), ("10.0.0.1:7", "http://10.0.0.1:7")]
+        {
+            let settings = resolve(&format!("[coordinator]\nlisten = \"{listen}\"")).unwrap();
+            assert_eq!(settings.coordinator_url(None).unwrap(), url);
+        }
     }
 
     #[test]
@@ -591,6 +614,10 @@ mod tests {
         let error = |text: &str| resolve(text).unwrap_err().to_string();
         assert!(error("[worker]\nslot = 1").contains("did you mean `slots`?"));
         assert!(error("[coordinator]\nlisten = \"here\"").starts_with("`coordinator.listen`: `here`"));
+        for (key, value) in [("url", "http://0.0.0.0:7878"), ("url", "head:7878"), ("pilots.url", "http://[::]:7878")] {
+            let error = error(&format!("[coordinator]\n{key} = \"{value}\""));
+            assert!(error.starts_with(&format!("`coordinator.{key}`: `{value}` is not valid")), "{error}");
+        }
         assert!(error("[worker]\nslots = 0").starts_with("`worker.slots`: `0`"));
         let webhooks =
             "[[coordinator.webhooks]]\nurl = \"http://a/b\"\n[[coordinator.webhooks]]\nurl = \"http://a/c\"\n";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -255,7 +255,6 @@ impl Coordinator {
         let (launchers, keepers) = match pilots {
             None => (Launchers::none(), JoinSet::new()),
             Some(pilots) => {
-                let own = || format!("{}://{address}", if is_https { "https" } else { "http" });
                 let token = match pilots.token_file {
                     Some(path) => TokenFile::Given(path),
                     None if tokens_required => TokenFile::Own(pilots.folder.join("token")),
@@ -265,7 +264,8 @@ impl Coordinator {
                     instance,
                     program: pilots.program,
                     settings: pilots.settings,
-                    url: pilots.url.unwrap_or_else(own),
+                    is_known_elsewhere: pilots.url.is_some() || !address.ip().is_unspecified(),
+                    url: pilots.url.unwrap_or_else(|| url_here(is_https, address)),
                     token,
                     folder: pilots.folder,
                 });
@@ -333,7 +333,7 @@ impl Coordinator {
 
     /// Where it is found on this machine.
     pub fn url(&self) -> String {
-        format!("{}://{}", if self.is_https { "https" } else { "http" }, self.address)
+        url_here(self.is_https, self.address)
     }
 
     /// Stops in bounded time: no new connections, waiting workers and followers of events are sent home at once, requests in
@@ -360,6 +360,16 @@ impl Coordinator {
         }
         tracing::info!(%address, "stopped");
     }
+}
+
+/// Where who listens on an address is found on the same machine: an address that stands for all is none to call.
+pub fn url_here(is_https: bool, listen: SocketAddr) -> String {
+    let ip = match listen.ip().to_canonical() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        _ => listen.ip(),
+    };
+    format!("{}://{}", if is_https { "https" } else { "http" }, SocketAddr::new(ip, listen.port()))
 }
 
 /// Pins the backbones that the settings pin and nothing has pinned yet.

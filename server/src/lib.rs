@@ -48,7 +48,7 @@ mod upkeep;
 mod webhooks;
 mod writer;
 
-pub use coordinator::{Coordinator, Options, Security, StartError, TokenRule};
+pub use coordinator::{Coordinator, Options, Security, StartError, TokenRule, url_here};
 pub use launch::PilotOptions;
 pub use limits::Limits;
 pub use offline::{Database, DatabaseError};

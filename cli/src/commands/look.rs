@@ -15,6 +15,7 @@ use promptfield_core::id::{ExperimentId, JobId};
 use promptfield_core::layout;
 use promptfield_core::output_report::{OutputQuestion, OutputReport, OutputState};
 use promptfield_core::trainer_job::{Places, TrainerJob};
+use promptfield_worker::host_name;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
@@ -73,7 +74,7 @@ pub(super) async fn look(
         return Ok(looked);
     }
     let reports = ask_trainer(context, &outputs, images).await?;
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = host_name();
     let mut findings = Vec::new();
     for (output, report) in outputs.iter().zip(reports) {
         let made_here = output.host.as_ref().is_none_or(|made| *made == host);

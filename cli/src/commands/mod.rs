@@ -33,7 +33,7 @@ pub(crate) struct Context {
 impl Context {
     /// A client of the coordinator that was named, or that the settings name.
     pub(crate) fn client(&self, named: Option<&str>) -> anyhow::Result<Client> {
-        Client::new(self.settings.coordinator_url(named), &self.connection()?)
+        Client::new(self.settings.coordinator_url(named)?, &self.connection()?)
     }
 
     /// The token and the authorities for it.

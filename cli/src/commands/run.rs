@@ -64,6 +64,6 @@ pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow:
     if !fleet.is_finished() {
         fleet.await.context("the workers' keeper failed")??;
     }
-    coordinator.shutdown().await;
+    serve::stop(&context.settings, coordinator).await;
     code
 }

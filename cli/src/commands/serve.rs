@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use promptfield_core::scheduler::Policy;
 use promptfield_server::{Coordinator, Options, Security};
+use promptfield_worker::host_name;
 use tokio::signal::unix::{SignalKind, signal as unix_signal};
 
 use super::Context;
@@ -13,11 +14,29 @@ use crate::settings::Settings;
 use crate::{exit, print};
 
 pub(super) async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<u8> {
-    let coordinator = start(&context.settings, args.listen).await?;
-    print::talk(format_args!("coordinator at {}", coordinator.url()));
+    let settings = &context.settings;
+    let coordinator = start(settings, args.listen).await?;
+    let others = match (&settings.url, args.listen.unwrap_or(settings.listen)) {
+        (Some(url), _) => format!(", for others at {url}"),
+        (None, listen) if listen.ip().is_unspecified() => {
+            format!(
+                ", for others by one of this host's addresses, such as {}: name it as `coordinator.url`",
+                host_name()
+            )
+        }
+        _ => String::new(),
+    };
+    print::talk(format_args!("coordinator at {}{others}", coordinator.url()));
     signal().await?;
-    coordinator.shutdown().await;
+    stop(settings, coordinator).await;
     Ok(exit::DONE)
+}
+
+/// Stops a coordinator, and takes its note of where it listens away.
+pub(super) async fn stop(settings: &Settings, coordinator: Coordinator) {
+    coordinator.shutdown().await;
+    // Mostly there is none.
+    let _ = fs_err::remove_file(settings.address_note());
 }
 
 /// Starts a coordinator with this machine's settings.
@@ -39,7 +58,20 @@ pub(super) async fn start(settings: &Settings, listen: Option<SocketAddr>) -> an
         output_root: Some(settings.output.clone()),
         pins: settings.pins.clone(),
     };
-    Ok(Coordinator::start(options).await?)
+    let coordinator = Coordinator::start(options).await?;
+    let note = settings.address_note();
+    let noted = if listen.is_some_and(|listen| listen != settings.listen) && settings.url.is_none() {
+        fs_err::write(note, own_url(settings, &coordinator))
+    } else if note.exists() {
+        // Of one that was killed.
+        fs_err::remove_file(note)
+    } else {
+        Ok(())
+    };
+    if let Err(error) = noted {
+        tracing::warn!("commands with these settings may not find this coordinator without `--coordinator`: {error}");
+    }
+    Ok(coordinator)
 }
 
 /// Where this machine finds the coordinator that it has started: by the name in its certificate, if it has one.

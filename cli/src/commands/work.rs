@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use promptfield_worker::{Machine, Options, Pilot, Rejected, Stops, Worker, WorkerError, slurm_time_left};
+use promptfield_worker::{Machine, Options, Pilot, Rejected, Stops, Worker, WorkerError, host_name, slurm_time_left};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -34,7 +34,7 @@ pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8
         }),
     };
     let is_pilot = pilot.is_some();
-    let url = settings.coordinator_url(args.coordinator.url.as_deref());
+    let url = settings.coordinator_url(args.coordinator.url.as_deref())?;
     let options = Options {
         coordinator: url.clone(),
         connection: context.connection()?,
@@ -101,9 +101,4 @@ async fn stdin_ends() {
 /// How many GPUs `CUDA_VISIBLE_DEVICES` names; without it there is one device, whatever it is.
 fn gpus_in(visible: Option<&str>) -> usize {
     visible.unwrap_or_default().split(',').filter(|name| !name.trim().is_empty()).count().max(1)
-}
-
-/// This host's name for lists.
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -1,5 +1,6 @@
 //! The commands from outside: the real binary, the real trainer, the bundled data.
 
+mod addresses;
 mod bases;
 mod crashes;
 mod doctor;

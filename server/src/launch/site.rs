@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use promptfield_core::access::{Scope, Secret, TokenRequest};
 use promptfield_core::chain::chain;
+use promptfield_core::input::InvalidInput;
 use promptfield_core::pilots::PilotKey;
 
 use super::Order;
@@ -82,6 +83,8 @@ pub(crate) struct Site {
     pub(crate) settings: Option<PathBuf>,
     /// The coordinator.
     pub(crate) url: String,
+    /// Whether other hosts find it there; not when it was only told to listen on all addresses of this one.
+    pub(crate) is_known_elsewhere: bool,
     /// Their token.
     pub(crate) token: TokenFile,
     /// For logs, and for what is kept of local pilots.
@@ -89,6 +92,23 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// Refuses to start pilots on other hosts that wouldn't find the coordinator.
+    pub(super) fn check_url(&self) -> Result<(), InvalidInput> {
+        if self.is_known_elsewhere {
+            return Ok(());
+        }
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let there = self.url.replace("127.0.0.1", &host).replace("[::1]", &host);
+        Err(InvalidInput::new(
+            "coordinator.pilots.url",
+            "nothing",
+            format!(
+                "an address by which other hosts call this coordinator, which listens on all of its host's: name one in its \
+                 settings, such as `{there}`, or as `coordinator.url`"
+            ),
+        ))
+    }
+
     /// The arguments of the worker in a place of a batch. The place may be a shell's variable.
     pub(super) fn arguments(&self, order: &Order<'_>, place: &str) -> Vec<String> {
         let Order { pool, settings, batch, .. } = order;

@@ -72,6 +72,9 @@ impl Slurm {
     }
 
     async fn start(&self, order: &Order<'_>) -> Launch {
+        if let Err(error) = self.site.check_url() {
+            return Launch::Refused(error.to_string());
+        }
         if let Err(error) = fs_err::tokio::create_dir_all(&self.site.folder).await {
             return Launch::Refused(error.to_string());
         }
@@ -91,6 +94,7 @@ impl Slurm {
     }
 
     async fn check(&self, pool: &str, settings: &PoolSettings) -> Result<(), CheckError> {
+        self.site.check_url().map_err(CheckError::Refused)?;
         let refused = |field: &str, value: &str, expected: String| {
             Err(CheckError::Refused(InvalidInput::new(field, value, expected)))
         };
@@ -254,6 +258,7 @@ mod tests {
             program: "/opt/it's/promptfield".into(),
             settings: Some("/etc/promptfield.toml".into()),
             url: "https://head:7878".into(),
+            is_known_elsewhere: true,
             token: TokenFile::Given("/etc/a b/token".into()),
             folder: "/state/pilots".into(),
         };
