@@ -16,7 +16,7 @@ use promptfield_core::id::{ExperimentId, JobId, TokenId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::pilots::PoolSettings;
 use promptfield_core::published::Reference;
-use promptfield_core::scheduler::Explanation;
+use promptfield_core::scheduler::{Explanation, JobStateName};
 use promptfield_core::tables::Format;
 use promptfield_worker::Connection;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
@@ -89,6 +89,13 @@ impl Client {
 
     pub(crate) async fn jobs(&self, id: ExperimentId, filter: &str) -> anyhow::Result<Vec<JobSummary>> {
         self.all_pages(&format!("/experiments/{id}/jobs?{filter}")).await
+    }
+
+    /// The first of an experiment's jobs that is in a state.
+    pub(crate) async fn first_job(&self, id: ExperimentId, state: JobStateName) -> anyhow::Result<Option<JobSummary>> {
+        let path = format!("/experiments/{id}/jobs?state={state}&limit=1");
+        let page: Page<JobSummary> = self.json(self.request(Method::GET, &path)).await?;
+        Ok(page.items.into_iter().next())
     }
 
     pub(crate) async fn results(&self, id: ExperimentId, compare: Option<Reference>) -> anyhow::Result<Results> {

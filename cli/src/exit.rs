@@ -18,6 +18,10 @@ pub(crate) const REFUSED: u8 = 4;
 
 /// What was asked for couldn't be printed.
 pub(crate) const UNWRITTEN: u8 = 5;
+/// Ended by Ctrl-C, as a shell says it of whoever died of it.
+pub(crate) const INTERRUPTED: u8 = 130;
+/// Ended by SIGTERM, likewise.
+pub(crate) const TERMINATED: u8 = 143;
 
 /// Errors whose exit code isn't [`FAILED`].
 #[derive(Debug, thiserror::Error)]

@@ -171,10 +171,20 @@ pub(crate) fn experiments(experiments: &[ExperimentSummary]) -> String {
             experiment.name.clone(),
             experiment.protocol.to_string(),
             experiment.submitted_at.to_string(),
-            counts(&experiment.counts),
+            standing(experiment),
         ]);
     }
     table.trim_fmt()
+}
+
+/// What there is to say of an experiment's jobs; of one that was cancelled, that it was.
+fn standing(experiment: &ExperimentSummary) -> String {
+    let counts = counts(&experiment.counts);
+    match (experiment.cancelled, experiment.counts.open()) {
+        (false, _) => counts,
+        (true, 0) => format!("cancelled; {counts}"),
+        (true, open) => format!("cancelled, {open} go on for other experiments; {counts}"),
+    }
 }
 
 /// The list of an experiment's jobs.

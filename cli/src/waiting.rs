@@ -5,7 +5,7 @@
 //! was behind what the coordinator keeps, both are done anew.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use promptfield_core::api::{ExperimentSummary, JobDetail};
 use promptfield_core::id::{ExperimentId, JobId};
@@ -18,6 +18,8 @@ use crate::sse::{Message, Messages};
 
 /// How often the progress of running jobs is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// When nothing of an experiment has run for so long, it's said what it waits for.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Waits until nothing more will happen to the experiment by itself, showing how far it is.
 pub(crate) async fn until_done(
@@ -30,6 +32,7 @@ pub(crate) async fn until_done(
     let mut open: HashSet<JobId> = jobs.into_iter().filter(|job| !job.state.is_final()).map(|job| job.id).collect();
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let (mut quiet_since, mut said) = (Instant::now(), None);
     'streams: loop {
         let mut events = Messages::new(client.events().await?);
         loop {
@@ -41,6 +44,19 @@ pub(crate) async fn until_done(
                     .filter(|job| open.contains(&job.id) && has_ended(job.state))
                     .for_each(|job| display.ended(job));
                 return Ok(experiment);
+            }
+            let waits = experiment.counts.queued > 0 && experiment.counts.running + experiment.counts.leased == 0;
+            if !waits {
+                quiet_since = Instant::now();
+            } else if quiet_since.elapsed() >= QUIET {
+                quiet_since = Instant::now();
+                if let Some(job) = client.first_job(id, JobStateName::Queued).await? {
+                    let because = client.explain(job.id).await?.because;
+                    if said.as_ref() != Some(&because) {
+                        display.say(&format!("job {}: {} waits: {because}", job.id, job.title));
+                        said = Some(because);
+                    }
+                }
             }
             tokio::select! {
                 message = events.next() => {
@@ -58,8 +74,10 @@ pub(crate) async fn until_done(
                         message = events.next().await;
                     }
                 }
-                _ = looks.tick(), if display.is_live() => {
-                    display.running(&client.jobs(id, "state=running").await?);
+                _ = looks.tick(), if display.is_live() || waits => {
+                    if display.is_live() {
+                        display.running(&client.jobs(id, "state=running").await?);
+                    }
                 }
             }
         }

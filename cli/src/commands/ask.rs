@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use promptfield_core::api::{Changed, LogLine, PinnedBackbone};
+use promptfield_core::api::{Changed, ExperimentSummary, JobSummary, LogLine, PinnedBackbone};
 use promptfield_core::id::JobId;
 
 use super::Context;
@@ -119,15 +119,76 @@ pub(super) async fn explain(context: &Context, args: JobArgs) -> anyhow::Result<
     Ok(exit::DONE)
 }
 
-pub(super) async fn act(context: &Context, args: TargetArgs, action: &str) -> anyhow::Result<u8> {
+/// What is asked for jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    Cancel,
+    Retry,
+}
+
+pub(super) async fn act(context: &Context, args: TargetArgs, act: Act) -> anyhow::Result<u8> {
     let client = context.client(args.coordinator.url.as_deref())?;
-    say_changed(context, client.act(&target(&args)?, action).await?)
+    let action = match act {
+        Act::Cancel => "cancel",
+        Act::Retry => "retry",
+    };
+    let target = target(&args)?;
+    let was_cancelled = match args.experiment {
+        Some(id) => client.experiment(id).await?.cancelled,
+        None => false,
+    };
+    let changed = client.act(&target, action).await?;
+    let because = match (args.experiment, args.job) {
+        (Some(id), _) => {
+            let experiment = client.experiment(id).await?;
+            why_others_stay(&experiment, act, changed.changed, was_cancelled)
+        }
+        (_, Some(job)) if changed.changed == 0 => Some(why_it_stays(&client.job(job).await?.summary, act)),
+        _ => None,
+    };
+    say_changed(context, changed, because)
+}
+
+/// Why jobs of an experiment are as they were.
+fn why_others_stay(experiment: &ExperimentSummary, act: Act, changed: usize, was_cancelled: bool) -> Option<String> {
+    let (id, counts) = (experiment.id, &experiment.counts);
+    match act {
+        Act::Cancel if counts.open() > 0 => {
+            let already = if was_cancelled { "it was cancelled already; " } else { "" };
+            Some(format!("{already}{} jobs of it go on: other experiments want them", counts.open()))
+        }
+        Act::Retry if changed == 0 && was_cancelled => Some(format!(
+            "experiment {id} isn't cancelled any more, and none of its jobs failed or was cancelled ({})",
+            output::counts(counts)
+        )),
+        Act::Retry if changed == 0 => {
+            Some(format!("no job of experiment {id} failed or was cancelled ({})", output::counts(counts)))
+        }
+        Act::Cancel if changed == 0 => {
+            Some(format!("all jobs of experiment {id} have ended ({})", output::counts(counts)))
+        }
+        _ => None,
+    }
+}
+
+/// Why a job is as it was.
+fn why_it_stays(job: &JobSummary, act: Act) -> String {
+    let (id, state) = (job.id, job.state);
+    match act {
+        Act::Cancel => format!("job {id} is {state}, and has ended"),
+        Act::Retry if state.is_done() => {
+            format!("job {id} is {state}: `promptfield rerun --job {id}` computes it again")
+        }
+        Act::Retry => format!("job {id} is {state}: what failed or was cancelled is tried again"),
+    }
 }
 
 pub(super) async fn rerun(context: &Context, args: RerunArgs) -> anyhow::Result<u8> {
     let RerunArgs { target: named, stale, shared } = args;
     let client = context.client(named.coordinator.url.as_deref())?;
-    say_changed(context, client.rerun(&target(&named)?, stale, shared).await?)
+    let changed = client.rerun(&target(&named)?, stale, shared).await?;
+    let nothing = if stale { "no result is stale" } else { "there are no results yet" };
+    say_changed(context, changed, (changed.changed == 0).then(|| nothing.to_owned()))
 }
 
 /// `experiments/1`, or `jobs/1`.
@@ -155,11 +216,13 @@ pub(super) async fn pin(context: &Context, args: PinArgs) -> anyhow::Result<u8> 
     Ok(exit::DONE)
 }
 
-fn say_changed(context: &Context, changed: Changed) -> anyhow::Result<u8> {
+fn say_changed(context: &Context, changed: Changed, because: Option<String>) -> anyhow::Result<u8> {
+    let Changed { changed } = changed;
     if context.json {
-        output::json(&changed)?;
+        output::json(&serde_json::json!({ "changed": changed, "because": because }))?;
     } else {
-        print::line(format_args!("{} jobs changed", changed.changed))?;
+        let because = because.map_or_else(String::new, |because| format!("; {because}"));
+        print::line(format_args!("{changed} jobs changed{because}"))?;
     }
     Ok(exit::DONE)
 }

@@ -16,6 +16,7 @@ mod work;
 
 use std::path::{Path, PathBuf};
 
+use ask::Act;
 use promptfield_worker::Connection;
 
 use crate::args::{Args, Command, ConfigCommand};
@@ -75,8 +76,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<u8> {
         Command::Doctor(args) if args.results.is_some() => doctor::results(&context, &args).await,
         Command::Doctor(args) => checks::machine(&context, &args).await,
         Command::Token { what } => token::token(&context, what).await,
-        Command::Cancel(args) => ask::act(&context, args, "cancel").await,
-        Command::Retry(args) => ask::act(&context, args, "retry").await,
+        Command::Cancel(args) => ask::act(&context, args, Act::Cancel).await,
+        Command::Retry(args) => ask::act(&context, args, Act::Retry).await,
         Command::Rerun(args) => ask::rerun(&context, args).await,
         Command::Pin(args) => ask::pin(&context, args).await,
     }

@@ -29,7 +29,7 @@ pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow:
     let client = Client::new(url.clone(), &context.connection()?)?;
     let work = async {
         let submitted = submit::hand_over(&client, &experiments, &display).await?;
-        for known in submitted.iter().filter(|submitted| !submitted.created) {
+        for known in submitted.iter().map(|handed| &handed.submitted).filter(|submitted| !submitted.created) {
             submit::look_at_known(context, &client, known.experiment.id, &display).await?;
             submit::rerun_stale(&client, known.experiment.id, args.shared, &display).await?;
         }
@@ -56,8 +56,13 @@ pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow:
         code = work => code,
         fleet = &mut fleet => Err(fleet.context("the workers' keeper failed")?.err().unwrap_or_else(|| anyhow::anyhow!("the workers are gone"))),
         signal = serve::signal() => {
-            signal?;
-            if stay { Ok(exit::DONE) } else { Err(anyhow::anyhow!("interrupted; the same command goes on from here")) }
+            let code = signal?;
+            if stay {
+                Ok(exit::DONE)
+            } else {
+                print::talk("interrupted; the same command goes on from here");
+                Ok(code)
+            }
         }
     };
     stop.cancel();

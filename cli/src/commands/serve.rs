@@ -82,11 +82,11 @@ pub(super) fn own_url(settings: &Settings, coordinator: &Coordinator) -> String 
     }
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-pub(super) async fn signal() -> anyhow::Result<()> {
+/// Waits for Ctrl-C or SIGTERM; gives the exit code of who ends by it before everything is done.
+pub(super) async fn signal() -> anyhow::Result<u8> {
     let mut terminate = unix_signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
     tokio::select! {
-        interrupt = tokio::signal::ctrl_c() => interrupt.context("can't listen for Ctrl-C"),
-        _ = terminate.recv() => Ok(()),
+        interrupt = tokio::signal::ctrl_c() => interrupt.context("can't listen for Ctrl-C").map(|()| exit::INTERRUPTED),
+        _ = terminate.recv() => Ok(exit::TERMINATED),
     }
 }

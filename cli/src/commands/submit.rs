@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use promptfield_core::api::{Changed, SubmitResponse};
+use promptfield_core::api::{Changed, ExperimentSummary, SubmitResponse};
 use promptfield_core::experiment::Experiment;
 use promptfield_core::id::ExperimentId;
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
-use promptfield_core::scheduler::JobStateName;
+use promptfield_core::scheduler::{Counts, JobStateName};
 use promptfield_core::spec::hex;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Context;
@@ -34,7 +35,7 @@ pub(super) async fn submit(context: &Context, args: SubmitArgs) -> anyhow::Resul
     let display = Display::new(context.json || !args.wait);
     let submitted = hand_over(&client, &experiments, &display).await?;
     if args.wait {
-        for known in submitted.iter().filter(|submitted| !submitted.created) {
+        for known in submitted.iter().map(|handed| &handed.submitted).filter(|submitted| !submitted.created) {
             // Who has neither trainer nor data here waits all the same.
             if let Err(error) = look_at_known(context, &client, known.experiment.id, &display).await {
                 tracing::debug!("the output folders can't be looked at: {error:#}");
@@ -45,8 +46,11 @@ pub(super) async fn submit(context: &Context, args: SubmitArgs) -> anyhow::Resul
     if context.json {
         output::json_of_each(&submitted)?;
     } else {
-        for SubmitResponse { experiment, .. } in submitted {
+        for HandedOver { submitted: SubmitResponse { experiment, .. }, revived } in submitted {
             print::line(format_args!("experiment {}: {}", experiment.id, output::counts(&experiment.counts)))?;
+            if let Some(revived) = revived {
+                print::talk(format_args!("experiment {}: {revived}", experiment.id));
+            }
         }
     }
     Ok(exit::DONE)
@@ -126,12 +130,22 @@ fn random_key() -> anyhow::Result<String> {
     Ok(hex(&bytes))
 }
 
+/// An experiment that the coordinator has.
+#[derive(Debug, Serialize)]
+pub(super) struct HandedOver {
+    #[serde(flatten)]
+    pub(super) submitted: SubmitResponse,
+    /// What is tried again of an earlier run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) revived: Option<String>,
+}
+
 /// Hands experiments over. What failed or was cancelled in an earlier run of the same experiment is tried again.
 pub(super) async fn hand_over(
     client: &Client,
     experiments: &[Value],
     display: &Display,
-) -> anyhow::Result<Vec<SubmitResponse>> {
+) -> anyhow::Result<Vec<HandedOver>> {
     let run = random_key()?;
     let mut all = Vec::with_capacity(experiments.len());
     for (place, experiment) in experiments.iter().enumerate() {
@@ -140,14 +154,29 @@ pub(super) async fn hand_over(
         let what = if submitted.created { "submitted" } else { "known already" };
         let (id, name, counts) = (summary.id, &summary.name, output::counts(&summary.counts));
         display.say(&format!("experiment {id} `{name}` ({what}): {counts}"));
-        if summary.counts.failed + summary.counts.cancelled > 0 {
+        let mut revived = None;
+        if summary.cancelled || summary.counts.failed + summary.counts.cancelled > 0 {
             let retried = client.act(&format!("experiments/{id}"), "retry").await?.changed;
-            display.say(&format!("{retried} jobs that had failed or were cancelled are tried again"));
+            let text = tried_again(summary, retried);
+            display.say(&text);
+            revived = Some(text);
             *summary = client.experiment(id).await?;
         }
-        all.push(submitted);
+        all.push(HandedOver { submitted, revived });
     }
     Ok(all)
+}
+
+/// What is tried again of an experiment, by what it was before.
+fn tried_again(before: &ExperimentSummary, retried: usize) -> String {
+    let Counts { failed, cancelled, .. } = before.counts;
+    let parts = [(failed, "had failed"), (cancelled, if cancelled == 1 { "was cancelled" } else { "were cancelled" })];
+    let parts: Vec<String> =
+        parts.iter().filter(|(jobs, _)| *jobs > 0).map(|(jobs, what)| format!("{jobs} {what}")).collect();
+    let cancelled = if before.cancelled { "it was cancelled, and goes on" } else { "" };
+    let jobs =
+        if parts.is_empty() { String::new() } else { format!("{retried} jobs tried again: {}", parts.join(", ")) };
+    [cancelled, jobs.as_str()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// Looks at what an experiment that was there already has brought so far, and says what isn't as it was.
@@ -188,12 +217,12 @@ pub(super) async fn rerun_stale(
 pub(super) async fn wait_and_print(
     context: &Context,
     client: &Client,
-    submitted: Vec<SubmitResponse>,
+    submitted: Vec<HandedOver>,
 ) -> anyhow::Result<u8> {
     let (mut tables, mut code) = (Vec::new(), exit::DONE);
     // A table that can't be printed keeps nothing from being computed.
     let mut printed = Ok(());
-    for SubmitResponse { experiment, .. } in submitted {
+    for HandedOver { submitted: SubmitResponse { experiment, .. }, .. } in submitted {
         let mut display = Display::new(context.json);
         let ended = waiting::until_done(client, experiment.id, &mut display).await;
         display.finish();

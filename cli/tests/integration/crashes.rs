@@ -92,7 +92,7 @@ async fn ctrl_c_leaves_everything_in_order() {
     let signal = std::process::Command::new("kill").args(["-INT", &run.child.id().to_string()]).status().unwrap();
     assert!(signal.success());
     let output = run.finish();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(130));
     assert!(text(&output.stderr).contains("goes on from here"), "{}", text(&output.stderr));
     assert!(workers.iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()), "no worker is left");
     site.write("quick.toml", QUICK);

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod bases;
+mod control;
 mod crashes;
 mod doctor;
 mod fake;
