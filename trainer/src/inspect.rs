@@ -14,6 +14,7 @@ use promptfield_core::names::ClassSubset;
 use promptfield_core::outcome::LeftOut;
 use safetensors::tensor::{Dtype, TensorView};
 
+use crate::talk::talk;
 use crate::tokenizer::{Tokenizer, Tokens};
 use crate::{data, image, inspect_data, inspect_model, inspect_outputs};
 
@@ -114,10 +115,10 @@ fn split(args: &SplitArgs) -> anyhow::Result<()> {
     let split = data::load(&definition, &args.data_root, args.shots, args.seed, args.classes)?;
     if split.test.is_empty() {
         let refusal = data::no_test_images(&definition, &args.data_root, args.classes);
-        eprintln!("warning: jobs refuse this: {refusal}");
+        talk(format_args!("warning: jobs refuse this: {refusal}"));
     }
     for LeftOut { class, images } in &split.left_out {
-        eprintln!("warning: class `{class}` has no training image: its {images} test images are left out");
+        talk(format_args!("warning: class `{class}` has no training image: its {images} test images are left out"));
     }
     print_line(&split.to_json())
 }

@@ -18,5 +18,6 @@ pub mod optimiser;
 mod recent;
 pub mod replay;
 pub mod serve;
+pub mod talk;
 pub mod tokenizer;
 pub mod working;

@@ -19,6 +19,7 @@ use promptfield_trainer::engine::{self, CancelFlag, JobError, Reporter, Session}
 use promptfield_trainer::inspect::{self, InspectCommand};
 use promptfield_trainer::inspect_model::BackboneArgs;
 use promptfield_trainer::measure::{self, MeasureArgs};
+use promptfield_trainer::talk::talk;
 use promptfield_trainer::{replay, serve, working};
 
 /// For libtorch as well, by the C library's names. That library's own allocator leaves holes between tensors of unlike sizes: with
@@ -170,7 +171,7 @@ fn finish(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            talk(format_args!("error: {error:#}"));
             let bad_input = error.chain().any(<dyn std::error::Error>::is::<InvalidInput>);
             if bad_input { ExitCode::from(BAD_INPUT) } else { ExitCode::FAILURE }
         }
@@ -215,7 +216,7 @@ fn run_job(path: &PathBuf, machine: &Machine) -> ExitCode {
     let job = match job {
         Ok(job) => job,
         Err(error) => {
-            eprintln!("error: {}: {error:#}", path.display());
+            talk(format_args!("error: {}: {error:#}", path.display()));
             return ExitCode::from(BAD_INPUT);
         }
     };
@@ -226,12 +227,12 @@ fn run_job(path: &PathBuf, machine: &Machine) -> ExitCode {
     match engine::run(&job, &mut session, &mut Foreground, &CancelFlag::default()) {
         Ok(outcome) => {
             if outcome.adopted {
-                eprintln!("`{}` is complete already", job.output.display());
+                talk(format_args!("`{}` is complete already", job.output.display()));
             }
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {}", error.failure().reason);
+            talk(format_args!("error: {}", error.failure().reason));
             match error {
                 JobError::Input(_) | JobError::Data(DataError::Unknown(_)) => ExitCode::from(BAD_INPUT),
                 _ => ExitCode::FAILURE,

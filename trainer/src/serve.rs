@@ -14,6 +14,7 @@ use promptfield_core::trainer_job::TrainerJob;
 use promptfield_core::trainer_wire::{Outcome, Progress, Reply, Request};
 
 use crate::engine::{CancelFlag, JobError, Reporter};
+use crate::talk::talk;
 use crate::working;
 
 /// At most this often a job's progress is sent.
@@ -84,7 +85,7 @@ fn read_requests(
 /// Answers a line that is no request.
 fn refuse(line: &str, error: &serde_json::Error, output: &Lines<impl Write>) -> io::Result<()> {
     let reason = format!("not a request: {error}");
-    eprintln!("{reason}: {line}");
+    talk(format_args!("{reason}: {line}"));
     let id = serde_json::from_str::<serde_json::Value>(line).ok().and_then(|value| value["id"].as_u64());
     match id {
         Some(id) => {

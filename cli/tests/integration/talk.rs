@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -154,6 +155,14 @@ fn a_run_computes_everything_though_its_tables_cannot_be_printed() {
     let run = site.command(&["run", "quick.toml", "other.toml"]).stdout(full()).output().unwrap();
     assert_eq!(run.status.code(), Some(5), "{}", text(&run.stderr));
     assert_eq!(site.complete_folders().len(), 6);
+}
+
+#[test]
+fn a_trainer_that_cannot_say_what_is_wrong_says_it_by_its_exit_code() {
+    let site = Site::with_only("");
+    let trainer = Path::new(env!("CARGO_BIN_EXE_promptfield")).with_file_name("promptfield-trainer");
+    let output = site.program(&trainer, &["run", "nothing.json"]).stderr(full()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]
