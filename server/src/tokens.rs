@@ -11,7 +11,10 @@ use promptfield_core::input::InvalidInput;
 use promptfield_core::time::Timestamp;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::store::{TokenChange, TokenHash, TokenRecord};
 
 /// Times of use are noted to this many milliseconds.
@@ -31,6 +34,8 @@ pub(crate) enum TokenError {
 /// Who asks, and what they may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Principal {
+    /// The token; none where none is needed.
+    pub(crate) token: Option<TokenId>,
     /// The token's name.
     pub(crate) name: String,
     pub(crate) scopes: Vec<Scope>,
@@ -46,6 +51,8 @@ impl Principal {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tokens {
     table: Arc<RwLock<Table>>,
+    /// Changes whenever tokens were revoked.
+    revoked: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +67,10 @@ struct Table {
 impl Tokens {
     pub(crate) fn new(records: Vec<TokenRecord>) -> Self {
         let last = records.iter().map(|record| record.token.id.0).max().unwrap_or(0);
-        Self { table: Arc::new(RwLock::new(Table { records, last, used: Vec::new() })) }
+        Self {
+            table: Arc::new(RwLock::new(Table { records, last, used: Vec::new() })),
+            revoked: watch::Sender::default(),
+        }
     }
 
     /// Makes a secret and what is to be stored of it. It opens nothing before that was stored.
@@ -96,7 +106,7 @@ impl Tokens {
             }
             let token = found.filter(|token| token.is_valid(now))?;
             let stale = token.last_used_at.is_none_or(|last| now.since(last) >= COARSE_MS).then_some(token.id);
-            (Principal { name: token.name.clone(), scopes: token.scopes.clone() }, stale)
+            (Principal { token: Some(token.id), name: token.name.clone(), scopes: token.scopes.clone() }, stale)
         };
         if let Some(id) = stale {
             let mut table = self.write();
@@ -106,6 +116,20 @@ impl Tokens {
             }
         }
         Some(principal)
+    }
+
+    /// Ends when a token is revoked, or expires.
+    pub(crate) async fn ended(self, id: TokenId, clock: Clock) {
+        let mut revoked = self.revoked.subscribe();
+        loop {
+            let Some(token) = self.get(id).filter(|token| token.is_valid(clock.now())) else { return };
+            let end = token.expires_at.map(|end| clock.instant(end));
+            tokio::select! {
+                () = tokio::time::sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {}
+                // Its sender is here, too.
+                _ = revoked.changed() => {}
+            }
+        }
     }
 
     /// All tokens, oldest first.
@@ -145,6 +169,8 @@ impl Tokens {
                 TokenChange::Used { .. } => {}
             }
         }
+        drop(table);
+        self.revoked.send_replace(());
     }
 
     // No code panics while it holds the lock, and a table that it left would still be whole.

@@ -32,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::store::{KeptAnswer, Key, Removal, Store, StoreError, Telemetry, TokenChange, Told, Writes};
 use crate::tokens::Tokens;
 
+pub(crate) mod handed;
 mod parking;
 
 use parking::Parking;
@@ -248,10 +249,16 @@ impl Writer {
 
     /// Puts a request into the inbox, at once or not at all: who would have to wait for a place is better told so.
     fn send(&self, request: Request) -> Result<(), WriteError> {
+        // A worker that waits for jobs may go: what it's granted then is given back.
+        let changes = !matches!(request, Request::Look(_) | Request::Poll(_));
         self.inbox.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => WriteError::Busy,
             TrySendError::Closed(_) => WriteError::Stopping,
-        })
+        })?;
+        if changes {
+            handed::note();
+        }
+        Ok(())
     }
 }
 

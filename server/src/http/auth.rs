@@ -7,10 +7,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use futures_util::{StreamExt, stream};
 use promptfield_core::access::{Scope, Secret};
 use serde_json::Value;
 use utoipa::openapi::OpenApi;
@@ -18,6 +20,7 @@ use utoipa::openapi::OpenApi;
 use super::App;
 use super::problem::ApiError;
 use crate::tokens::Principal;
+use crate::writer::handed;
 
 /// What a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +80,12 @@ pub(super) async fn check(
     let principal = authenticate(&app, request.headers())?;
     match access {
         Some(Access::Needs(scope)) if principal.may(scope) => {
+            let token = principal.token;
             request.extensions_mut().insert(principal);
-            Ok(next.run(request).await)
+            match token {
+                None => Ok(next.run(request).await),
+                Some(token) => while_valid(next.run(request), || app.tokens.clone().ended(token, app.clock)).await,
+            }
         }
         Some(Access::Needs(scope)) => {
             let has: Vec<_> = principal.scopes.iter().map(|scope| format!("`{scope}`")).collect();
@@ -92,18 +99,50 @@ pub(super) async fn check(
     }
 }
 
+/// Answers for as long as the token is valid: what streams ends with it, and who waits is refused.
+async fn while_valid<E>(answer: impl Future<Output = Response>, ended: impl Fn() -> E) -> Result<Response, ApiError>
+where
+    E: Future<Output = ()> + Send + 'static,
+{
+    let response = handed::or_end(answer, ended()).await.ok_or_else(no_longer_valid)?;
+    if response.body().size_hint().exact().is_some() {
+        return Ok(response);
+    }
+    // Whoever follows events comes again, and is refused. A file must not look whole, and nor must a log.
+    let ends_well = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+    let ended = ended();
+    Ok(response.map(|body| {
+        let state = Some((body.into_data_stream(), Box::pin(ended)));
+        Body::from_stream(stream::unfold(state, move |state| async move {
+            let (mut pieces, mut ended) = state?;
+            tokio::select! {
+                biased;
+                () = &mut ended => (!ends_well).then(|| (Err(axum::Error::new(TokenEnded)), None)),
+                piece = pieces.next() => Some((piece?, Some((pieces, ended)))),
+            }
+        }))
+    }))
+}
+
+/// Why an answer breaks off.
+#[derive(Debug, thiserror::Error)]
+#[error("the token is no longer valid")]
+struct TokenEnded;
+
+fn no_longer_valid() -> ApiError {
+    ApiError::Unauthorized("the token is unknown, expired or revoked; ask for another".to_owned())
+}
+
 /// Who sends a request.
 fn authenticate(app: &App, headers: &HeaderMap) -> Result<Principal, ApiError> {
     match bearer(headers)? {
-        Some(secret) => app.tokens.find(secret, app.clock.now()).ok_or_else(|| {
-            ApiError::Unauthorized("the token is unknown, expired or revoked; ask for another".to_owned())
-        }),
+        Some(secret) => app.tokens.find(secret, app.clock.now()).ok_or_else(no_longer_valid),
         None if app.tokens_required => {
             Err(ApiError::Unauthorized("this needs a header `Authorization: Bearer TOKEN`".to_owned()))
         }
         None => {
             from_this_machine(headers)?;
-            Ok(Principal { name: "this machine".to_owned(), scopes: vec![Scope::Admin] })
+            Ok(Principal { token: None, name: "this machine".to_owned(), scopes: vec![Scope::Admin] })
         }
     }
 }

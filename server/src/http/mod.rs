@@ -62,7 +62,7 @@ use crate::metrics::Metrics;
 use crate::room::Room;
 use crate::store::Reader;
 use crate::tokens::Tokens;
-use crate::writer::Writer;
+use crate::writer::{Writer, handed};
 use auth::Doors;
 pub(crate) use backup::Copies;
 use document::Document;
@@ -206,12 +206,13 @@ fn span<B>(request: &axum::http::Request<B>) -> tracing::Span {
     tracing::info_span!("request", id, method = %request.method(), path = request.uri().path())
 }
 
-/// Cuts a handler off that takes too long. What it asked the writer for may still happen.
+/// Cuts a handler off that takes too long, unless it has handed the writer something: that is always answered.
 async fn in_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(ANSWER_TIME, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::Unavailable(format!("there was no answer in {} s", ANSWER_TIME.as_secs())).into_response(),
-    }
+    let answer = handed::or_end(next.run(request), tokio::time::sleep(ANSWER_TIME)).await;
+    answer.unwrap_or_else(|| {
+        let detail = format!("there was no answer in {} s, and nothing was changed", ANSWER_TIME.as_secs());
+        ApiError::Unavailable(detail).into_response()
+    })
 }
 
 async fn elsewhere(Extension(document): Extension<Document>, request: Request) -> Response {

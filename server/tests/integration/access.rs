@@ -7,7 +7,7 @@ use promptfield_server::{Database, DatabaseError, StartError};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::json;
 
-use crate::support::{Client, TestServer, experiment, options, problem, read, run, worker};
+use crate::support::{Client, LONG_MS, Messages, TestServer, experiment, options, problem, read, run, worker};
 
 /// Every route of the API's document, with an identifier of nothing, and the scope that it needs; without one it's open. That these
 /// are the scopes that were meant is seen in `document`.
@@ -116,6 +116,75 @@ async fn a_token_ends_when_it_is_revoked_and_when_its_time_is_over() {
         assert!(std::time::Instant::now() < deadline, "a token of one second lived for longer than thirty");
     }
     assert_unauthorized(&holder.get("/experiments").await);
+}
+
+/// Everything that lasts, opened by somebody: followers of events and of a log, and a worker that waits.
+struct Lasting {
+    events: Messages,
+    log_events: Messages,
+    log: Response,
+    lease: tokio::task::JoinHandle<Response>,
+}
+
+impl Lasting {
+    async fn open(client: &Client, admin: &Client) -> Self {
+        let worker = client.register("w").await;
+        let follow = |kind: &'static str| client.request(Method::GET, "/jobs/1/log?follow=true").header("accept", kind);
+        let opened = Self {
+            events: Messages::new(client.get("/events").await),
+            log_events: Messages::new(follow("text/event-stream").send().await.unwrap()),
+            log: follow("text/plain").send().await.unwrap(),
+            lease: tokio::spawn({
+                let client = client.clone();
+                async move {
+                    let request = json!({ "slots": 1, "wait_ms": LONG_MS });
+                    client.post(&format!("/workers/{worker}/lease"), &request).await
+                }
+            }),
+        };
+        while admin.metric("promptfield_waiting_workers").await != Some(1.0) {}
+        opened
+    }
+
+    /// They are told nothing more.
+    async fn end(mut self) {
+        while let Some(message) = self.events.next().await {
+            assert!(!message.data.contains("afterwards"), "{}", message.data);
+        }
+        assert_eq!(self.log_events.next().await, None);
+        // A log that broke off doesn't look whole.
+        assert!(self.log.text().await.is_err());
+        assert_unauthorized(&self.lease.await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn what_a_token_opened_ends_with_it() {
+    for expires_in_s in [None, Some(3)] {
+        let server = TestServer::with_tokens().await;
+        server.submit(&experiment(&[1])).await;
+        let worker = server.register("first").await;
+        while !server.lease_within(worker, 2, 0).await.is_empty() {}
+        let made = create(&server, &[Scope::Work], expires_in_s).await;
+        let lasting = Lasting::open(&server.with_token(Some(made.secret)), &server).await;
+        if expires_in_s.is_none() {
+            let revoked = server.request(Method::DELETE, &format!("/tokens/{}", made.token.id)).send().await.unwrap();
+            assert_eq!(revoked.status(), StatusCode::NO_CONTENT);
+            let mut after = experiment(&[1]);
+            after["name"] = "afterwards".into();
+            server.submit(&after).await;
+        }
+        lasting.end().await;
+    }
+}
+
+#[tokio::test]
+async fn who_ends_their_own_token_hears_that_it_has_ended() {
+    let server = TestServer::with_tokens().await;
+    let own = create(&server, &[Scope::Admin], None).await;
+    let holder = server.with_token(Some(own.secret));
+    let revoked = holder.request(Method::DELETE, &format!("/tokens/{}", own.token.id)).send().await.unwrap();
+    assert_eq!(revoked.status(), StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]
