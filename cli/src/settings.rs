@@ -132,6 +132,7 @@ struct LimitsSection {
     waiting_workers: Option<u32>,
     streams: Option<u32>,
     registrations_per_minute: Option<u32>,
+    connections: Option<u32>,
     heartbeat_s: Option<u32>,
     patience_s: Option<u32>,
     least_room_mib: Option<u32>,
@@ -193,6 +194,7 @@ impl LimitsSection {
             waiting_workers,
             streams,
             registrations_per_minute,
+            connections,
             heartbeat_s,
             patience_s,
             least_room_mib,
@@ -211,6 +213,7 @@ impl LimitsSection {
             streams: count("streams", streams, default.streams)?,
             registrations: at_least_one("limits", "registrations_per_minute", registrations_per_minute)?
                 .unwrap_or(default.registrations),
+            connections: count("connections", connections, default.connections)?,
             heartbeat: seconds("heartbeat_s", heartbeat_s, default.heartbeat)?,
             patience: seconds("patience_s", patience_s, default.patience)?,
             // No room at all is a wish that can be had.

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use promptfield_core::chain::chain;
 use promptfield_core::experiment::Known;
 use promptfield_core::pilots::{PoolSettings, PoolState};
@@ -23,13 +22,13 @@ use crate::http;
 use crate::launch::keeper::Keeper;
 use crate::launch::{Launcher, Launchers, PilotOptions, Site, TokenFile};
 use crate::limits::{Gate, Limits, Rate};
-use crate::listener::Listener;
+use crate::listener::{Bounds, Server, most_connections};
 use crate::loads::Loads;
 use crate::metrics::Metrics;
 use crate::retention::Retention;
 use crate::room::Room;
 use crate::store::{Reader, Store, StoreError, network_file_system};
-use crate::tls::{Tls, TlsListener};
+use crate::tls::Tls;
 use crate::tokens::Tokens;
 use crate::upkeep::Upkeep;
 use crate::webhooks::{Courier, Webhook};
@@ -152,7 +151,7 @@ pub struct Coordinator {
     address: SocketAddr,
     is_https: bool,
     stop: DropGuard,
-    server: JoinHandle<io::Result<()>>,
+    server: JoinHandle<()>,
     writer: JoinHandle<()>,
     /// Kept until the readers are closed: the writer ends when nobody can ask it any more.
     requests: Writer,
@@ -283,7 +282,12 @@ impl Coordinator {
                 (launchers, keepers)
             }
         };
-        let (patience, cut_off) = (limits.patience, metrics.cut_off());
+        let most = most_connections(limits.connections);
+        if most < limits.connections {
+            tracing::info!(most, "at most {most} connections at once, since this process may have no more files open");
+        }
+        let bounds =
+            Bounds { most, patience: limits.patience, cut_off: metrics.cut_off(), turned_away: metrics.turned_away() };
         let app = http::App {
             writer,
             reader: reader.clone(),
@@ -294,6 +298,7 @@ impl Coordinator {
             registrations: Rate::new(limits.registrations),
             streams: Gate::new(limits.streams),
             heartbeat: limits.heartbeat,
+            patience: limits.patience,
             room,
             loads: Loads::default(),
             tokens,
@@ -304,24 +309,8 @@ impl Coordinator {
             clock,
             stop: stop.clone(),
         };
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(error = chain(&error), "can't send small packets at once");
-            }
-        });
-        let (router, stopping) = (http::router(app), stop.clone().cancelled_owned());
-        let server = match acceptor {
-            None => {
-                let listener = Listener { inner: listener, patience, cut_off };
-                tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stopping).into_future())
-            }
-            Some(acceptor) => {
-                let inner = TlsListener::new(listener, acceptor)
-                    .map_err(|source| StartError::Listen { address: listen, source })?;
-                let listener = Listener { inner, patience, cut_off };
-                tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stopping).into_future())
-            }
-        };
+        let server = Server { listener, acceptor, router: http::router(app), bounds, stop: stop.clone() };
+        let server = tokio::spawn(server.run());
         let (stop, writer) = (stop.drop_guard(), writer_task);
         Ok(Self { address, is_https, stop, server, writer, requests, upkeep, couriers, keepers, reader, close })
     }

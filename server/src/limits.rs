@@ -16,9 +16,11 @@ pub struct Limits {
     pub streams: usize,
     /// Registrations of workers in a minute.
     pub registrations: u32,
+    /// Connections, or as many as the limit on open files permits.
+    pub connections: usize,
     /// How often a quiet stream sends a comment, which keeps proxies from cutting it and finds dead connections.
     pub heartbeat: Duration,
-    /// How long a client may take nothing of what is sent to it before its connection is ended.
+    /// How long a client may take nothing of what is sent to it, or send nothing of a request, before its connection is ended.
     pub patience: Duration,
     /// The least free space in bytes, on the disks of the database and of the artefacts, with which the coordinator is ready.
     pub least_room: u64,
@@ -31,6 +33,7 @@ impl Default for Limits {
             waiting: 4096,
             streams: 1024,
             registrations: 600,
+            connections: 8192,
             heartbeat: Duration::from_secs(15),
             patience: Duration::from_secs(30),
             least_room: 64 << 20,

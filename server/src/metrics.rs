@@ -68,6 +68,7 @@ pub(crate) struct Metrics {
     streams: Family<Kind, Gauge>,
     waiting: Gauge,
     cut_off: Counter,
+    turned_away: Counter,
     removed: Family<Kind, Counter>,
     tidied: Counter,
     answers: Family<Answer, Counter>,
@@ -111,6 +112,7 @@ impl Metrics {
             streams: Family::default(),
             waiting: Gauge::default(),
             cut_off: Counter::default(),
+            turned_away: Counter::default(),
             removed: Family::default(),
             tidied: Counter::default(),
             answers: Family::default(),
@@ -149,6 +151,11 @@ impl Metrics {
             "cut_off_connections",
             "Connections that were ended because the client took nothing for too long",
             self.cut_off.clone(),
+        );
+        registry.register(
+            "turned_away_connections",
+            "Connections above the most at once: for each, one that was of no use yet was ended, or it was itself",
+            self.turned_away.clone(),
         );
         registry.register(
             "removed_rows",
@@ -201,6 +208,11 @@ impl Metrics {
     /// Counts connections that are cut off.
     pub(crate) fn cut_off(&self) -> Counter {
         self.cut_off.clone()
+    }
+
+    /// Counts connections for which there was no room.
+    pub(crate) fn turned_away(&self) -> Counter {
+        self.turned_away.clone()
     }
 
     /// So many rows of a kind were removed.

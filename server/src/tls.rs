@@ -1,27 +1,22 @@
-//! HTTPS: connections are shaken hands with side by side, each in bounded time, so that a slow one holds nobody up.
+//! HTTPS: each connection begins with a handshake, which takes bounded time.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::Listener;
 use promptfield_core::chain::chain;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Handshakes at once; further connections wait in the operating system's queue.
-const MOST_HANDSHAKES: usize = 256;
 
 /// What a coordinator shows who it is with.
 #[derive(Clone, Debug)]
@@ -73,70 +68,16 @@ impl Tls {
     }
 }
 
-/// Hands out connections whose handshake is done. Dropping it closes the socket and ends the handshakes.
-#[derive(Debug)]
-pub(crate) struct TlsListener {
-    ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
-    address: SocketAddr,
-}
-
-impl TlsListener {
-    pub(crate) fn new(
-        listener: impl Listener<Io = TcpStream, Addr = SocketAddr>,
-        acceptor: TlsAcceptor,
-    ) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        let (sender, ready) = mpsc::channel(MOST_HANDSHAKES);
-        tokio::spawn(shake_hands(listener, acceptor, sender));
-        Ok(Self { ready, address })
-    }
-}
-
-impl Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
-        match self.ready.recv().await {
-            Some(connection) => connection,
-            // Its task ends only after this.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
-    }
-}
-
-type Ready = mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>;
-
-async fn shake_hands(
-    mut listener: impl Listener<Io = TcpStream, Addr = SocketAddr>,
+/// A connection after its handshake; `None` if that failed, or took too long.
+pub(crate) async fn shake_hands(
     acceptor: TlsAcceptor,
-    ready: Ready,
-) {
-    let free = Arc::new(Semaphore::new(MOST_HANDSHAKES));
-    let mut handshakes = JoinSet::new();
-    loop {
-        let next = async {
-            let permit = Arc::clone(&free).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, (stream, peer)) = tokio::select! {
-            next = next => next,
-            () = ready.closed() => return,
-        };
-        while handshakes.try_join_next().is_some() {}
-        let (handshake, ready) = (acceptor.accept(stream), ready.clone());
-        handshakes.spawn(async move {
-            let _permit = permit;
-            match tokio::time::timeout(HANDSHAKE, handshake).await {
-                // Nobody may be there any more to take it.
-                Ok(Ok(stream)) => drop(ready.send((stream, peer)).await),
-                Ok(Err(error)) => tracing::debug!(%peer, error = chain(&error), "a handshake failed"),
-                Err(_) => tracing::debug!(%peer, "a handshake took longer than {} s", HANDSHAKE.as_secs()),
-            }
-        });
+    stream: TcpStream,
+    peer: IpAddr,
+) -> Option<TlsStream<TcpStream>> {
+    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => tracing::debug!(%peer, error = chain(&error), "a handshake failed"),
+        Err(_) => tracing::debug!(%peer, "a handshake took longer than {} s", HANDSHAKE.as_secs()),
     }
+    None
 }

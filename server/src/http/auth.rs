@@ -19,6 +19,7 @@ use utoipa::openapi::OpenApi;
 
 use super::App;
 use super::problem::ApiError;
+use crate::listener::Peer;
 use crate::tokens::Principal;
 use crate::writer::handed;
 
@@ -77,10 +78,14 @@ pub(super) async fn check(
     if access == Some(Access::Open) {
         return Ok(next.run(request).await);
     }
+    let peer = request.extensions().get::<Peer>().cloned();
     let principal = authenticate(&app, request.headers())?;
     match access {
         Some(Access::Needs(scope)) if principal.may(scope) => {
             let token = principal.token;
+            if let Some(peer) = peer {
+                peer.is_known();
+            }
             request.extensions_mut().insert(principal);
             match token {
                 None => Ok(next.run(request).await),

@@ -84,6 +84,7 @@ impl Document {
             }
             if operation.request_body.is_some() {
                 answers.append(&mut answer::Encoding::responses());
+                answers.append(&mut answer::TooSlow::responses());
             }
             for (status, answer) in answers {
                 operation.responses.responses.entry(status).or_insert(answer);

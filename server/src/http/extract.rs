@@ -9,6 +9,8 @@ use futures_util::StreamExt;
 use promptfield_core::input::{InvalidInput, from_value};
 use serde::de::DeserializeOwned;
 
+use super::aside;
+use super::pace::TooSlow;
 use super::problem::ApiError;
 
 /// The most bytes of a document with everything in it: an experiment, a result by class.
@@ -21,7 +23,7 @@ pub(super) const SMALL: usize = 64 << 10;
 /// A JSON body of at most `MOST` bytes, whatever its content type says. What comes out of a compressed one counts.
 pub(super) struct JsonBody<T, const MOST: usize = LARGE>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync, const MOST: usize> FromRequest<S> for JsonBody<T, MOST> {
+impl<T: DeserializeOwned + Send + 'static, S: Send + Sync, const MOST: usize> FromRequest<S> for JsonBody<T, MOST> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
@@ -37,20 +39,36 @@ impl<T: DeserializeOwned, S: Send + Sync, const MOST: usize> FromRequest<S> for 
         let mut chunks = request.into_body().into_data_stream();
         let mut body = Vec::new();
         while let Some(chunk) = chunks.next().await {
-            let broken = |error| ApiError::Unreadable(InvalidInput::new("body", error, "a whole JSON document"));
-            let chunk = chunk.map_err(broken)?;
+            let chunk = chunk.map_err(|error| broken(&error, "a whole JSON document"))?;
             if body.len() + chunk.len() > MOST {
                 return Err(too_large());
             }
             body.extend_from_slice(&chunk);
         }
-        if let Ok(document) = serde_json::from_slice(&body) {
-            return Ok(Self(document));
+        if body.len() <= SMALL {
+            return read(&body).map(Self);
         }
-        // Once more, more slowly, to name the field that is wrong.
-        let value = serde_json::from_slice(&body)
-            .map_err(|error| ApiError::Unreadable(InvalidInput::new("body", error, "a JSON document")))?;
-        from_value(value).map(Self).map_err(ApiError::Invalid)
+        // A long one takes a processor's time, which others wait for here.
+        aside::work(move || read(&body)).await?.map(Self)
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    if let Ok(document) = serde_json::from_slice(body) {
+        return Ok(document);
+    }
+    // Once more, more slowly, to name the field that is wrong.
+    let value = serde_json::from_slice(body)
+        .map_err(|error| ApiError::Unreadable(InvalidInput::new("body", error, "a JSON document")))?;
+    from_value(value).map_err(ApiError::Invalid)
+}
+
+/// Why a body didn't come as a whole.
+pub(super) fn broken(error: &(dyn std::error::Error + 'static), expected: &str) -> ApiError {
+    if TooSlow::is_behind(error) {
+        ApiError::TooSlow(format!("{TooSlow}: nothing was changed"))
+    } else {
+        ApiError::Unreadable(InvalidInput::new("body", error, expected))
     }
 }
 

@@ -28,6 +28,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 mod artefacts;
+mod aside;
 mod auth;
 mod backbones;
 mod backup;
@@ -45,6 +46,7 @@ mod log;
 mod manual;
 mod metrics;
 mod overview;
+mod pace;
 mod page;
 mod pools;
 mod problem;
@@ -86,6 +88,8 @@ pub(crate) struct App {
     pub(crate) streams: Gate,
     /// How often a stream says something when there is nothing to say.
     pub(crate) heartbeat: Duration,
+    /// How long a client may send nothing of a body.
+    pub(crate) patience: Duration,
     pub(crate) room: Room,
     pub(crate) loads: Loads,
     pub(crate) tokens: Tokens,
@@ -180,6 +184,7 @@ pub(crate) fn router(app: App) -> Router {
         .layer(Extension(document))
         // The extractors have limits of their own, which answer with a problem.
         .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(app.patience, pace::bound))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(from_fn(problem::with_instance))
         .layer(CompressionLayer::new().gzip(true).quality(CompressionLevel::Fastest).compress_when(worth_compressing()))

@@ -14,6 +14,7 @@ use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::{Rejection, Reply};
 use tower_http::request_id::RequestId;
 
+use super::extract::broken;
 use crate::artefacts::ArtefactError;
 use crate::limits::Full;
 use crate::room::RoomError;
@@ -85,6 +86,8 @@ kinds! {
     Removed = GONE, "removed", "It isn't kept any more";
     /// The body is longer than the route takes.
     TooLarge = PAYLOAD_TOO_LARGE, "too-large", "The request is too large";
+    /// The body came too slowly.
+    TooSlow = REQUEST_TIMEOUT, "too-slow", "The request came too slowly";
     /// Too much at once: come again.
     TooBusy = TOO_MANY_REQUESTS, "too-busy", "The coordinator has too much to do; try again";
     /// A disk is full, or nearly.
@@ -141,6 +144,8 @@ answers! {
     Removed = [Removed];
     /// The body is too long.
     TooLarge = [TooLarge];
+    /// The body came too slowly.
+    TooSlow = [TooSlow];
     /// Too much at once: come again.
     TooBusy = [TooBusy];
     /// Nothing was done: come again.
@@ -226,6 +231,8 @@ pub(crate) enum ApiError {
     Removed(String),
     /// See [`Kind::TooLarge`].
     TooLarge(String),
+    /// See [`Kind::TooSlow`].
+    TooSlow(String),
     /// See [`Kind::TooBusy`].
     TooBusy(String),
     /// See [`Kind::NoRoom`].
@@ -261,6 +268,7 @@ impl ApiError {
             Self::NoResult(detail) => Kind::NoResult.problem(detail),
             Self::Removed(detail) => Kind::Removed.problem(detail),
             Self::TooLarge(detail) => Kind::TooLarge.problem(detail),
+            Self::TooSlow(detail) => Kind::TooSlow.problem(detail),
             Self::TooBusy(detail) => Kind::TooBusy.problem(detail),
             Self::NoRoom(detail) => Kind::NoRoom.problem(detail),
             Self::Unavailable(detail) => Kind::Unavailable.problem(detail),
@@ -396,9 +404,7 @@ impl From<ArtefactError> for ApiError {
                 Self::Invalid(input)
             }
             ArtefactError::TooLarge => Self::TooLarge(error.to_string()),
-            ArtefactError::BrokeOff(_) => {
-                Self::Unreadable(InvalidInput::new("body", "nothing", "the rest of the artefact"))
-            }
+            ArtefactError::BrokeOff(error) => broken(error.as_ref(), "the rest of the artefact"),
             ArtefactError::Failed { .. } => {
                 tracing::error!(error = chain(&error), "an artefact can't be kept or read");
                 Self::Unavailable(chain(&error))

@@ -3056,6 +3056,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The request is too large (`/problems/too-large`). */
             413: {
                 headers: {
@@ -3226,6 +3235,15 @@ export interface operations {
             };
             /** @description This may not be asked for (`/problems/forbidden`). */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3759,6 +3777,15 @@ export interface operations {
             };
             /** @description This may not be asked for (`/problems/forbidden`). */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4711,6 +4738,15 @@ export interface operations {
             };
             /** @description This may not be asked for (`/problems/forbidden`). */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5768,6 +5804,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The request is too large (`/problems/too-large`). */
             413: {
                 headers: {
@@ -5873,6 +5918,15 @@ export interface operations {
             };
             /** @description There is no such thing (`/problems/not-found`). */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5994,6 +6048,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The request is too large (`/problems/too-large`). */
             413: {
                 headers: {
@@ -6093,6 +6156,15 @@ export interface operations {
             };
             /** @description This may not be asked for (`/problems/forbidden`). */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6208,6 +6280,15 @@ export interface operations {
             };
             /** @description This may not be asked for (`/problems/forbidden`). */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6332,6 +6413,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The lease is no longer valid (`/problems/stale-lease`). */
             409: {
                 headers: {
@@ -6447,6 +6537,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The lease is no longer valid (`/problems/stale-lease`). */
             409: {
                 headers: {
@@ -6554,6 +6653,15 @@ export interface operations {
             };
             /** @description This may not be asked for (`/problems/forbidden`). */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6955,6 +7063,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The request is too large (`/problems/too-large`). */
             413: {
                 headers: {
@@ -7336,6 +7453,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The request is too large (`/problems/too-large`). */
             413: {
                 headers: {
@@ -7605,6 +7731,16 @@ export interface operations {
                 };
             };
             /** @description The pilot isn't wanted (`/problems/unwanted-pilot`). A worker of this name is at work elsewhere (`/problems/name-taken`). */
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The pilot isn't wanted (`/problems/unwanted-pilot`). */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -7805,6 +7941,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The worker isn't registered (`/problems/unknown-worker`). */
             410: {
                 headers: {
@@ -7997,6 +8142,15 @@ export interface operations {
             };
             /** @description This may not be asked for (`/problems/forbidden`). */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
                 headers: {
                     [name: string]: unknown;
                 };
