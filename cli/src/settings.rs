@@ -1,7 +1,7 @@
 //! The settings of one machine: where things lie, and what runs here. Only this file knows paths.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -90,6 +90,7 @@ struct CoordinatorSection {
     url: Option<String>,
     state: Option<PathBuf>,
     tokens: Option<String>,
+    trusted_proxy: Option<String>,
     token_file: Option<PathBuf>,
     ca: Option<PathBuf>,
     proxy: Option<String>,
@@ -306,6 +307,8 @@ pub(crate) struct Settings {
     pub(crate) state: PathBuf,
     /// When the coordinator asks for a token.
     pub(crate) tokens: TokenRule,
+    /// The proxy that may ask without a token where none is needed.
+    pub(crate) trusted_proxy: Option<IpAddr>,
     /// The token that clients and workers show.
     pub(crate) token_file: Option<PathBuf>,
     /// The authorities that may vouch for the coordinator.
@@ -399,6 +402,10 @@ impl Settings {
                 return Err(InvalidInput::new("coordinator.tokens", other, expected).into());
             }
         };
+        let trusted_proxy = coordinator.trusted_proxy.map(|address| {
+            let wrong = |_| InvalidInput::new("coordinator.trusted_proxy", &address, "an address, such as `127.0.0.1`");
+            address.parse::<IpAddr>().map_err(wrong)
+        });
         let webhook = |(index, section): (usize, WebhookSection)| {
             let secret = section.secret_file.as_ref().map(|path| base.join(path));
             let webhook = section.resolve().map_err(|error| error.under(&format!("coordinator.webhooks[{index}]")))?;
@@ -430,6 +437,7 @@ impl Settings {
             url,
             state,
             tokens,
+            trusted_proxy: trusted_proxy.transpose()?,
             token_file: coordinator.token_file.map(|path| base.join(path)),
             ca: coordinator.ca.map(|path| base.join(path)),
             proxy: coordinator.proxy,
@@ -616,6 +624,7 @@ mod tests {
     fn wrong_settings_are_named() {
         let error = |text: &str| resolve(text).unwrap_err().to_string();
         assert!(error("[worker]\nslot = 1").contains("did you mean `slots`?"));
+        assert!(error("[coordinator]\ntrusted_proxy = \"nginx\"").starts_with("`coordinator.trusted_proxy`: `nginx`"));
         assert!(error("[coordinator]\nlisten = \"here\"").starts_with("`coordinator.listen`: `here`"));
         for (key, value) in [("url", "http://0.0.0.0:7878"), ("url", "head:7878"), ("pilots.url", "http://[::]:7878")] {
             let error = error(&format!("[coordinator]\n{key} = \"{value}\""));

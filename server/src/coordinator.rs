@@ -73,6 +73,8 @@ pub struct Security {
     pub tokens: TokenRule,
     /// For HTTPS; without it, HTTP.
     pub tls: Option<Tls>,
+    /// The proxy that is let through where no token is needed: it knows itself who may ask.
+    pub trusted_proxy: Option<IpAddr>,
 }
 
 /// When a token is needed.
@@ -306,6 +308,7 @@ impl Coordinator {
             launchers,
             marker,
             tokens_required,
+            trusted_proxy: security.trusted_proxy,
             clock,
             stop: stop.clone(),
         };

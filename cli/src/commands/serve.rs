@@ -43,7 +43,8 @@ pub(super) async fn stop(settings: &Settings, coordinator: Coordinator) {
 pub(super) async fn start(settings: &Settings, listen: Option<SocketAddr>) -> anyhow::Result<Coordinator> {
     let state = &settings.state;
     fs_err::create_dir_all(state)?;
-    let security = Security { tokens: settings.tokens, tls: settings.tls.clone() };
+    let security =
+        Security { tokens: settings.tokens, tls: settings.tls.clone(), trusted_proxy: settings.trusted_proxy };
     let options = Options {
         listen: listen.unwrap_or(settings.listen),
         database: settings.database(),

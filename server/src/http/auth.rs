@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
@@ -79,7 +79,7 @@ pub(super) async fn check(
         return Ok(next.run(request).await);
     }
     let peer = request.extensions().get::<Peer>().cloned();
-    let principal = authenticate(&app, request.headers())?;
+    let principal = authenticate(&app, request.headers(), peer.as_ref())?;
     match access {
         Some(Access::Needs(scope)) if principal.may(scope) => {
             let token = principal.token;
@@ -139,7 +139,7 @@ fn no_longer_valid() -> ApiError {
 }
 
 /// Who sends a request.
-fn authenticate(app: &App, headers: &HeaderMap) -> Result<Principal, ApiError> {
+fn authenticate(app: &App, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Principal, ApiError> {
     match bearer(headers)? {
         Some(secret) => app.tokens.find(secret, app.clock.now()).ok_or_else(no_longer_valid),
         None if app.tokens_required => {
@@ -147,6 +147,10 @@ fn authenticate(app: &App, headers: &HeaderMap) -> Result<Principal, ApiError> {
         }
         None => {
             from_this_machine(headers)?;
+            let trusted = app.trusted_proxy.is_some_and(|proxy| peer.is_some_and(|peer| peer.address == proxy));
+            if !trusted {
+                not_passed_on(headers)?;
+            }
             Ok(Principal { token: None, name: "this machine".to_owned(), scopes: vec![Scope::Admin] })
         }
     }
@@ -176,11 +180,33 @@ fn from_this_machine(headers: &HeaderMap) -> Result<(), ApiError> {
             "without tokens this coordinator answers only as `localhost` or a loopback address, not as `{host}`"
         )));
     }
+    if text(HeaderName::from_static("sec-fetch-site")).is_some_and(|site| site == "cross-site") {
+        return Err(ApiError::Forbidden(
+            "without tokens this coordinator answers no pages of other sites: type the address, or ask for tokens, with \
+             `coordinator.tokens = \"required\"`"
+                .to_owned(),
+        ));
+    }
     match text(header::ORIGIN) {
         Some(origin) if origin.split_once("://").is_none_or(|(_, sender)| sender != host) => {
             Err(ApiError::Forbidden(format!("without tokens this coordinator answers no pages of `{origin}`")))
         }
         _ => Ok(()),
+    }
+}
+
+/// Behind a proxy on this machine everybody would come from it, and be trusted.
+fn not_passed_on(headers: &HeaderMap) -> Result<(), ApiError> {
+    let names = headers.keys().map(HeaderName::as_str);
+    let mut proxies =
+        names.filter(|name| name.starts_with("x-forwarded-") || ["forwarded", "via", "x-real-ip"].contains(name));
+    match proxies.next() {
+        None => Ok(()),
+        Some(name) => Err(ApiError::Forbidden(format!(
+            "without tokens this coordinator answers nobody through a proxy, and the request has a header `{name}`: ask for tokens, with \
+             `coordinator.tokens = \"required\"`, or, where the proxy itself finds out who may ask, name its address in \
+             `coordinator.trusted_proxy`"
+        ))),
     }
 }
 

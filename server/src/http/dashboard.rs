@@ -39,7 +39,6 @@ pub(super) fn at(uri: &Uri, headers: &HeaderMap) -> Option<Response> {
     let safe = [
         (header::CONTENT_TYPE, content_type(name)),
         (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
     ];
     Some((cached, safe, file.data).into_response())

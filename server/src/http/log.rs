@@ -94,7 +94,7 @@ pub(super) async fn show(
 ) -> Result<Response, ApiError> {
     let follow = params.follow().map_err(ApiError::Unreadable)?;
     let latest = latest_attempt(&app, id).await?;
-    let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     if follow && accepts_events(&headers) {
         let place = last_event_id(&app, id, &headers).await?.or(latest.map(|attempt| Place { attempt, next: 0 }));
         is_kept(&app, id, place.map(|place| place.attempt)).await?;

@@ -4,12 +4,13 @@
 //! words; it decides nothing. Whatever goes wrong becomes an [`ApiError`], and that a problem document. This file is the only
 //! place where routes are wired.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{Extensions, HeaderMap, Method, StatusCode, Version, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use promptfield_core::api::PREFIX;
@@ -100,6 +101,8 @@ pub(crate) struct App {
     pub(crate) marker: Option<String>,
     /// Whether a token is needed.
     pub(crate) tokens_required: bool,
+    /// See [`crate::Security::trusted_proxy`].
+    pub(crate) trusted_proxy: Option<IpAddr>,
     pub(crate) clock: Clock,
     /// Cancelled when the coordinator stops: streams end.
     pub(crate) stop: CancellationToken,
@@ -193,6 +196,15 @@ pub(crate) fn router(app: App) -> Router {
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]))
+        .layer(map_response(for_own_pages))
+}
+
+/// Has browsers take every answer for what it says that it is, and give it to no other site's pages.
+async fn for_own_pages(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
 }
 
 /// An answer that is sent line by line as it's written: compressing would hold the lines back.

@@ -3,9 +3,10 @@
 use promptfield_core::access::{Scope, Secret, TokenCreated, TokenRequest, TokenSummary};
 use promptfield_core::api::{PREFIX, Page};
 use promptfield_core::id::TokenId;
-use promptfield_server::{Database, DatabaseError, StartError};
+use promptfield_server::{Database, DatabaseError, Security, StartError};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::json;
+use sha2::Digest as _;
 
 use crate::support::{Client, LONG_MS, Messages, TestServer, experiment, options, problem, read, run, worker};
 
@@ -267,6 +268,14 @@ async fn without_tokens_pages_of_other_sites_are_turned_away() {
         ("origin", own.as_str(), true),
         ("origin", "http://evil.example", false),
         ("origin", "null", false),
+        ("sec-fetch-site", "cross-site", false),
+        ("sec-fetch-site", "same-origin", true),
+        ("sec-fetch-site", "none", true),
+        ("forwarded", "for=203.0.113.7", false),
+        ("x-forwarded-for", "203.0.113.7", false),
+        ("x-forwarded-proto", "https", false),
+        ("x-real-ip", "203.0.113.7", false),
+        ("via", "1.1 nginx", false),
     ] {
         let request = server.request(Method::POST, "/workers").header(header, value).json(&worker("w"));
         let status = request.send().await.unwrap().status();
@@ -276,4 +285,59 @@ async fn without_tokens_pages_of_other_sites_are_turned_away() {
     // Whoever shows a token is held to it.
     let stranger = server.with_token(Some(Secret::from_bytes([7; 32])));
     assert_unauthorized(&stranger.get("/workers").await);
+}
+
+#[tokio::test]
+async fn only_the_proxy_that_was_named_is_trusted() {
+    for (trusted, expected) in [
+        ([127, 0, 0, 1], StatusCode::OK),
+        ([127, 0, 0, 2], StatusCode::FORBIDDEN),
+        ([10, 0, 0, 1], StatusCode::FORBIDDEN),
+    ] {
+        let security = Security { trusted_proxy: Some(trusted.into()), ..Security::default() };
+        let server = TestServer::with_security(security).await;
+        let passed_on = server.request(Method::GET, "/workers").header("x-forwarded-for", "203.0.113.7");
+        let answer = passed_on.send().await.unwrap();
+        assert_eq!(answer.status(), expected, "{trusted:?}");
+        if expected == StatusCode::FORBIDDEN {
+            let detail = problem(answer).await.detail;
+            for part in ["`x-forwarded-for`", "coordinator.trusted_proxy", "coordinator.tokens"] {
+                assert!(detail.contains(part), "{detail}");
+            }
+        }
+        // It doesn't vouch for pages of other sites.
+        let page =
+            server.request(Method::GET, "/workers").header("via", "1.1 x").header("sec-fetch-site", "cross-site");
+        assert_eq!(page.send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    }
+    // Who shows a token may come from anywhere.
+    let server = TestServer::with_tokens().await;
+    let passed_on = server.request(Method::GET, "/workers").header("forwarded", "for=203.0.113.7");
+    assert_eq!(passed_on.send().await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn every_answer_is_for_own_pages_only_and_what_it_says_it_is() {
+    let server = TestServer::with_tokens().await;
+    let nobody = server.with_token(None);
+    let mut answers = Vec::new();
+    for (method, path, _) in routes(&server).await {
+        answers.push((path.clone(), server.request(method.clone(), &path).send().await.unwrap()));
+        answers.push((path.clone(), nobody.request(method, &path).send().await.unwrap()));
+    }
+    for path in ["/", "/experiments/1", "/nothing.js", "/problems/too-busy", "/api/nothing"] {
+        answers.push((path.to_owned(), reqwest::get(format!("http://{}{path}", server.address)).await.unwrap()));
+    }
+    let kept = sha2::Sha256::digest(b"x");
+    let hash = promptfield_core::spec::hex(&kept);
+    for method in [Method::PUT, Method::GET] {
+        answers.push((
+            hash.clone(),
+            server.request(method, &format!("/artefacts/{hash}")).body("x").send().await.unwrap(),
+        ));
+    }
+    for (path, answer) in answers {
+        assert_eq!(answer.headers()["x-content-type-options"], "nosniff", "{path}");
+        assert_eq!(answer.headers()["cross-origin-resource-policy"], "same-origin", "{path}");
+    }
 }

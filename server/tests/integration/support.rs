@@ -79,6 +79,13 @@ impl TestServer {
         Self::on(folder, options, Some(admin)).await
     }
 
+    /// One that asks nobody for a token, but perhaps something else.
+    pub(crate) async fn with_security(security: Security) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { security, ..options(folder.path()) };
+        Self::on(folder, options, None).await
+    }
+
     /// One that starts pilots.
     pub(crate) async fn with_pilots(pilots: impl FnOnce(&std::path::Path) -> PilotOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
