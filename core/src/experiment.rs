@@ -401,6 +401,9 @@ fn check_sweep(key: &str, values: &[Value]) -> Result<(), InvalidInput> {
     }
     each_once(&format!("sweep.{key}"), values.iter().map(ToString::to_string))?;
     for (i, value) in values.iter().enumerate() {
+        if value.is_null() {
+            return Err(InvalidInput::new(format!("sweep.{key}[{i}]"), value, "a value"));
+        }
         let table = Value::from(serde_json::Map::from_iter([(key.to_owned(), value.clone())]));
         from_value::<Overrides>(table)
             .and_then(|overrides| overrides.check())

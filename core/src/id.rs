@@ -1,12 +1,30 @@
 //! Identifiers as types, so that a job can't be taken for a worker.
 
+/// A number that no identifier is.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("expected a whole number from 0 to {}", i64::MAX)]
+pub struct OutOfRange;
+
+/// Numbers are signed where they are stored.
+fn in_range(number: u64) -> Result<u64, OutOfRange> {
+    i64::try_from(number).map(|_| number).map_err(|_| OutOfRange)
+}
+
 /// Declares an integer identifier.
 macro_rules! id {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-        #[serde(transparent)]
+        #[serde(try_from = "u64")]
         pub struct $name(pub u64);
+
+        impl TryFrom<u64> for $name {
+            type Error = OutOfRange;
+
+            fn try_from(number: u64) -> Result<Self, OutOfRange> {
+                in_range(number).map(Self)
+            }
+        }
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -18,7 +36,10 @@ macro_rules! id {
             type Err = std::num::ParseIntError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                text.parse().map(Self)
+                let number: u64 = text.parse()?;
+                // Numbers are signed where they are stored.
+                text.parse::<i64>()?;
+                Ok(Self(number))
             }
         }
     )+};
@@ -47,5 +68,13 @@ id! {
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
 )]
-#[serde(transparent)]
+#[serde(try_from = "u64")]
 pub struct FencingToken(pub u64);
+
+impl TryFrom<u64> for FencingToken {
+    type Error = OutOfRange;
+
+    fn try_from(number: u64) -> Result<Self, OutOfRange> {
+        in_range(number).map(Self)
+    }
+}

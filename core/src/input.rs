@@ -3,8 +3,10 @@
 //! Every parser of this crate collects what is wrong as [`FieldError`]s, so that a person sees all of it at once, and the
 //! HTTP edge can hand the same list out as problem+json.
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+
+use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// One thing that is wrong with an input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -111,6 +113,80 @@ pub fn from_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, In
 pub fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, InvalidInput> {
     let value = serde_json::from_str(text).map_err(|error| InvalidInput::new("file", error, "a JSON document"))?;
     from_value(value)
+}
+
+/// Refuses JSON in which an object has a key twice, of which readers take the first or the last as they like. What is no JSON is left to
+/// them.
+pub fn check_keys(text: &[u8]) -> Result<(), InvalidInput> {
+    let (mut track, mut twice) = (serde_path_to_error::Track::new(), None);
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let _ = Keys(&mut twice).deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track));
+    let Some(key) = twice else { return Ok(()) };
+    let path = track.path().to_string();
+    // The path ends with the key before, where it doesn't end with the object.
+    let field = if path == "." || path.is_empty() { "body".to_owned() } else { path };
+    Err(InvalidInput::new(field, key, "each key once"))
+}
+
+/// Looks for a key that an object has twice.
+struct Keys<'a>(&'a mut Option<String>);
+
+impl<'de> DeserializeSeed<'de> for Keys<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Keys<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(Keys(&mut *self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = object.next_key::<String>()? {
+            if seen.contains(&key) {
+                *self.0 = Some(key);
+                return Err(A::Error::custom("a key is there twice"));
+            }
+            seen.insert(key);
+            object.next_value_seed(Keys(&mut *self.0))?;
+        }
+        Ok(())
+    }
 }
 
 fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> String {
@@ -237,6 +313,22 @@ mod tests {
     fn missing_keys_and_broken_files_are_named() {
         assert_eq!(refusal("[inner]\nlearning_rate = 1.0").field, "seeds");
         assert!(refusal("seeds = [1]\nseeds = = 2").expected.contains("line 2"));
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_found_wherever_it_is() {
+        let found = |text: &str| check_keys(text.as_bytes()).err().map(|error| error.errors[0].value.clone());
+        for text in [
+            r#"{"a": 1, "a": 1}"#,
+            r#"{"b": [{"a": null, "c": 2, "a": "x"}]}"#,
+            r#"[{"b": {"a": {"a": 1}, "a": 2}}]"#,
+            r#"{"a": 1, "\u0061": 2}"#,
+        ] {
+            assert_eq!(found(text).as_deref(), Some("a"), "{text}");
+        }
+        for text in [r#"{"a": {"a": [1, 2.5, -3, true, "a", null]}, "b": {"a": 1}}"#, "7", "no JSON", ""] {
+            assert_eq!(found(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use axum::http::request::Parts;
 use futures_util::StreamExt;
-use promptfield_core::input::{InvalidInput, from_value};
+use promptfield_core::input::{InvalidInput, check_keys, from_value};
 use serde::de::DeserializeOwned;
 
 use super::aside;
@@ -54,6 +54,7 @@ impl<T: DeserializeOwned + Send + 'static, S: Send + Sync, const MOST: usize> Fr
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    check_keys(body).map_err(ApiError::Invalid)?;
     if let Ok(document) = serde_json::from_slice(body) {
         return Ok(document);
     }
@@ -121,7 +122,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
         let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
             .map_err(|error| ApiError::Unreadable(InvalidInput::new("query", error, "`key=value` pairs")))?;
-        let pairs: serde_json::Map<_, _> = pairs.into_iter().map(|(key, value)| (key, value.into())).collect();
-        from_value(pairs.into()).map(Self).map_err(ApiError::Unreadable)
+        let mut given = serde_json::Map::new();
+        for (key, value) in pairs {
+            if given.insert(key.clone(), value.into()).is_some() {
+                return Err(ApiError::Unreadable(InvalidInput::new("query", key, "each key once")));
+            }
+        }
+        from_value(given.into()).map(Self).map_err(ApiError::Unreadable)
     }
 }

@@ -319,3 +319,43 @@ async fn what_is_too_large_is_refused_before_it_comes() {
     let put = format!("PUT /api/v1/artefacts/{}", "0".repeat(64));
     assert_eq!(answer_to_announcement(&server, &put, (1 << 30) + 1).await, "HTTP/1.1 413 Payload Too Large");
 }
+
+#[tokio::test]
+async fn what_is_said_twice_or_not_at_all_is_refused() {
+    let server = TestServer::start().await;
+    let document = experiment(&[1]).to_string();
+    let twice = document.replacen('{', "{\"priority\": 1, \"priority\": 2, ", 1);
+    let worker = json!(worker("w")).to_string().replacen('{', "{\"slots\": 1, ", 1);
+    for (path, body, key) in [
+        ("/experiments", &twice, "priority"),
+        ("/experiments/preview", &twice, "priority"),
+        ("/workers", &worker, "slots"),
+    ] {
+        let response = server.request(Method::POST, path).body(body.clone()).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+        let error = problem(response).await.errors.remove(0);
+        assert_eq!((error.value.as_str(), error.expected.as_str()), (key, "each key once"), "{path}");
+    }
+    let response = server.get("/workers?limit=1&limit=2").await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(problem(response).await.errors[0].value, "limit");
+    let mut swept = experiment(&[1]);
+    swept["sweep"] = json!({"alpha": [0.5, null]});
+    let error = refused(&server, "/experiments", &swept, StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert_eq!((error.field.as_str(), error.value.as_str()), ("sweep.alpha[1]", "null"));
+}
+
+#[tokio::test]
+async fn numbers_that_no_identifier_is_are_refused() {
+    let server = TestServer::start().await;
+    let beyond = (1_u64 << 63).to_string();
+    for path in ["/experiments", "/jobs"] {
+        assert_eq!(server.get(&format!("{path}/{beyond}")).await.status(), StatusCode::BAD_REQUEST);
+        let most = i64::MAX;
+        assert_eq!(server.get(&format!("{path}/{most}")).await.status(), StatusCode::NOT_FOUND);
+    }
+    let body = json!({"token": 1_u64 << 63});
+    let error = refused(&server, "/leases/1/release", &body, StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert_eq!(error.field, "token");
+    assert!(error.expected.ends_with("from 0 to 9223372036854775807"), "{error}");
+}
