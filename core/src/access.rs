@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::TokenId;
 use crate::input::InvalidInput;
-use crate::names::named;
+use crate::names::{named, shown_name};
 use crate::spec::is_hex;
 use crate::time::Timestamp;
 
@@ -102,9 +102,7 @@ impl TokenRequest {
 
     /// The request, its scopes in order and each once, if it can be met.
     pub fn checked(mut self) -> Result<Self, InvalidInput> {
-        if self.name.trim().is_empty() || self.name.chars().count() > 200 || self.name.chars().any(char::is_control) {
-            return Err(InvalidInput::new("name", self.name, "1 to 200 characters, none of them a control character"));
-        }
+        shown_name("name", &self.name)?;
         self.scopes.sort_unstable();
         self.scopes.dedup();
         if self.scopes.is_empty() {

@@ -14,7 +14,7 @@ use crate::hyper::Overrides;
 use crate::input::{InvalidInput, Refusals, from_toml, from_value, one_of};
 use crate::matrix::MOST_JOBS;
 use crate::method::Method;
-use crate::names::{Precision, Protocol};
+use crate::names::{Precision, Protocol, shown_name};
 use crate::spec::SpecHash;
 
 /// Methods × data sets × seeds × shots under one protocol.
@@ -200,9 +200,7 @@ impl Experiment {
     fn from_document(document: Document, known: &Known) -> Result<Self, InvalidInput> {
         document.check_lengths(known)?;
         let mut refusals = Refusals::default();
-        if document.name.trim().is_empty() || document.name.len() > 200 {
-            refusals.add(InvalidInput::new("name", &document.name, "1 to 200 characters"));
-        }
+        refusals.keep(shown_name("name", &document.name));
         let protocol = refusals.keep(named::<Protocol>(&document.protocol, "protocol"));
         let methods: Vec<Method> = document
             .methods
@@ -224,7 +222,9 @@ impl Experiment {
             }
         };
         let source = refusals.keep(source(document.source, protocol, &datasets, known)).flatten();
-        if !known.backbones.is_empty() && !known.backbones.contains(&document.backbone) {
+        if known.backbones.is_empty() {
+            refusals.keep(shown_name("backbone", &document.backbone));
+        } else if !known.backbones.contains(&document.backbone) {
             let allowed = one_of(&document.backbone, known.backbones.iter().map(String::as_str));
             refusals.add(InvalidInput::new("backbone", &document.backbone, allowed));
         }

@@ -36,7 +36,13 @@ pub struct InvalidInput {
 impl InvalidInput {
     /// A refusal for one field.
     pub fn new(field: impl Into<String>, value: impl std::fmt::Display, expected: impl Into<String>) -> Self {
-        Self { errors: vec![FieldError { field: field.into(), value: value.to_string(), expected: expected.into() }] }
+        let mut value = value.to_string();
+        // A refusal isn't to be as long as what is refused.
+        if let Some((end, _)) = value.char_indices().nth(LONGEST_VALUE) {
+            value.truncate(end);
+            value.push('…');
+        }
+        Self { errors: vec![FieldError { field: field.into(), value, expected: expected.into() }] }
     }
 
     /// The same refusal, its fields lying below `parent`.
@@ -52,6 +58,9 @@ impl InvalidInput {
         self
     }
 }
+
+/// So many characters of a wrong value are repeated.
+const LONGEST_VALUE: usize = 500;
 
 /// So many errors of an input are named; the others are counted.
 const MOST_NAMED: usize = 20;
@@ -261,6 +270,10 @@ pub fn one_of<'a>(given: &str, allowed: impl IntoIterator<Item = &'a str>) -> St
 
 /// The allowed name that is closest to what was given, if it's close enough to be a slip of the hand.
 pub fn nearest<'a>(given: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // No slip of the hand makes a long text of a name, and comparing takes the product of the lengths.
+    if given.len() > 200 {
+        return None;
+    }
     let given = given.to_lowercase();
     allowed
         .into_iter()
@@ -313,6 +326,14 @@ mod tests {
     fn missing_keys_and_broken_files_are_named() {
         assert_eq!(refusal("[inner]\nlearning_rate = 1.0").field, "seeds");
         assert!(refusal("seeds = [1]\nseeds = = 2").expected.contains("line 2"));
+    }
+
+    #[test]
+    fn a_refusal_is_short_whatever_is_refused() {
+        let long = "ä".repeat(100_000);
+        let error = InvalidInput::new("name", &long, one_of(&long, ["a", "b"]));
+        assert_eq!(error.errors[0].value, format!("{}…", "ä".repeat(500)));
+        assert_eq!(error.errors[0].expected, "`a` or `b`");
     }
 
     #[test]

@@ -126,6 +126,36 @@ pub fn path_segment(field: &str, name: &str) -> Result<(), InvalidInput> {
     }
 }
 
+/// What [`shown_name`] takes.
+pub const NAME: &str = "1 to 200 characters, none of them a control character";
+
+/// The most characters of a [`NAME`].
+pub const LONGEST_NAME: usize = 200;
+
+/// Whether a terminal acts on a character rather than showing it, or shows what stands beside it elsewhere: control characters, line
+/// separators, and what turns the direction of writing.
+pub const fn is_control(c: char) -> bool {
+    matches!(
+        c,
+        '\0'..='\u{1f}'
+            | '\u{7f}'..='\u{9f}'
+            | '\u{61c}'
+            | '\u{200e}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+    )
+}
+
+/// Checks a name that is shown as it is, to people and on terminals.
+pub fn shown_name(field: impl Into<String>, name: &str) -> Result<(), InvalidInput> {
+    // Counted no further than it takes to know.
+    let length = name.chars().take(LONGEST_NAME + 1).count();
+    if name.trim().is_empty() || length > LONGEST_NAME || name.contains(is_control) {
+        return Err(InvalidInput::new(field, name, NAME));
+    }
+    Ok(())
+}
+
 /// Checks a name against a list that is open at run time (data sets, backbones).
 pub fn known_name<'a>(
     field: &str,
@@ -136,5 +166,22 @@ pub fn known_name<'a>(
         Ok(())
     } else {
         Err(InvalidInput::new(field, name, one_of(name, known)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_count_characters_and_hold_nothing_that_a_terminal_acts_on() {
+        for name in ["a", "Ω", &"試".repeat(200), "ours 👩\u{200d}🔬", "a\u{301}"] {
+            assert!(shown_name("name", name).is_ok(), "{name}");
+        }
+        let hidden =
+            ["\u{1b}[2J", "a\nb", "a\tb", "\0", "\u{7f}", "\u{9b}31m", "\u{202e}gnp.exe", "\u{2066}", "\u{2028}"];
+        for name in hidden.into_iter().chain(["", " ", &"試".repeat(201)]) {
+            assert_eq!(shown_name("name", name).unwrap_err().errors[0].expected, NAME, "{name:?}");
+        }
     }
 }

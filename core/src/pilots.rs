@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::experiment::{LABEL, is_label};
 use crate::id::{PilotId, WorkerId};
 use crate::input::{InvalidInput, Refusals};
-use crate::names::{named, path_segment};
+use crate::names::{is_control, named, path_segment};
 use crate::spec::is_hex;
 use crate::time::Timestamp;
 
@@ -196,7 +196,7 @@ impl PoolSettings {
         }
         for (field, value) in [("partition", &self.partition), ("gres", &self.gres)] {
             let Some(value) = value else { continue };
-            if value.is_empty() || value.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            if value.is_empty() || value.contains(|c: char| c.is_whitespace() || is_control(c)) {
                 refusals.add(InvalidInput::new(field, value, "a word, as `sbatch` takes it"));
             }
         }
@@ -228,7 +228,7 @@ impl PoolSettings {
 fn wrong_option(option: &str) -> Option<String> {
     let word = option.strip_prefix("--").map(|long| long.split('=').next().unwrap_or(long));
     let letter = option.strip_prefix('-').and_then(|short| short.get(..1));
-    if option.contains(|c: char| c.is_control()) {
+    if option.contains(is_control) {
         Some("an option without control characters".to_owned())
     } else if let Some(word) = word {
         let own = match word {

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use promptfield_core::api::{PinnedBackbone, PinnedBackbones};
+use promptfield_core::names::shown_name;
 use promptfield_core::scheduler::Command;
 
 use super::Shared;
@@ -46,6 +47,7 @@ pub(super) async fn pin(
     State(app): Shared,
     JsonBody(PinnedBackbone { backbone, sha256 }): JsonBody<PinnedBackbone, SMALL>,
 ) -> Result<StatusCode, ApiError> {
+    shown_name("backbone", &backbone).map_err(ApiError::Invalid)?;
     app.writer.apply(Command::Pin { backbone, sha256 }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use promptfield_core::api::usage::{Intervals, LoadReport, MOST_DEVICES, Usage};
 use promptfield_core::id::WorkerId;
 use promptfield_core::input::InvalidInput;
+use promptfield_core::names::shown_name;
 use promptfield_core::scheduler::Rejection;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -50,6 +51,7 @@ fn check(LoadReport { devices }: &LoadReport) -> Result<(), InvalidInput> {
         return Err(InvalidInput::new("devices", devices.len(), format!("at most {MOST_DEVICES} devices")));
     }
     for (index, load) in devices.iter().enumerate() {
+        shown_name(format!("devices[{index}].device"), &load.device)?;
         if let Some(busy) = load.busy_percent.filter(|busy| !(0.0..=100.0).contains(busy)) {
             let field = format!("devices[{index}].busy_percent");
             return Err(InvalidInput::new(field, busy, "a number from 0 to 100"));

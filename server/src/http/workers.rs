@@ -7,6 +7,7 @@ use promptfield_core::api::{Page, Registered, WorkerSummary};
 use promptfield_core::experiment::{LABEL, is_label};
 use promptfield_core::id::WorkerId;
 use promptfield_core::input::InvalidInput;
+use promptfield_core::names::shown_name;
 use promptfield_core::scheduler::{Command, Reply, WorkerDescription};
 use promptfield_core::{VERSION, works_with};
 
@@ -47,14 +48,22 @@ pub(super) async fn register(
     }
 }
 
+/// The most devices, and the most backbones and labels, that a worker names.
+pub(super) const MOST_DEVICES: usize = 256;
+pub(super) const MOST_NAMES: usize = 100;
+/// The most jobs that a worker runs at once.
+pub(super) const MOST_SLOTS: usize = 4096;
+
 fn check(description: &WorkerDescription) -> Result<(), InvalidInput> {
-    let WorkerDescription { name, slots, backbones, labels, version, time_left_ms, .. } = description;
-    if name.trim().is_empty() || name.len() > 200 {
-        return Err(InvalidInput::new("name", name, "1 to 200 characters"));
+    let WorkerDescription {
+        name, host, slots, devices, backbones, backbone_sha256, version, labels, time_left_ms, ..
+    } = description;
+    shown_name("name", name)?;
+    shown_name("host", host)?;
+    if !(1..=MOST_SLOTS).contains(slots) {
+        return Err(InvalidInput::new("slots", slots, format!("a whole number from 1 to {MOST_SLOTS}")));
     }
-    if !(1..=4096).contains(slots) {
-        return Err(InvalidInput::new("slots", slots, "a whole number from 1 to 4096"));
-    }
+    shown_name("version", version)?;
     if !works_with(version) {
         let expected = format!(
             "a version with the same major and minor number as the coordinator's {VERSION}: bring both to one version"
@@ -67,6 +76,24 @@ fn check(description: &WorkerDescription) -> Result<(), InvalidInput> {
             "[]",
             "at least one backbone: without weights a worker can run nothing",
         ));
+    }
+    for (field, found, most) in [
+        ("devices", devices.len(), MOST_DEVICES),
+        ("backbones", backbones.len(), MOST_NAMES),
+        ("backbone_sha256", backbone_sha256.len(), MOST_NAMES),
+        ("labels", labels.len(), MOST_NAMES),
+    ] {
+        if found > most {
+            return Err(InvalidInput::new(field, format!("{found} entries"), format!("at most {most}")));
+        }
+    }
+    for (field, names) in [("devices", devices), ("backbones", backbones)] {
+        for (i, name) in names.iter().enumerate() {
+            shown_name(format!("{field}[{i}]"), name)?;
+        }
+    }
+    for backbone in backbone_sha256.keys() {
+        shown_name("backbone_sha256", backbone)?;
     }
     if let Some(left) = time_left_ms.filter(|left| *left < 0) {
         return Err(InvalidInput::new("time_left_ms", left, "milliseconds, 0 or more"));

@@ -321,6 +321,51 @@ async fn what_is_too_large_is_refused_before_it_comes() {
 }
 
 #[tokio::test]
+async fn names_that_a_terminal_would_act_on_are_refused() {
+    let server = TestServer::start().await;
+    let described = |change: &dyn Fn(&mut Value)| {
+        let mut description = json!(worker("w"));
+        change(&mut description);
+        description
+    };
+    for name in ["\u{1b}]0;x\u{7}", "a\nb", "\u{9b}2J", "\u{202e}x", "\0", &"試".repeat(201), ""] {
+        for (path, body, field) in [
+            ("/experiments", with(experiment(&[1]), "/name", json!(name)), "name"),
+            ("/experiments/preview", with(experiment(&[1]), "/name", json!(name)), "name"),
+            ("/tokens", json!({"name": name, "scopes": ["read"]}), "name"),
+            ("/workers", described(&|w| w["name"] = name.into()), "name"),
+            ("/workers", described(&|w| w["host"] = name.into()), "host"),
+            ("/workers", described(&|w| w["devices"] = json!(["cpu", name])), "devices[1]"),
+            ("/workers", described(&|w| w["backbones"] = json!([name])), "backbones[0]"),
+            ("/workers", described(&|w| w["labels"] = json!([name])), "labels[0]"),
+            ("/workers", described(&|w| w["backbone_sha256"] = json!({name: "0".repeat(64)})), "backbone_sha256"),
+        ] {
+            let error = refused(&server, path, &body, StatusCode::UNPROCESSABLE_ENTITY).await;
+            assert_eq!(error.field, field, "{path} {name:?}");
+        }
+        let pin = json!({"backbone": name, "sha256": "0".repeat(64)});
+        let answer = server.request(Method::PUT, "/backbones").json(&pin).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    // As many characters as are said, in whatever script.
+    let name = "試".repeat(200);
+    server.submit(&with(experiment(&[1]), "/name", json!(name))).await;
+    let response = server.post("/workers", &described(&|w| w["host"] = name.clone().into())).await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_worker_s_lists_are_bounded() {
+    let server = TestServer::start().await;
+    for field in ["devices", "backbones", "labels"] {
+        let names: Vec<String> = (0..2_000).map(|i| format!("n{i}")).collect();
+        let description = with(json!(worker("w")), &format!("/{field}"), json!(names));
+        let error = refused(&server, "/workers", &description, StatusCode::UNPROCESSABLE_ENTITY).await;
+        assert_eq!((error.field.as_str(), error.value.as_str()), (field, "2000 entries"));
+    }
+}
+
+#[tokio::test]
 async fn what_is_said_twice_or_not_at_all_is_refused() {
     let server = TestServer::start().await;
     let document = experiment(&[1]).to_string();
