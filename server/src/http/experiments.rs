@@ -26,7 +26,7 @@ use super::extract::{Id, IdempotencyKey, JsonBody, Params};
 use super::jobs::RerunQuery;
 use super::page::WindowParams;
 use super::problem::{ApiError, answer};
-use super::{Shared, jobs, overview};
+use super::{Shared, aside, jobs, overview};
 use crate::store::Key;
 use crate::tokens::Principal;
 
@@ -65,7 +65,11 @@ pub(super) async fn submit(
     IdempotencyKey(key): IdempotencyKey,
     JsonBody(document): JsonBody<serde_json::Value>,
 ) -> Result<Response, ApiError> {
-    let key = key.map(|name| Key { name, body: Sha256::digest(document.to_string()).into() });
+    let (key, document) = aside::work(move || {
+        let key = key.map(|name| Key { name, body: Sha256::digest(document.to_string()).into() });
+        (key, document)
+    })
+    .await?;
     let (experiment, jobs) = overview::expand(&app.known, document).await?;
     let command = Command::Submit { experiment: Box::new(experiment), jobs, by: Some(principal.name) };
     let response = app.writer.submit(command, key).await?;

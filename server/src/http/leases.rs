@@ -18,7 +18,7 @@ use promptfield_core::spec::{SpecHash, is_sha256};
 
 use super::extract::{Id, JsonBody, MEDIUM, SMALL};
 use super::problem::{ApiError, answer};
-use super::{App, Shared};
+use super::{App, Shared, aside};
 use crate::store::Telemetry;
 use crate::writer::Reported;
 
@@ -230,11 +230,16 @@ pub(super) async fn reports(
         return Err(ApiError::Invalid(InvalidInput::new("reports", reports.len(), expected)));
     }
     let mut hashes = hashes(&app, &reports).await?;
+    let checked = aside::work(move || {
+        let check = |LeaseReport { lease, report }| command(lease, report, hashes.remove(&lease));
+        reports.into_iter().map(check).collect::<Vec<_>>()
+    });
+    let checked = checked.await?;
     // What is refused here doesn't reach the writer.
-    let mut refused: Vec<Option<ApiError>> = Vec::with_capacity(reports.len());
-    let mut commands = Vec::with_capacity(reports.len());
-    for LeaseReport { lease, report } in reports {
-        match command(lease, report, hashes.remove(&lease)) {
+    let mut refused: Vec<Option<ApiError>> = Vec::with_capacity(checked.len());
+    let mut commands = Vec::with_capacity(checked.len());
+    for command in checked {
+        match command {
             Ok(command) => {
                 commands.push(command);
                 refused.push(None);
@@ -258,7 +263,8 @@ async fn one(app: &App, lease: LeaseId, report: Report) -> Result<Reply, ApiErro
     let reports = [LeaseReport { lease, report }];
     let hash = hashes(app, &reports).await?.remove(&lease);
     let [LeaseReport { lease, report }] = reports;
-    let replies = app.writer.apply_all(vec![command(lease, report, hash)?]).await?;
+    let command = aside::work(move || command(lease, report, hash)).await??;
+    let replies = app.writer.apply_all(vec![command]).await?;
     let reply = replies.into_iter().next().ok_or_else(|| ApiError::Internal("a report had no reply".into()))?;
     Ok(reply?)
 }

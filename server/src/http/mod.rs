@@ -117,6 +117,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(leases::reports))
         .layer(RequestDecompressionLayer::new().gzip(true).pass_through_unaccepted(true));
     let quick = OpenApiRouter::new()
+        .routes(routes!(experiments::submit))
+        .routes(routes!(overview::preview))
         .routes(routes!(experiments::list))
         .routes(routes!(experiments::show))
         .routes(routes!(experiments::cancel))
@@ -161,10 +163,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .layer(from_fn(in_time));
-    // A matrix may be large, a cluster may be slow, a worker waits for jobs, and the others stream.
+    // A cluster may be slow, a worker waits for jobs, and the others stream.
     let patient = OpenApiRouter::new()
-        .routes(routes!(experiments::submit))
-        .routes(routes!(overview::preview))
         .routes(routes!(leases::lease))
         .routes(routes!(pools::set, pools::end))
         .routes(routes!(log::show))

@@ -1,7 +1,8 @@
 //! Answers that sum up: what can be asked for, what a matrix would cost, where it stands.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::thread::available_parallelism;
 
 use axum::Json;
 use axum::extract::State;
@@ -17,11 +18,16 @@ use promptfield_core::matrix::{self, PlannedJob};
 use promptfield_core::method::Method;
 use promptfield_core::names::{Precision, Protocol, Stage};
 use promptfield_core::scheduler::{JobStateName, Rejection, Scheduler};
+use tokio::sync::Semaphore;
 use utoipa::PartialSchema as _;
 
-use super::Shared;
 use super::extract::{Id, JsonBody};
 use super::problem::{ApiError, answer};
+use super::{Shared, aside};
+
+/// One for each processor.
+static PROCESSORS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(available_parallelism().map_or(1, std::num::NonZero::get)));
 
 /// What an experiment can be made of.
 #[utoipa::path(
@@ -89,12 +95,15 @@ pub(super) async fn expand(
 ) -> Result<(Experiment, Vec<PlannedJob>), ApiError> {
     let known = Arc::clone(known);
     // A document and its matrix can be large: checking the one and hashing the jobs of the other takes a processor's time.
-    let expanded = tokio::task::spawn_blocking(move || {
+    // No more of them at once than there are processors; who is cut off while others are at it has caused no work.
+    let turn = PROCESSORS.acquire().await.map_err(|error| ApiError::Internal(error.into()))?;
+    let expanded = aside::work(move || {
+        let _turn = turn;
         let experiment = Experiment::from_json(document, &known)?;
         let jobs = matrix::expand(&experiment, &known.datasets)?;
         Ok((experiment, jobs))
     });
-    expanded.await.map_err(|error| ApiError::Internal(error.into()))?.map_err(ApiError::Invalid)
+    expanded.await?.map_err(ApiError::Invalid)
 }
 
 /// What the submission of an experiment would bring. Nothing is submitted.
