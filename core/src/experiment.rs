@@ -310,7 +310,7 @@ impl Experiment {
 const SLIPS: usize = 100;
 
 /// The most labels that an experiment asks for.
-const MOST_LABELS: usize = 100;
+pub const MOST_LABELS: usize = 100;
 
 /// What a worker's label may be.
 pub const LABEL: &str = "1 to 100 letters, digits, `-`, `_`, `.` or `=`";

@@ -15,6 +15,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{Components, OpenApi, RefOr};
 use utoipa::{IntoResponses, OpenApi as _};
 
+use super::bounds;
 use super::conditional::unless_known;
 use super::manual::Manual;
 use super::problem::{ApiError, answer};
@@ -91,7 +92,9 @@ impl Document {
             }
         }
         let routes = document.paths.paths.keys().cloned().collect();
-        let document = serde_json::json!(document);
+        let mut document = serde_json::json!(document);
+        let lost = bounds::add(&mut document);
+        debug_assert!(lost.is_empty(), "the document has no {}", lost.join(", "));
         Self { routes, json: document.to_string().into(), manual: Manual::new(&document) }
     }
 

@@ -26,15 +26,15 @@ use crate::writer::Reported;
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// Steps and line numbers end here; later ones are a mistake.
-const MOST: u64 = 1 << 53;
+pub(super) const MOST: u64 = 1 << 53;
 
 /// The most names of a step, the longest name in bytes, and the most numbers of a report: many times what a method logs.
-const MOST_NAMES: usize = 1_000;
-const LONGEST_NAME: usize = 200;
+pub(super) const MOST_NAMES: usize = 1_000;
+pub(super) const LONGEST_NAME: usize = 200;
 const MOST_NUMBERS: usize = 100_000;
 
 /// No job takes more memory: 16 TiB.
-const MOST_MIB: u32 = 1 << 24;
+pub(super) const MOST_MIB: u32 = 1 << 24;
 
 /// Grants jobs; waits for them as long as the worker likes, within limits.
 #[utoipa::path(

@@ -33,6 +33,7 @@ mod aside;
 mod auth;
 mod backbones;
 mod backup;
+mod bounds;
 mod conditional;
 mod dashboard;
 mod document;

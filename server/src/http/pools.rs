@@ -145,14 +145,14 @@ pub(super) struct PilotParams {
 )]
 pub(super) async fn pilots(State(app): Shared, Params(params): Params<PilotParams>) -> Result<Json<Pilots>, ApiError> {
     let before = match &params.before {
-        None => u64::MAX,
+        None => PilotId(u64::MAX),
         Some(text) => {
             let unreadable = |_| ApiError::Unreadable(InvalidInput::new("before", text, "a whole number"));
             text.parse().map_err(unreadable)?
         }
     };
     let limit = limit(params.limit.as_deref()).map_err(ApiError::Unreadable)?;
-    let mut pilots = app.reader.pilots_before(PilotId(before), params.pool.as_deref(), limit + 1).await?;
+    let mut pilots = app.reader.pilots_before(before, params.pool.as_deref(), limit + 1).await?;
     let more = pilots.len() > limit as usize;
     pilots.truncate(limit as usize);
     let next = pilots.last().map(|pilot| pilot.id).filter(|_| more);

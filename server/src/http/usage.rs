@@ -13,6 +13,7 @@ use utoipa::IntoParams;
 
 use super::Shared;
 use super::extract::{Id, JsonBody, Params, SMALL};
+use super::leases::MOST_MIB;
 use super::problem::{ApiError, answer};
 
 /// Takes what a worker's devices are at. It is kept in memory for a day.
@@ -52,6 +53,12 @@ fn check(LoadReport { devices }: &LoadReport) -> Result<(), InvalidInput> {
     }
     for (index, load) in devices.iter().enumerate() {
         shown_name(format!("devices[{index}].device"), &load.device)?;
+        for (field, memory) in [("memory_mib", load.memory_mib), ("memory_total_mib", load.memory_total_mib)] {
+            if let Some(memory) = memory.filter(|memory| *memory > MOST_MIB.into()) {
+                let expected = format!("a whole number from 0 to {MOST_MIB}");
+                return Err(InvalidInput::new(format!("devices[{index}].{field}"), memory, expected));
+            }
+        }
         if let Some(busy) = load.busy_percent.filter(|busy| !(0.0..=100.0).contains(busy)) {
             let field = format!("devices[{index}].busy_percent");
             return Err(InvalidInput::new(field, busy, "a number from 0 to 100"));

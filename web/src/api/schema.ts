@@ -1221,7 +1221,7 @@ export interface components {
             variants_average: components["schemas"]["Cell"];
         };
         /** @description A list of data sets, or `all` for those of the protocol. */
-        Datasets: string | string[];
+        Datasets: "all" | string[];
         /** @description What a device is at, as its worker sees it: a GPU, or the machine's processors and memory. */
         DeviceLoad: {
             /**
@@ -5566,7 +5566,7 @@ export interface operations {
                 /** @description Also jobs that other experiments show too. */
                 shared?: boolean;
                 /** @description Only those of an experiment that are stale. */
-                stale?: boolean;
+                stale?: false;
             };
             header?: never;
             path: {
