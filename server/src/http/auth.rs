@@ -118,14 +118,16 @@ where
     let ended = ended();
     Ok(response.map(|body| {
         let state = Some((body.into_data_stream(), Box::pin(ended)));
-        Body::from_stream(stream::unfold(state, move |state| async move {
+        let pieces = stream::unfold(state, move |state| async move {
             let (mut pieces, mut ended) = state?;
             tokio::select! {
                 biased;
                 () = &mut ended => (!ends_well).then(|| (Err(axum::Error::new(TokenEnded)), None)),
                 piece = pieces.next() => Some((piece?, Some((pieces, ended)))),
             }
-        }))
+        });
+        // Whoever compresses it asks once more after the end.
+        Body::from_stream(pieces.fuse())
     }))
 }
 

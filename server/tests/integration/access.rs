@@ -1,5 +1,7 @@
 //! Who may do what.
 
+use std::io::Read as _;
+
 use promptfield_core::access::{Scope, Secret, TokenCreated, TokenRequest, TokenSummary};
 use promptfield_core::api::{PREFIX, Page};
 use promptfield_core::id::TokenId;
@@ -177,6 +179,19 @@ async fn what_a_token_opened_ends_with_it() {
         }
         lasting.end().await;
     }
+}
+
+#[tokio::test]
+async fn what_a_token_opens_comes_whole_compressed_or_not() {
+    let server = TestServer::with_tokens().await;
+    let backup = |encoding: &'static str| {
+        let request = server.request(Method::POST, "/backup").header("accept-encoding", encoding);
+        async { request.send().await.unwrap().bytes().await.unwrap() }
+    };
+    let (plain, packed) = (backup("identity").await, backup("gzip").await);
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
+    assert!(packed.len() < plain.len() && unpacked.starts_with(b"SQLite format 3\0"));
 }
 
 #[tokio::test]
