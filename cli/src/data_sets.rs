@@ -2,7 +2,7 @@
 
 use promptfield_core::data_report::{DataReport, DataState, DatasetReport, ImageCheck};
 
-use crate::output;
+use crate::output::{self, add};
 
 /// The whole report.
 pub(crate) fn text(report: &DataReport) -> String {
@@ -37,7 +37,7 @@ fn table(datasets: &[DatasetReport]) -> String {
                 numbers.iter().map(ToString::to_string).collect()
             },
         );
-        table.add_row([dataset.name.clone(), dataset.state.to_string()].into_iter().chain(numbers));
+        add(&mut table, [dataset.name.clone(), dataset.state.to_string()].into_iter().chain(numbers));
     }
     output::align_right(&mut table, 2..HEADER.len());
     table.trim_fmt()

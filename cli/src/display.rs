@@ -10,7 +10,7 @@ use promptfield_core::id::JobId;
 use promptfield_core::scheduler::{Counts, JobStateName};
 
 use crate::output::{self, remark};
-use crate::print;
+use crate::{print, terminal};
 
 /// Shows the progress of one experiment.
 pub(crate) struct Display {
@@ -98,7 +98,7 @@ impl Display {
             });
             bar.set_length(progress.steps.max(1));
             bar.set_position(progress.step);
-            bar.set_message(job.title.clone());
+            bar.set_message(terminal::in_line(&job.title).into_owned());
         }
     }
 

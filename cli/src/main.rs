@@ -19,6 +19,7 @@ mod print;
 mod settings;
 mod span;
 mod sse;
+mod terminal;
 #[cfg(feature = "otel")]
 mod traces;
 mod waiting;

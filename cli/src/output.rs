@@ -17,6 +17,7 @@ use promptfield_core::time::Timestamp;
 use serde::Serialize;
 
 use crate::print;
+use crate::terminal::in_line;
 
 /// Lines above, below the header and below, as in papers.
 const RULED: TableStyle = TableStyle::new().top_border(line('─')).header_separator(line('─')).bottom_border(line('─'));
@@ -29,15 +30,18 @@ const fn line(fill: char) -> LineStyle {
 pub(crate) fn pools(pools: &[PoolSummary]) -> String {
     let mut table = table(&["pool", "launcher", "state", "pilots", "working", "most", "reason"]);
     for PoolSummary { name, settings, state, reason, pilots, .. } in pools {
-        table.add_row([
-            name.clone(),
-            settings.launcher.to_string(),
-            state.to_string(),
-            pilots.total().to_string(),
-            pilots.working.to_string(),
-            settings.max.to_string(),
-            reason.clone().unwrap_or_default(),
-        ]);
+        add(
+            &mut table,
+            [
+                name.clone(),
+                settings.launcher.to_string(),
+                state.to_string(),
+                pilots.total().to_string(),
+                pilots.working.to_string(),
+                settings.max.to_string(),
+                reason.clone().unwrap_or_default(),
+            ],
+        );
     }
     align_right(&mut table, 3..6);
     table.trim_fmt()
@@ -47,15 +51,18 @@ pub(crate) fn pools(pools: &[PoolSummary]) -> String {
 pub(crate) fn pilots(pilots: &[PilotRecord]) -> String {
     let mut table = table(&["pilot", "pool", "state", "job", "node", "worker", "detail"]);
     for PilotRecord { id, pool, state, launcher_id, node, worker, detail, .. } in pilots {
-        table.add_row([
-            id.to_string(),
-            pool.clone(),
-            state.to_string(),
-            launcher_id.clone().unwrap_or_default(),
-            node.clone().unwrap_or_default(),
-            worker.map(|worker| worker.to_string()).unwrap_or_default(),
-            detail.clone().unwrap_or_default(),
-        ]);
+        add(
+            &mut table,
+            [
+                id.to_string(),
+                pool.clone(),
+                state.to_string(),
+                launcher_id.clone().unwrap_or_default(),
+                node.clone().unwrap_or_default(),
+                worker.map(|worker| worker.to_string()).unwrap_or_default(),
+                detail.clone().unwrap_or_default(),
+            ],
+        );
     }
     table.trim_fmt()
 }
@@ -85,7 +92,7 @@ pub(crate) fn results(results: &Results) -> String {
         ResultTable::CrossDataset(_) | ResultTable::FewShot(_) => ".",
     });
     for note in words.notes.iter().chain(&results.notes) {
-        text.push_str(&format!("\n{note}"));
+        text.push_str(&format!("\n{}", in_line(note)));
     }
     if counts.open() + counts.failed + counts.cancelled > 0 {
         text.push_str(&format!("\n* provisional: {} of {} jobs have a result", counts.done(), counts.total()));
@@ -101,7 +108,7 @@ fn grid(grid: &Grid) -> String {
             table.add_row(vec![""; grid.header.len()]);
         }
         for row in group {
-            table.add_row(row.iter().map(|cell| &cell.words));
+            add(&mut table, row.iter().map(|cell| &cell.words));
         }
     }
     align_right(&mut table, 2..grid.header.len());
@@ -122,12 +129,15 @@ pub(crate) fn evaluation(job: &JobSummary, evaluation: &Evaluation) -> String {
     let mut table = table(&["Class", "Images", "Accuracy", "Most often taken for"]);
     let name = |label: u32| evaluation.classes.get(label as usize).map_or("", |class| class.name.as_str());
     for class in &evaluation.classes {
-        table.add_row([
-            class.name.clone(),
-            class.images.to_string(),
-            class.accuracy().map_or_else(|| "–".to_owned(), |accuracy| format!("{accuracy:.2}")),
-            class.most_confused().map_or_else(String::new, |(label, images)| format!("{} ({images})", name(label))),
-        ]);
+        add(
+            &mut table,
+            [
+                class.name.clone(),
+                class.images.to_string(),
+                class.accuracy().map_or_else(|| "–".to_owned(), |accuracy| format!("{accuracy:.2}")),
+                class.most_confused().map_or_else(String::new, |(label, images)| format!("{} ({images})", name(label))),
+            ],
+        );
     }
     align_right(&mut table, 1..3);
     let mut text = format!("{}\n{}", job.title, table.trim_fmt());
@@ -191,7 +201,7 @@ fn standing(experiment: &ExperimentSummary) -> String {
 pub(crate) fn jobs(jobs: &[JobSummary]) -> String {
     let mut table = table(&["", "Job", "State", ""]);
     for job in jobs {
-        table.add_row([job.id.to_string(), job.title.clone(), job.state.to_string(), remark(job)]);
+        add(&mut table, [job.id.to_string(), job.title.clone(), job.state.to_string(), remark(job)]);
     }
     table.trim_fmt()
 }
@@ -201,14 +211,17 @@ pub(crate) fn workers(workers: &[WorkerSummary]) -> String {
     let mut table = table(&["", "Worker", "Host", "State", "Slots", "Jobs"]);
     for worker in workers {
         let jobs: Vec<String> = worker.jobs.iter().map(ToString::to_string).collect();
-        table.add_row([
-            worker.id.to_string(),
-            worker.description.name.clone(),
-            worker.description.host.clone(),
-            worker.state.to_string(),
-            worker.description.slots.to_string(),
-            jobs.join(", "),
-        ]);
+        add(
+            &mut table,
+            [
+                worker.id.to_string(),
+                worker.description.name.clone(),
+                worker.description.host.clone(),
+                worker.state.to_string(),
+                worker.description.slots.to_string(),
+                jobs.join(", "),
+            ],
+        );
     }
     table.trim_fmt()
 }
@@ -224,15 +237,18 @@ pub(crate) fn tokens(tokens: &[TokenSummary], now: Timestamp) -> String {
             None if token.is_valid(now) => "valid",
             None => "expired",
         };
-        table.add_row([
-            token.id.to_string(),
-            token.name.clone(),
-            scopes.join(", "),
-            token.created_at.to_string(),
-            time(token.expires_at),
-            time(token.last_used_at),
-            state.to_owned(),
-        ]);
+        add(
+            &mut table,
+            [
+                token.id.to_string(),
+                token.name.clone(),
+                scopes.join(", "),
+                token.created_at.to_string(),
+                time(token.expires_at),
+                time(token.last_used_at),
+                state.to_owned(),
+            ],
+        );
     }
     table.trim_fmt()
 }
@@ -241,7 +257,7 @@ pub(crate) fn tokens(tokens: &[TokenSummary], now: Timestamp) -> String {
 pub(crate) fn remark(job: &JobSummary) -> String {
     match (&job.result, &job.failure, &job.progress) {
         (Some(result), ..) => format!("{:.2} % of {} images", result.accuracy, result.total),
-        (_, Some(failure), _) => failure.reason.clone(),
+        (_, Some(failure), _) => in_line(&failure.reason).into_owned(),
         (.., Some(progress)) => format!("step {} of {}", progress.step, progress.steps),
         _ => String::new(),
     }
@@ -279,6 +295,11 @@ pub(crate) fn table<T: AsRef<str>>(header: &[T]) -> Table {
     table.load_style(RULED).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.iter().map(AsRef::as_ref));
     table
+}
+
+/// Adds a row. What stands in its cells comes from elsewhere, and makes no rows of its own.
+pub(crate) fn add<T: AsRef<str>>(table: &mut Table, cells: impl IntoIterator<Item = T>) {
+    table.add_row(cells.into_iter().map(|cell| in_line(cell.as_ref()).into_owned()));
 }
 
 #[cfg(test)]

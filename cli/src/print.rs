@@ -4,12 +4,13 @@
 //! the work goes on.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::exit::Coded;
+use crate::terminal::shown;
 
 /// Between two looks whether somebody still reads.
 const LOOK: Duration = Duration::from_millis(250);
@@ -29,13 +30,17 @@ pub(crate) fn text(output: impl Display) -> Result<(), Coded> {
 
 /// Writes output; a reader that is gone is told from other failures by the error's kind.
 pub(crate) fn write(output: impl Display) -> io::Result<()> {
+    let text = output.to_string();
+    let text = if io::stdout().is_terminal() { shown(&text) } else { text.as_str().into() };
     let mut stdout = anstream::stdout();
-    write!(stdout, "{output}")?;
+    write!(stdout, "{text}")?;
     stdout.flush()
 }
 
 /// Says something on stderr, if that can be.
 pub(crate) fn talk(text: impl Display) {
+    let text = text.to_string();
+    let text = if io::stderr().is_terminal() { shown(&text) } else { text.as_str().into() };
     // There is nobody to tell.
     let _ = writeln!(anstream::stderr(), "{text}");
 }

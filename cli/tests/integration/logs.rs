@@ -1,13 +1,19 @@
 //! A log that is followed from the command line.
 
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::Read as _;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
 
 use promptfield_core::api::{LeaseGrant, LeaseRequest, LeaseResponse, LogChunk, LogLine, ProgressReport, Registered};
 use promptfield_core::scheduler::WorkerDescription;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -112,6 +118,55 @@ async fn a_log_is_followed_over_a_broken_connection_to_its_end() {
     let printed = text(&json.stdout);
     let printed = printed.lines().map(|line| serde_json::from_str::<LogLine>(line).unwrap().text);
     assert_eq!(printed.collect::<Vec<_>>(), ["a", "b", "c"]);
+}
+
+/// What a command prints on a terminal.
+fn on_terminal(mut command: std::process::Command) -> String {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let theirs = OpenOptions::new().read(true).write(true).open(OsStr::from_bytes(name.as_bytes())).unwrap();
+    let mut child = command.stdin(Stdio::null()).stdout(theirs.try_clone().unwrap()).stderr(theirs).spawn().unwrap();
+    drop(command);
+    let mut printed = Vec::new();
+    // Its end is an error when nobody has the other side any more.
+    let _ = File::from(ours).read_to_end(&mut printed);
+    assert!(child.wait().unwrap().success());
+    String::from_utf8(printed).unwrap()
+}
+
+#[tokio::test]
+async fn a_terminal_gets_nothing_that_it_would_act_on() {
+    let site = Site::with_only(SETTINGS);
+    let served = Served::at(&site);
+    let url = served.0.url.clone();
+    let submitted = site.run(&["submit", "base_to_new", "--datasets", "dtd", "--seeds", "1", "--coordinator", &url]);
+    assert!(submitted.status.success(), "{}", text(&submitted.stderr));
+    let grant = lease(&url).await;
+    let evil = "\u{1b}]0;OWNED\u{7}\u{1b}[2J\u{9b}31m\u{202e}";
+    print(&url, &grant, 0, &[evil, "\tin time"]).await;
+    let failure = json!({ "class": "bad_data", "reason": format!("{evil}\n99  forged  completed") });
+    let _: Value =
+        post(&url, &format!("/leases/{}/fail", grant.lease), &json!({ "token": grant.token, "failure": failure }))
+            .await;
+    let job = grant.job.to_string();
+    for arguments in [
+        &["logs", &job][..],
+        &["logs", &job, "--follow"],
+        &["logs", &job, "--json"],
+        &["status", "1"],
+        &["explain", &job],
+    ] {
+        let printed = on_terminal(site.command(&[arguments, &["--coordinator", &url]].concat()));
+        let acts = |c: char| promptfield_core::names::is_control(c) && !"\n\r\t".contains(c);
+        assert!(!printed.contains(acts), "{arguments:?}: {printed:?}");
+        assert!(!printed.lines().any(|line| line.trim_start().starts_with("99")), "{printed}");
+        if arguments[0] == "logs" {
+            assert!(printed.contains("\\u001b]0;OWNED\\u0007"), "{printed}");
+            assert!(printed.contains("in time"), "{printed}");
+        }
+    }
 }
 
 #[test]
