@@ -281,6 +281,16 @@ impl RetentionSection {
     }
 }
 
+/// Leaves what may be a webhook's address out of a refusal: its path is as good as a password.
+fn hide_webhooks(mut refusal: InvalidInput) -> InvalidInput {
+    for error in refusal.errors.iter_mut().filter(|error| error.field.starts_with("coordinator.webhooks")) {
+        if error.value.contains('/') {
+            "(not shown)".clone_into(&mut error.value);
+        }
+    }
+    refusal
+}
+
 /// Refuses 0 for a key of one of the coordinator's sections.
 fn at_least_one<T: Copy + PartialEq + From<u8>>(
     section: &str,
@@ -373,7 +383,7 @@ impl Settings {
                 let text = fs_err::read_to_string(path).map_err(|error| {
                     InvalidInput::new("settings", path.display(), format!("a readable settings file ({error})"))
                 })?;
-                from_toml(&text).with_context(|| format!("in {}", path.display()))?
+                from_toml(&text).map_err(hide_webhooks).with_context(|| format!("in {}", path.display()))?
             }
         };
         let base = file.as_deref().and_then(Path::parent).unwrap_or(&here).to_owned();
@@ -565,7 +575,7 @@ mod tests {
     use super::*;
 
     fn resolve(text: &str) -> anyhow::Result<Settings> {
-        Settings::resolve(from_toml(text)?, None, Path::new("/machine"))
+        Settings::resolve(from_toml(text).map_err(hide_webhooks)?, None, Path::new("/machine"))
     }
 
     #[test]
@@ -637,7 +647,25 @@ mod tests {
             error(&format!("{webhooks}events = [\"job_fails\"]"))
                 .starts_with("`coordinator.webhooks[1].events`: `job_fails`")
         );
-        assert!(error("[[coordinator.webhooks]]\nurl = \"chat\"").starts_with("`coordinator.webhooks[0].url`: `chat`"));
+        // An address is as good as a password, wrong or not.
+        for hook in [
+            "[[coordinator.webhooks]]\nurl = \"htps://chat/SECRET\"",
+            "[[coordinator.webhooks]]\nurl = [\"https://chat/SECRET\"]",
+            "[coordinator]\nwebhooks = [\"https://chat/SECRET\"]",
+            "[coordinator]\nwebhooks = \"https://chat/SECRET\"",
+            "[coordinator.webhooks]\nurl = \"https://chat/SECRET\"",
+            "[[coordinator.webhooks]]\nurl = \"https://chat/A\"\nevents = \"https://chat/SECRET\"",
+            "[[coordinator.webhooks]]\nurl = \"https://chat/A\"\n\"https://chat/SECRET\" = 1",
+            "[[coordinator.webhooks]]\nurl = \"https://chat/SECRET\"\nurl = \"https://chat/SECRET\"",
+            "[[coordinator.webhooks]]\nurl = https://chat/SECRET",
+        ] {
+            let error = format!("{:#}", resolve(hook).unwrap_err());
+            assert!(!error.contains("SECRET"), "{error}");
+        }
+        assert!(
+            error("[[coordinator.webhooks]]\nurl = \"chat\"")
+                .starts_with("`coordinator.webhooks[0].url`: `(not shown)`")
+        );
         assert!(error("[coordinator]\ntokens = \"require\"").contains("did you mean `required`?"));
         assert!(error("[coordinator.limits]\nstreams = 0").starts_with("`coordinator.limits.streams`: `0`"));
         assert!(error("[coordinator.limits]\nstream = 1").contains("did you mean `streams`?"));

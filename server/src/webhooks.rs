@@ -53,7 +53,8 @@ impl std::fmt::Debug for Webhook {
 impl Webhook {
     /// An address that is told of `occasions`, or of everything if there are none. Refuses what isn't an HTTP address.
     pub fn new(url: &str, occasions: Vec<Occasion>) -> Result<Self, InvalidInput> {
-        let refused = || InvalidInput::new("url", url, "an address that begins with `https://` or `http://`");
+        // Its path is as good as a password.
+        let refused = || InvalidInput::new("url", "(not shown)", "an address that begins with `https://` or `http://`");
         let parsed = reqwest::Url::parse(url).ok().filter(|url| ["https", "http"].contains(&url.scheme()));
         let occasions = if occasions.is_empty() { Occasion::ALL.to_vec() } else { occasions };
         Ok(Self { url: parsed.ok_or_else(refused)?, secret: None, occasions })
