@@ -12,7 +12,9 @@ use promptfield_core::experiment::Known;
 use promptfield_core::pilots::{PoolSettings, PoolState};
 use promptfield_core::scheduler::{Command, Policy, Scheduler};
 use promptfield_core::spec::BasisHash;
+use rustix::process::Signal;
 use tokio::net::TcpListener;
+use tokio::signal::unix::SignalKind;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -193,6 +195,7 @@ impl Coordinator {
             tls.acceptor().map_err(|source| StartError::Tls { certificate: tls.certificate, source: source.into() })
         });
         let acceptor = acceptor.transpose()?;
+        outlive_file_limits();
         let mut store = Store::open(&database).await.map_err(unusable)?;
         if let Some(network) = network_file_system(&database) {
             tracing::warn!(
@@ -362,6 +365,15 @@ pub fn url_here(is_https: bool, listen: SocketAddr) -> String {
         _ => listen.ip(),
     };
     format!("{}://{}", if is_https { "https" } else { "http" }, SocketAddr::new(ip, listen.port()))
+}
+
+/// Has a write beyond the limit on a file's size fail, as on a full disk, instead of ending the process.
+fn outlive_file_limits() {
+    let signal = SignalKind::from_raw(Signal::XFSZ.as_raw());
+    // It needs no listener: that somebody has asked for the signal is enough.
+    if let Err(error) = tokio::signal::unix::signal(signal) {
+        tracing::debug!(error = chain(&error), "a limit on the size of files would end the coordinator");
+    }
 }
 
 /// Pins the backbones that the settings pin and nothing has pinned yet.

@@ -34,8 +34,7 @@ impl Served {
     fn at(site: &Site) -> Self {
         // For the tests' own clients; another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        // A process that isn't told of its limit sees writes fail, as on a full disk.
-        let running = Running::by(site.shell("trap '' XFSZ; exec \"$0\" serve"));
+        let running = site.start(&["serve"]);
         Self { running, http: reqwest::Client::new() }
     }
 
@@ -150,6 +149,11 @@ async fn what_is_acknowledged_is_there_and_nothing_else_when_the_disk_was_full()
     not_stored(served.post("/experiments/1/cancel", &Value::Null).await).await;
     not_stored(served.post("/tokens", &json!({ "name": "t", "scopes": ["read"] })).await).await;
     not_stored(served.get("/readyz").await).await;
+    // The SHA-256 of `x`.
+    let artefact = "/artefacts/2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+    let kept = served.http.put(served.address(artefact)).body("x").send().await.unwrap();
+    assert_eq!(kept.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(kept.json::<Problem>().await.unwrap().kind, "/problems/unavailable");
     assert_eq!(wal_bytes(), before);
     // It lives, and shows what is stored.
     assert_eq!(served.get("/healthz").await.status(), StatusCode::NO_CONTENT);
