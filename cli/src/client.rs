@@ -310,7 +310,7 @@ impl Client {
         };
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Coded::Refused { url: self.url.clone(), detail }.into(),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 let (url, retry_after) = (self.url.clone(), retry_after.map(Duration::from_secs));
                 Coded::NotNow { url, detail, retry_after }.into()
             }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use promptfield_core::access::Secret;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -83,6 +84,8 @@ impl Connection {
             let proxy = reqwest::Proxy::all(value).map_err(|_| ConnectionError::Proxy { value: value.clone() })?;
             builder = builder.proxy(proxy);
         }
+        // A coordinator closes what is idle for as long as its patience lasts, 30 s as a rule: a request isn't to meet that.
+        builder = builder.pool_idle_timeout(Duration::from_secs(20));
         // A token isn't carried to wherever an answer points.
         Ok(builder.redirect(reqwest::redirect::Policy::none()))
     }
