@@ -102,7 +102,7 @@ impl Tools {
 }
 
 /// What is set for the person at this machine decides nothing here.
-fn without_own_variables(command: &mut Command) {
+pub(crate) fn without_own_variables(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PROMPTFIELD_") {
             command.env_remove(name);
@@ -111,7 +111,7 @@ fn without_own_variables(command: &mut Command) {
 }
 
 /// Runs a program to its end; the error has what it said.
-fn succeeds(command: &mut Command) -> Result<()> {
+pub(crate) fn succeeds(command: &mut Command) -> Result<()> {
     let program = command.get_program().display().to_string();
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting {program}"))?;
     let said = [output.stdout, output.stderr].concat();
@@ -220,7 +220,7 @@ fn brought_here(settings: &str, port: u16, scratch: &Path, demo: &Path) -> Strin
 }
 
 /// Asks until the answer is yes, or for as long as there's patience.
-fn within_patience(mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn within_patience(mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     let begin = Instant::now();
     while !done()? && begin.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(50));
@@ -229,7 +229,7 @@ fn within_patience(mut done: impl FnMut() -> Result<bool>) -> Result<()> {
 }
 
 /// A program that doesn't outlive its check.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -7,6 +7,7 @@
 mod bench;
 mod demo;
 mod deploy;
+mod openapi;
 mod setup;
 mod simulate;
 mod test;

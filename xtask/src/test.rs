@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::workspace::Workspace;
-use crate::{deploy, simulate, tidy, web};
+use crate::{deploy, openapi, simulate, tidy, web};
 
 /// A kind of test.
 struct Group {
@@ -28,6 +28,7 @@ const GROUPS: &[Group] = &[
     Group { name: "rust", run: rust::run },
     Group { name: "simulate", run: simulate::test },
     Group { name: "deploy", run: deploy::test },
+    Group { name: "openapi", run: openapi::test },
     Group { name: "browser", run: web::test_in_browser },
     Group { name: "slurm", run: slurm::run },
     Group { name: "reference", run: reference::run },
