@@ -621,10 +621,11 @@ mod tests {
 
     #[test]
     fn the_coordinators_limits_and_what_it_keeps_can_be_set() {
-        let text = "[coordinator.limits]\nwaiting_requests = 7\npatience_s = 5\nleast_room_mib = 0\n\
+        let text = "[coordinator.limits]\nwaiting_requests = 7\nconnections = 9\npatience_s = 5\nleast_room_mib = 0\n\
                     [coordinator.retention]\nlogs_days = 3\nmost_log_lines = 9";
         let (settings, default) = (resolve(text).unwrap(), resolve("").unwrap());
-        let limits = Limits { inbox: 7, patience: Duration::from_secs(5), least_room: 0, ..Limits::default() };
+        let patience = Duration::from_secs(5);
+        let limits = Limits { inbox: 7, connections: 9, patience, least_room: 0, ..Limits::default() };
         assert_eq!((settings.limits, default.limits), (limits, Limits::default()));
         let retention = Retention { logs: Keep { age: DAY * 3, rows: 9 }, ..Retention::default() };
         assert_eq!((settings.retention, default.retention), (retention, Retention::default()));

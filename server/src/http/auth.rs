@@ -148,11 +148,8 @@ fn authenticate(app: &App, headers: &HeaderMap, peer: Option<&Peer>) -> Result<P
             Err(ApiError::Unauthorized("this needs a header `Authorization: Bearer TOKEN`".to_owned()))
         }
         None => {
-            from_this_machine(headers)?;
             let trusted = app.trusted_proxy.is_some_and(|proxy| peer.is_some_and(|peer| peer.address == proxy));
-            if !trusted {
-                not_passed_on(headers)?;
-            }
+            from_this_machine(headers, trusted)?;
             Ok(Principal { token: None, name: "this machine".to_owned(), scopes: vec![Scope::Admin] })
         }
     }
@@ -172,9 +169,10 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     }
 }
 
-/// Without tokens, whoever reaches the socket is trusted. A browser on this machine reaches it for every page that it shows:
-/// a page of another site, or under another name for this machine, is turned away.
-fn from_this_machine(headers: &HeaderMap) -> Result<(), ApiError> {
+/// Without tokens, whoever reaches the socket is trusted. A browser on this machine reaches it for every page that it shows: a page
+/// of another site, or under another name for this machine, is turned away. Behind a proxy on this machine everybody would come from
+/// it: only one that is trusted is answered.
+fn from_this_machine(headers: &HeaderMap, trusted: bool) -> Result<(), ApiError> {
     let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let host = text(header::HOST).unwrap_or_default();
     if !is_loopback(&host) {
@@ -189,27 +187,25 @@ fn from_this_machine(headers: &HeaderMap) -> Result<(), ApiError> {
                 .to_owned(),
         ));
     }
-    match text(header::ORIGIN) {
-        Some(origin) if origin.split_once("://").is_none_or(|(_, sender)| sender != host) => {
+    match (passed_on(headers), text(header::ORIGIN)) {
+        (Some(name), _) if !trusted => Err(ApiError::Forbidden(format!(
+            "without tokens this coordinator answers nobody through a proxy, and the request has a header `{name}`: ask for tokens, \
+             with `coordinator.tokens = \"required\"`, or, where the proxy itself finds out who may ask, name its address in \
+             `coordinator.trusted_proxy`"
+        ))),
+        (None, Some(origin)) if origin.split_once("://").is_none_or(|(_, sender)| sender != host) => {
             Err(ApiError::Forbidden(format!("without tokens this coordinator answers no pages of `{origin}`")))
         }
+        // The pages of a proxy have an address of their own. Another site's can't add such a header: a browser asks first, and is
+        // refused.
         _ => Ok(()),
     }
 }
 
-/// Behind a proxy on this machine everybody would come from it, and be trusted.
-fn not_passed_on(headers: &HeaderMap) -> Result<(), ApiError> {
-    let names = headers.keys().map(HeaderName::as_str);
-    let mut proxies =
-        names.filter(|name| name.starts_with("x-forwarded-") || ["forwarded", "via", "x-real-ip"].contains(name));
-    match proxies.next() {
-        None => Ok(()),
-        Some(name) => Err(ApiError::Forbidden(format!(
-            "without tokens this coordinator answers nobody through a proxy, and the request has a header `{name}`: ask for tokens, with \
-             `coordinator.tokens = \"required\"`, or, where the proxy itself finds out who may ask, name its address in \
-             `coordinator.trusted_proxy`"
-        ))),
-    }
+/// The header by which a proxy says that it passes a request on.
+fn passed_on(headers: &HeaderMap) -> Option<&str> {
+    let mut names = headers.keys().map(HeaderName::as_str);
+    names.find(|name| name.starts_with("x-forwarded-") || ["forwarded", "via", "x-real-ip"].contains(name))
 }
 
 fn is_loopback(authority: &str) -> bool {

@@ -320,6 +320,10 @@ async fn only_the_proxy_that_was_named_is_trusted() {
                 assert!(detail.contains(part), "{detail}");
             }
         }
+        // Its pages have another address than the coordinator.
+        let page = server.request(Method::POST, "/workers").json(&worker("w")).header("via", "1.1 x");
+        let page = page.header("origin", "https://bench.example").send().await.unwrap();
+        assert_eq!(page.status().is_success(), expected == StatusCode::OK);
         // It doesn't vouch for pages of other sites.
         let page =
             server.request(Method::GET, "/workers").header("via", "1.1 x").header("sec-fetch-site", "cross-site");
