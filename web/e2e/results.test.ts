@@ -210,6 +210,34 @@ test('a cell leads to its jobs', async () => {
   for (const title of titles) expect(title).toMatch(/coop on dtd/);
 });
 
+test('while a job is missing nobody is the best on average, on the page and in LaTeX', async () => {
+  const methods = ['alignednorm', 'coop', 'mmrl'];
+  const { id } = await coordinator.submit({ name: 'incomplete', protocol: 'base_to_new', methods, datasets: ['caltech101', 'stanford_cars'], seeds: [1] });
+  // The method that is the best lacks the data set that is the harder one.
+  const points: Record<string, number> = { alignednorm: 70, coop: 60, mmrl: 65 };
+  const easy = ({ dataset }: Schemas['JobSpec']) => (dataset === 'caltech101' ? 20 : 0);
+  const isMissing = ({ method, dataset }: Schemas['JobSpec']) => method === 'alignednorm' && dataset === 'stanford_cars';
+  const held = await worker.work((spec) => (isMissing(spec) ? null : (points[spec.method] ?? 0) + easy(spec)));
+  for (const grant of held) await worker.fail(grant, 'out of luck');
+  const { page } = await open(`/?experiment=${id}&view=methods&sort=-average`);
+  const average = async () => {
+    const lines = page.getByRole('row').filter({ has: page.getByRole('rowheader') });
+    return (await Promise.all((await lines.all()).map((line) => textOf(line.getByRole('cell').last())))).map((text) => text.replace(/ n=1| published.*/g, ''));
+  };
+  await eventually(average).toEqual([expect.stringMatching(/^90.00 \*.*provisional/), '75.00', '70.00']);
+  expect(await page.getByRole('cell', { name: /best/ }).count()).toBeGreaterThan(0);
+  await page.getByText('no best among averages of which one lacks jobs').waitFor();
+  const latex = await coordinator.text(`/experiments/${id}/results?format=latex`);
+  const [, rest = ''] = latex.split(/\\midrule\n(?=average)/);
+  expect(rest).toContain('75.00');
+  expect(rest).not.toMatch(/textbf|underline/);
+  expect(rest).toContain("% Best and second aren't marked among averages");
+  // Without it the others can be compared.
+  await page.getByRole('group', { name: 'Methods' }).getByLabel('AlignedNorm').uncheck();
+  await eventually(average).toEqual(['75.00 , best', '70.00 , second best']);
+  expect(await page.getByText('no best among averages').count()).toBe(0);
+});
+
 test('cross-dataset transfer: the source, the targets and the variants of ImageNet with their averages', async () => {
   const accuracies: Record<string, number> = { imagenet: 71, caltech101: 94, oxford_pets: 90, imagenetv2: 64, imagenet_a: 50 };
   const datasets = ['caltech101', 'oxford_pets', 'imagenetv2', 'imagenet_a'];

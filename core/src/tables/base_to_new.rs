@@ -151,13 +151,14 @@ impl BaseToNewRow {
     fn words(&self, several_shots: bool) -> Vec<Vec<GridCell>> {
         let is_final = self.base.is_final() && self.new.is_final();
         let is_average = self.dataset.is_none();
-        let comparable = self.harmonic_mean.filter(|_| !is_average || is_final);
+        let harmonic_mean = self.harmonic_mean.map(|summary| summary.mean);
         let mut lines = vec![vec![
             self.dataset.clone().unwrap_or_else(|| "average".to_owned()).into(),
             method_words(self.method, several_shots.then_some(self.shots), &self.variant).into(),
             GridCell::of(&self.base, is_average),
             GridCell::of(&self.new, is_average),
-            GridCell::number(summary_words(self.harmonic_mean, is_final), comparable.map(|summary| summary.mean)),
+            GridCell::number(summary_words(self.harmonic_mean, is_final), harmonic_mean)
+                .lacking(is_average && !is_final),
         ]];
         if let Some(published) = &self.published {
             let name = [String::new(), "published".to_owned()];
@@ -169,6 +170,7 @@ impl BaseToNewRow {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Rank;
     use super::*;
     use crate::dataset::Catalogue;
     use crate::experiment::{Experiment, Known};
@@ -252,6 +254,24 @@ mod tests {
         let words = |row: &[GridCell]| row[2..].iter().map(|cell| cell.words.clone()).collect::<Vec<_>>();
         assert_eq!(words(&grid.groups[0][0]), ["50.00*", "–", "–"]);
         assert_eq!(words(&grid.groups[0][1]), ["–", "–", "–"]);
+    }
+
+    #[test]
+    fn nobody_is_the_best_while_a_job_of_an_average_is_missing() {
+        // One method lacks a job of the data set on which everyone is worse: its average is the greatest, and of fewer jobs.
+        let missing = |spec: &JobSpec| spec.method.key() == "alignednorm" && spec.dataset == "dtd";
+        let grid = table(|spec| (!missing(spec)).then(|| numbers(spec))).grid();
+        let ranks = |group: usize| -> Vec<_> {
+            grid.groups[group].iter().flat_map(|row| row[2..].iter().map(|cell| cell.rank)).collect()
+        };
+        assert_eq!(ranks(0)[0], Some(Rank::Best), "of a data set all is in");
+        assert_eq!(ranks(2), [None; 6]);
+        let latex = grid.latex();
+        let average = latex.rsplit("\\midrule").next().unwrap();
+        assert!(average.contains("81.50") && !average.contains("textbf") && !average.contains("underline"), "{latex}");
+        assert!(latex.contains("% Best and second aren't marked among averages"), "{latex}");
+        let whole = table(|spec| Some(numbers(spec))).grid();
+        assert!(whole.notes.is_empty() && whole.groups[2][0][4].rank == Some(Rank::Best));
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct GridCell {
     pub words: String,
     /// The number that is compared with others, in hundredths, as it's printed: what looks alike ranks alike.
     hundredths: Option<i64>,
+    /// Whether it's an average that lacks jobs: it may be over other data sets than the others of its column.
+    lacks_jobs: bool,
     /// Its place among those that it's compared with, as papers mark it.
     pub rank: Option<Rank>,
 }
@@ -36,28 +38,38 @@ pub enum Rank {
 impl<S: Into<String>> From<S> for GridCell {
     /// Words that are compared with nothing.
     fn from(words: S) -> Self {
-        Self { words: words.into(), hundredths: None, rank: None }
+        Self { words: words.into(), hundredths: None, lacks_jobs: false, rank: None }
     }
 }
 
 impl GridCell {
     /// Words with the number in them.
     pub(super) fn number(words: String, number: Option<f64>) -> Self {
-        Self { words, hundredths: number.map(|number| (number * 100.0).round() as i64), rank: None }
+        let hundredths = number.map(|number| (number * 100.0).round() as i64);
+        Self { words, hundredths, lacks_jobs: false, rank: None }
     }
 
-    /// A cell of the table. An average that lacks jobs may be over other data sets than its neighbours: it isn't compared.
+    /// A cell of the table.
     pub(super) fn of(cell: &Cell, is_average: bool) -> Self {
-        let comparable = cell.summary.filter(|_| !is_average || cell.is_final());
-        Self::number(cell.words(), comparable.map(|summary| summary.mean))
+        let number = Self::number(cell.words(), cell.summary.map(|summary| summary.mean));
+        number.lacking(is_average && !cell.is_final())
+    }
+
+    /// The same of an average that lacks jobs, if it does.
+    pub(super) fn lacking(self, lacks_jobs: bool) -> Self {
+        Self { lacks_jobs, ..self }
     }
 }
 
-/// Ranks cells among each other, if there are several numbers.
-fn rank<'a>(cells: impl Iterator<Item = &'a mut GridCell>) {
-    let cells: Vec<_> = cells.filter(|cell| cell.hundredths.is_some()).collect();
+/// Ranks cells among each other, if there are several numbers. Among averages of which one lacks jobs, nobody is known to be the best:
+/// then none is ranked, and this is `true`.
+fn rank<'a>(cells: impl Iterator<Item = &'a mut GridCell>) -> bool {
+    let cells: Vec<_> = cells.filter(|cell| cell.hundredths.is_some() || cell.lacks_jobs).collect();
     if cells.len() < 2 {
-        return;
+        return false;
+    }
+    if cells.iter().any(|cell| cell.lacks_jobs) {
+        return true;
     }
     let best = cells.iter().filter_map(|cell| cell.hundredths).max();
     let second = cells.iter().filter_map(|cell| cell.hundredths).filter(|number| Some(*number) < best).max();
@@ -68,24 +80,33 @@ fn rank<'a>(cells: impl Iterator<Item = &'a mut GridCell>) {
             _ => None,
         };
     }
+    false
 }
+
+/// What is said where [`rank`] leaves averages alone.
+const UNRANKED: &str =
+    "Best and second aren't marked among averages of which one lacks jobs: they may be over different data sets.";
 
 impl Grid {
     /// Ranks the cells of each column of each group: rows are methods.
     pub(super) fn ranked_down(mut self) -> Self {
+        let mut unranked = false;
         for group in &mut self.groups {
             for column in 0..self.header.len() {
-                rank(group.iter_mut().filter_map(|row| row.get_mut(column)));
+                unranked |= rank(group.iter_mut().filter_map(|row| row.get_mut(column)));
             }
         }
+        self.notes.extend(unranked.then(|| UNRANKED.to_owned()));
         self
     }
 
     /// Ranks the cells of each row: columns are methods.
     pub(super) fn ranked_across(mut self) -> Self {
+        let mut unranked = false;
         for row in self.groups.iter_mut().flatten() {
-            rank(row.iter_mut());
+            unranked |= rank(row.iter_mut());
         }
+        self.notes.extend(unranked.then(|| UNRANKED.to_owned()));
         self
     }
 
@@ -173,6 +194,7 @@ mod tests {
             [vec![None, Some(Rank::Best), Some(Rank::Second), Some(Rank::Best)], vec![None], vec![None]]
         );
         assert_eq!(ranks(&grid.clone().ranked_across()).concat(), [None; 6]);
+        assert_eq!(down.notes, [""; 0]);
         let markdown = down.markdown();
         assert!(markdown.contains("| m | **82.00** |\n| m | <u>81.00</u> |\n"), "{markdown}");
         let latex = down.latex();
