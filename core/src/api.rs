@@ -101,6 +101,8 @@ pub struct ExperimentDetail {
     pub summary: ExperimentSummary,
     /// What was asked for.
     pub experiment: Experiment,
+    /// The combinations of the sweep, as rows of the table say them; none without a sweep.
+    pub variants: Vec<String>,
 }
 
 /// One page of a list.
@@ -121,6 +123,9 @@ pub struct JobSummary {
     pub id: JobId,
     /// A short name for people.
     pub title: String,
+    /// The sweep's values that it has, as its row in the table says them; empty without a sweep, and if it stands for several.
+    #[serde(default)]
+    pub variant: String,
     /// Its data set.
     pub dataset: String,
     /// Its state.
@@ -366,8 +371,18 @@ pub struct LeaseGrant {
     /// Whether a complete folder is to be put aside instead of adopted: the job is computed again.
     #[serde(default)]
     pub afresh: bool,
+    /// The sweep's values, for its short name; empty without a sweep.
+    #[serde(default)]
+    pub variant: String,
     /// Milliseconds until the lease ends.
     pub ttl_ms: i64,
+}
+
+impl LeaseGrant {
+    /// The job's short name.
+    pub fn title(&self) -> String {
+        self.spec.title_with(&self.variant)
+    }
 }
 
 /// The training job whose checkpoint a job tests.

@@ -37,7 +37,9 @@ impl Occasion {
                 format!("Experiment {experiment} “{name}” has ended: {done} of {jobs} jobs have their result.")
             }
             EventKind::JobChanged { job, to: JobStateName::Failed, reason, .. } => {
-                let title = scheduler.job(*job).map(|record| format!(" ({})", record.spec.to_spec().title()));
+                let title = scheduler
+                    .job(*job)
+                    .map(|record| format!(" ({})", record.spec.to_spec().title_with(scheduler.variant_of(*job))));
                 let reason = reason.as_deref().unwrap_or("nobody said why");
                 format!("Job {job}{} failed: {reason}", title.unwrap_or_default())
             }

@@ -67,6 +67,12 @@ impl JobSpec {
             format!("{method} on {dataset}, {} classes", self.classes())
         }
     }
+
+    /// The same with the sweep's values, if there are any: `train alignednorm on eurosat, 16 shots, seed 1, beta=0.1`.
+    pub fn title_with(&self, variant: &str) -> String {
+        let title = self.title();
+        if variant.is_empty() { title } else { format!("{title}, {variant}") }
+    }
 }
 
 /// What many jobs of a matrix share: a specification without its stage, its draw and the training job it rests on. The fields

@@ -201,13 +201,39 @@ test('without leave to write to the clipboard the table is shown for copying by 
 
 test('a cell leads to its jobs', async () => {
   const { page } = await open(`/?experiment=${papers}`);
-  await row(page, 'dtd', 'CoOp').getByRole('link').first().click();
-  await page.getByRole('tab', { name: 'Jobs', selected: true }).waitFor();
-  // Training and test of three seeds.
-  await page.getByText('6 jobs', { exact: true }).waitFor();
-  const titles = await page.getByRole('row').getByRole('link', { name: /coop/ }).allInnerTexts();
-  expect(titles).toHaveLength(6);
-  for (const title of titles) expect(title).toMatch(/coop on dtd/);
+  // Base classes are tested by the trainings of the three seeds, new ones by their tests, and H is of both.
+  for (const [column, number, stage] of [[0, 3, 'train'], [1, 3, 'test'], [2, 6, '(train|test)']] as const) {
+    await row(page, 'dtd', 'CoOp').getByRole('cell').nth(column).getByRole('link').click();
+    await page.getByRole('tab', { name: 'Jobs', selected: true }).waitFor();
+    await page.getByText(`${number} jobs`, { exact: true }).waitFor();
+    const titles = await page.getByRole('row').getByRole('link', { name: /coop/ }).allInnerTexts();
+    expect(titles).toHaveLength(number);
+    for (const title of titles) expect(title).toMatch(new RegExp(`^${stage} coop on dtd`));
+    await page.goBack();
+    await page.getByRole('table').waitFor();
+  }
+});
+
+test('jobs of a sweep are told apart, and a cell leads to those with its values', async () => {
+  const sweep = { alpha: [0.25, 0.75] };
+  const { id } = await coordinator.submit({ name: 'swept', protocol: 'base_to_new', methods: ['alignednorm'], datasets: ['fgvc_aircraft'], seeds: [1, 2], sweep });
+  await worker.work(({ seed }) => 40 + seed);
+  const seen = await open(`/?experiment=${id}`);
+  const { page } = seen;
+  const line = row(page, 'fgvc_aircraft', 'AlignedNorm (alpha=0.75)');
+  await line.getByRole('cell').first().getByRole('link').click();
+  await page.getByText('2 jobs', { exact: true }).waitFor();
+  const titles = () => page.getByRole('row').getByRole('link', { name: /alignednorm/ }).allInnerTexts();
+  expect(await titles()).toEqual([1, 2].map((seed) => `train alignednorm on fgvc_aircraft, 16 shots, seed ${seed}, alpha=0.75`));
+  expect(await page.getByLabel('Values').inputValue()).toBe('alpha=0.75');
+  await page.getByLabel('Values').selectOption('alpha=0.25');
+  await page.getByLabel('Stage').selectOption('all');
+  await page.getByText('4 jobs', { exact: true }).waitFor();
+  await eventually(async () => new Set((await titles()).map((title) => title.split(', ').at(-1)))).toEqual(new Set(['alpha=0.25']));
+  expect(new URL(page.url()).searchParams.get('variant')).toBe('alpha=0.25');
+  await expectSound(seen);
+  await page.getByRole('row').getByRole('link', { name: /^train .*seed 1/ }).click();
+  await page.getByText('train alignednorm on fgvc_aircraft, 16 shots, seed 1, alpha=0.25', { exact: true }).waitFor();
 });
 
 test('while a job is missing nobody is the best on average, on the page and in LaTeX', async () => {

@@ -88,7 +88,7 @@ impl<'a> Job<'a> {
 
     /// Does the job. Gives the trainer back if it's alive.
     pub(crate) async fn run(self, trainer: Trainer) -> Option<Trainer> {
-        let (lease, title) = (self.grant.lease, self.grant.spec.title());
+        let (lease, title) = (self.grant.lease, self.grant.title());
         tracing::info!(%lease, device = self.device.name, "lease {lease}: {title}");
         let (end, trainer) = tokio::select! {
             ended = async {
@@ -394,7 +394,7 @@ impl<'a> Job<'a> {
 
     async fn deliver(&self, end: End, unfinished: Option<String>) {
         let (lease, token) = (self.grant.lease, self.grant.token);
-        let title = self.grant.spec.title();
+        let title = self.grant.title();
         let Agent { client, spool, .. } = self.agent;
         if self.revoked.get().is_some() {
             spool.forget(lease).await;
@@ -458,7 +458,7 @@ impl<'a> Job<'a> {
         let lease = self.grant.lease;
         self.agent.client.until_answered(|| self.agent.client.fail(lease, &report)).await?;
         let Failure { class, reason } = &report.failure;
-        tracing::warn!(%lease, "lease {lease}: {} failed ({class}): {reason}", self.grant.spec.title());
+        tracing::warn!(%lease, "lease {lease}: {} failed ({class}): {reason}", self.grant.title());
         Ok(())
     }
 }

@@ -45,7 +45,7 @@ pub(crate) async fn run(agent: &Agent, slot: usize, device: &Device, first: Trai
                 leased = &mut leasing => break leased.map_err(|source| WorkerError::Refused { source })?,
             }
         };
-        let span = tracing::info_span!("job", lease = %grant.lease, job = %grant.job, title = grant.spec.title());
+        let span = tracing::info_span!("job", lease = %grant.lease, job = %grant.job, title = grant.title());
         let alive = match Job::new(agent, device, worker, grant).run(trainer).instrument(span).await {
             Some(trainer) => Some(trainer),
             None => restart(agent, slot).await?,

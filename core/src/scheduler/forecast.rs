@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Counts, JobRecord, Rejection, Scheduler, WorkerState, identity};
+use super::{Counts, JobRecord, Link, Rejection, Scheduler, WorkerState, identity};
 use crate::api::overview::{Forecast, Preview};
 use crate::id::{ExperimentId, JobId, RecipeId};
 use crate::matrix::PlannedJob;
@@ -105,6 +105,21 @@ impl Scheduler {
         };
         let devices = if counts.held() > 0 { counts.held() } else { slots() };
         (devices > 0).then_some(devices)
+    }
+
+    /// The sweep's values for which a job stands in an experiment; empty without a sweep, and if it stands for several.
+    pub fn variant_in(&self, job: JobId, id: ExperimentId) -> &str {
+        let links = self.experiments.get(&id).map_or(&[][..], |entry| &entry.links);
+        let has = |link: &&Link| (link.first.0..link.first.0 + link.count).contains(&job.0);
+        let mut variants = links.iter().filter(has).map(|link| link.variant.as_ref());
+        let first = variants.next().unwrap_or_default();
+        if variants.all(|other| other == first) { first } else { "" }
+    }
+
+    /// The same in the oldest of the experiments that want the job and sweep.
+    pub fn variant_of(&self, job: JobId) -> &str {
+        let mut variants = self.experiments_of(job).iter().map(|id| self.variant_in(job, *id));
+        variants.find(|variant| !variant.is_empty()).unwrap_or_default()
     }
 
     /// The identifiers of an experiment's jobs, each once, as runs of first and last.

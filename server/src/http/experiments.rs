@@ -12,8 +12,9 @@ use promptfield_core::api::{
 };
 use promptfield_core::experiment::{Document, Experiment};
 use promptfield_core::id::ExperimentId;
+use promptfield_core::input::InvalidInput;
 use promptfield_core::method::Method;
-use promptfield_core::names::known_name;
+use promptfield_core::names::{Stage, known_name};
 use promptfield_core::scheduler::{
     Command, Counts, ExperimentRecord, JobRecord, JobStateName, Rejection, RerunWhich, Scheduler,
 };
@@ -128,7 +129,12 @@ pub(super) async fn show(
         Ok::<_, Rejection>((ExperimentSummary::new(record, counts), Arc::clone(&record.experiment)))
     });
     let (summary, experiment) = found.await??;
-    let detail = ExperimentDetail { summary, experiment: Arc::unwrap_or_clone(experiment) };
+    let variants = if experiment.sweep.is_empty() {
+        Vec::new()
+    } else {
+        variants_of(&experiment).map_err(ApiError::Unreadable)?
+    };
+    let detail = ExperimentDetail { summary, experiment: Arc::unwrap_or_clone(experiment), variants };
     unless_known(&headers, "application/json", json(&detail)?)
 }
 
@@ -204,6 +210,13 @@ pub(super) struct JobsParams {
     dataset: Option<String>,
     /// Only jobs of this method.
     method: Option<Method>,
+    /// Only jobs with these values of the sweep, as rows of the table say them: `beta=0.1`.
+    variant: Option<String>,
+    /// Only jobs of this stage.
+    stage: Option<Stage>,
+    /// Only jobs with so many training images per class; 0 for methods that learn nothing.
+    #[param(value_type = Option<u32>)]
+    shots: Option<String>,
     /// The `next` of an earlier page.
     cursor: Option<String>,
     /// The most entries of a page.
@@ -230,7 +243,7 @@ pub(super) async fn jobs(
     Id(id): Id<ExperimentId>,
     Params(params): Params<JobsParams>,
 ) -> Result<Json<Page<JobSummary>>, ApiError> {
-    let JobsParams { state, dataset, method, cursor, limit } = params;
+    let JobsParams { state, dataset, method, variant, stage, shots, cursor, limit } = params;
     let window = WindowParams { cursor, limit }.window().map_err(ApiError::Unreadable)?;
     let page = app.writer.look(move |scheduler, _| {
         let (record, _) = find(scheduler, id)?;
@@ -239,16 +252,27 @@ pub(super) async fn jobs(
         {
             return Ok(Err(error));
         }
+        if let Some(variant) = &variant
+            && let Err(error) = known_variant(variant, &record.experiment)
+        {
+            return Ok(Err(error));
+        }
+        let shots = match shots.as_deref().map(|shots| known_shots(shots, &record.experiment)).transpose() {
+            Ok(shots) => shots,
+            Err(error) => return Ok(Err(error)),
+        };
         let mut seen = HashSet::new();
-        let wanted = |job: &&JobRecord| {
+        let wanted = |(job, of): &(&JobRecord, &str)| {
             state.is_none_or(|state| job.state.name() == state)
                 && method.is_none_or(|method| job.spec.recipe.method == method)
                 && dataset.as_ref().is_none_or(|dataset| job.spec.recipe.dataset == *dataset)
+                && variant.as_deref().is_none_or(|variant| variant == *of)
+                && stage.is_none_or(|stage| job.spec.stage == stage)
+                && shots.is_none_or(|shots| job.spec.shots == shots)
                 && seen.insert(job.id)
         };
-        Ok::<_, Rejection>(Ok(
-            window.cut(scheduler.jobs_of(id).map(|(job, _)| job), wanted, |job| jobs::summary(scheduler, job))
-        ))
+        let summary = |(job, _): (&JobRecord, &str)| jobs::summary(scheduler, job, scheduler.variant_in(job.id, id));
+        Ok::<_, Rejection>(Ok(window.cut(scheduler.jobs_of(id), wanted, summary)))
     });
     page.await??.map(Json).map_err(ApiError::Unreadable)
 }
@@ -294,6 +318,23 @@ pub(super) async fn outputs(
         output.manifest = app.reader.manifest(output.job).await?;
     }
     Ok(Json(page))
+}
+
+/// Refuses values that no job of an experiment has.
+fn known_variant(variant: &str, experiment: &Experiment) -> Result<(), InvalidInput> {
+    known_name("variant", variant, variants_of(experiment)?.iter().map(String::as_str))
+}
+
+fn variants_of(experiment: &Experiment) -> Result<Vec<String>, InvalidInput> {
+    Ok(experiment.variants()?.into_iter().map(|(label, _)| label).collect())
+}
+
+/// A number of shots that jobs of an experiment can have.
+fn known_shots(text: &str, experiment: &Experiment) -> Result<u32, InvalidInput> {
+    let known: Vec<String> =
+        std::iter::once(0).chain(experiment.shots.iter().copied()).map(|n| n.to_string()).collect();
+    known_name("shots", text, known.iter().map(String::as_str))?;
+    text.parse().map_err(|_| InvalidInput::new("shots", text, "a whole number"))
 }
 
 /// The data sets that an experiment's jobs can be on.

@@ -19,11 +19,13 @@ use super::problem::{ApiError, answer};
 use super::{App, Shared};
 use crate::store::Reported;
 
-pub(super) fn summary(scheduler: &Scheduler, record: &JobRecord) -> JobSummary {
+/// What a list says of a job; `variant` are the sweep's values that it has there.
+pub(super) fn summary(scheduler: &Scheduler, record: &JobRecord, variant: &str) -> JobSummary {
     let lease = record.state.lease();
     JobSummary {
         id: record.id,
-        title: record.spec.to_spec().title(),
+        title: record.spec.to_spec().title_with(variant),
+        variant: variant.to_owned(),
         dataset: record.spec.recipe.dataset.clone(),
         state: record.state.name(),
         failures: record.failures,
@@ -88,7 +90,8 @@ pub(super) fn changed(reply: Reply) -> Result<Json<Changed>, ApiError> {
 pub(super) async fn show(State(app): Shared, Id(id): Id<JobId>) -> Result<Json<JobDetail>, ApiError> {
     let found = app.writer.look(move |scheduler, _| {
         let (experiments, stale) = (scheduler.experiments_of(id).to_vec(), scheduler.why_stale(id));
-        scheduler.job(id).map(|record| (record.clone(), summary(scheduler, record), experiments, stale))
+        let summary = |record| summary(scheduler, record, scheduler.variant_of(id));
+        scheduler.job(id).map(|record| (record.clone(), summary(record), experiments, stale))
     });
     let (record, summary, experiments, stale) = found.await?.ok_or(Rejection::NoJob(id))?;
     let (attempts, manifest, superseded) =

@@ -10,7 +10,7 @@ use promptfield_core::api::{
     CheckpointSource, CompletionReport, FailureReport, LeaseGrant, LeaseReport, LeaseRequest, LeaseResponse,
     MOST_REPORTS, MetricPoint, ProgressReport, ReleaseReport, Renewed, Report, ReportAnswer, ReportAnswers, Reports,
 };
-use promptfield_core::id::{LeaseId, WorkerId};
+use promptfield_core::id::{JobId, LeaseId, WorkerId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
 use promptfield_core::scheduler::{Command, Grant, Held, Reply, Scheduler, WorkerState};
@@ -64,9 +64,10 @@ pub(super) async fn lease(
         Reply::Granted(grants) => grants,
         other => return Err(ApiError::unexpected(&other)),
     };
+    let variants = variants_of(&app, &grants).await?;
     let mut leases = Vec::with_capacity(grants.len());
-    for grant in grants {
-        leases.push(put_into_words(&app, grant).await?);
+    for (grant, variant) in grants.into_iter().zip(variants) {
+        leases.push(put_into_words(&app, grant, variant).await?);
     }
     // Whoever got something comes again anyway.
     let draining = leases.is_empty() && app.writer.look(move |scheduler, _| is_draining(scheduler, worker)).await?;
@@ -77,7 +78,17 @@ fn is_draining(scheduler: &Scheduler, worker: WorkerId) -> bool {
     scheduler.worker(worker).is_some_and(|record| record.state == WorkerState::Draining)
 }
 
-async fn put_into_words(app: &App, grant: Grant) -> Result<LeaseGrant, ApiError> {
+/// The sweep's values that each job has.
+async fn variants_of(app: &App, grants: &[Grant]) -> Result<Vec<String>, ApiError> {
+    let jobs: Vec<JobId> = grants.iter().map(|grant| grant.job).collect();
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let of = |scheduler: &Scheduler, job: JobId| scheduler.variant_of(job).to_owned();
+    Ok(app.writer.look(move |scheduler, _| jobs.into_iter().map(|job| of(scheduler, job)).collect()).await?)
+}
+
+async fn put_into_words(app: &App, grant: Grant, variant: String) -> Result<LeaseGrant, ApiError> {
     let checkpoint = match grant.needs {
         Some((job, spec)) => {
             let path = format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}");
@@ -96,6 +107,7 @@ async fn put_into_words(app: &App, grant: Grant) -> Result<LeaseGrant, ApiError>
         unfinished: grant.unfinished,
         backbone_sha256: grant.backbone_sha256,
         afresh: grant.afresh,
+        variant,
         ttl_ms: grant.ttl_ms,
     })
 }

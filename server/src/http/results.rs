@@ -171,7 +171,7 @@ pub(super) async fn results(
         let cells: Vec<Cell<CompactSpec>> = wanted().map(cell).collect();
         let mut remarks = Remarks::default();
         for (JobRecord { id: job, spec, .. }, _) in wanted() {
-            let title = || spec.to_spec().title();
+            let title = || spec.to_spec().title_with(scheduler.variant_in(*job, id));
             remarks.stale.extend(scheduler.why_stale(*job).map(|stale| StaleResult {
                 job: *job,
                 title: title(),

@@ -1,6 +1,6 @@
 //! Submitting, lists, results, cancelling and retrying.
 
-use promptfield_core::api::{Changed, ExperimentSummary, JobSummary, Page, Results, SubmitResponse};
+use promptfield_core::api::{Changed, ExperimentSummary, JobSummary, LeaseGrant, Page, Results, SubmitResponse};
 use promptfield_core::scheduler::JobStateName;
 use promptfield_core::tables::ResultTable;
 use reqwest::StatusCode;
@@ -60,6 +60,42 @@ async fn jobs_come_in_pages_and_by_state() {
     let blocked: Page<JobSummary> = server.json("/experiments/1/jobs?state=blocked&dataset=eurosat").await;
     assert_eq!(blocked.total, 3);
     assert!(blocked.items.iter().all(|job| job.state == JobStateName::Blocked && job.dataset == "eurosat"));
+}
+
+#[tokio::test]
+async fn jobs_of_a_sweep_say_their_values_wherever_they_are_named() {
+    let server = TestServer::start().await;
+    let mut document = experiment(&[1]);
+    document["methods"] = json!(["alignednorm", "zero_shot"]);
+    document["sweep"] = json!({"alpha": [0.5, 0.7], "beta": [0.25]});
+    server.submit(&document).await;
+    let jobs = async |query: &str| server.json::<Page<JobSummary>>(&format!("/experiments/1/jobs{query}")).await;
+    let titles =
+        async |query: &str| -> Vec<String> { jobs(query).await.items.into_iter().map(|job| job.title).collect() };
+    let own = [
+        "train alignednorm on dtd, 16 shots, seed 1, alpha=0.7 beta=0.25",
+        "test alignednorm on dtd, 16 shots, seed 1, alpha=0.7 beta=0.25",
+    ];
+    // What learns nothing is the same for every value, and stands for each.
+    let both = ["zero_shot on dtd, base classes", "zero_shot on dtd, new classes"];
+    let all = titles("").await;
+    assert_eq!(all.len(), 6);
+    assert!(own.iter().chain(&both).all(|title| all.iter().any(|listed| listed == title)), "{all:?}");
+    let query = "?variant=alpha%3D0.7+beta%3D0.25";
+    assert_eq!(titles(query).await, [own, both].concat());
+    assert_eq!(titles(&format!("{query}&method=alignednorm&stage=test&shots=16")).await, own[1..]);
+    assert_eq!(titles("?shots=0&stage=train").await, both[..1]);
+    let shown: Value = server.json("/experiments/1").await;
+    assert_eq!(shown["variants"], json!(["alpha=0.5 beta=0.25", "alpha=0.7 beta=0.25"]));
+    let job = jobs(&format!("{query}&method=alignednorm")).await.items.remove(0);
+    assert_eq!(job.variant, "alpha=0.7 beta=0.25");
+    assert_eq!(server.job(job.id).await.summary.title, own[0]);
+    let refused = problem(server.get("/experiments/1/jobs?variant=alpha%3D0.7").await).await;
+    assert!(refused.detail.contains("alpha=0.7 beta=0.25"), "{}", refused.detail);
+
+    let worker = server.register("w").await;
+    let leased: Vec<String> = server.lease(worker, 8).await.iter().map(LeaseGrant::title).collect();
+    assert!(leased.iter().any(|title| title == own[0]), "{leased:?}");
 }
 
 #[tokio::test]

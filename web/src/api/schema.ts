@@ -1391,6 +1391,8 @@ export interface components {
         ExperimentDetail: components["schemas"]["ExperimentSummary"] & {
             /** @description What was asked for. */
             experiment: components["schemas"]["Experiment"];
+            /** @description The combinations of the sweep, as rows of the table say them; none without a sweep. */
+            variants: string[];
         };
         /** @description An experiment as written: names are checked when it's read, and what is absent gets the usual value. */
         ExperimentDocument: {
@@ -1793,6 +1795,8 @@ export interface components {
             state: components["schemas"]["JobStateName"];
             /** @description A short name for people. */
             title: string;
+            /** @description The sweep's values that it has, as its row in the table says them; empty without a sweep, and if it stands for several. */
+            variant?: string;
             worker?: components["schemas"]["WorkerId"] | null;
         };
         /**
@@ -1823,6 +1827,8 @@ export interface components {
             ttl_ms: number;
             /** @description SHA-256 of the artefact from which the job goes on, if a worker that gave it back kept one. */
             unfinished?: string | null;
+            /** @description The sweep's values, for its short name; empty without a sweep. */
+            variant?: string;
         };
         /**
          * Format: int64
@@ -2273,6 +2279,8 @@ export interface components {
                 state: components["schemas"]["JobStateName"];
                 /** @description A short name for people. */
                 title: string;
+                /** @description The sweep's values that it has, as its row in the table says them; empty without a sweep, and if it stands for several. */
+                variant?: string;
                 worker?: components["schemas"]["WorkerId"] | null;
             }[];
             /** @description What to give as `cursor` for the next page; `null` on the last. */
@@ -4128,8 +4136,14 @@ export interface operations {
                 limit?: number;
                 /** @description Only jobs of this method. */
                 method?: components["schemas"]["Method"];
+                /** @description Only jobs with so many training images per class; 0 for methods that learn nothing. */
+                shots?: number;
+                /** @description Only jobs of this stage. */
+                stage?: components["schemas"]["Stage"];
                 /** @description Only jobs in this state. */
                 state?: components["schemas"]["JobStateName"];
+                /** @description Only jobs with these values of the sweep, as rows of the table say them: `beta=0.1`. */
+                variant?: string;
             };
             header?: never;
             path: {

@@ -6,7 +6,15 @@ import type { Event } from '../live.svelte';
 import type { State } from '../states';
 
 type Job = Schemas['JobSummary'];
-export type Filter = { experiment: number; state: State | null; dataset: string | null; method: Schemas['Method'] | null };
+export type Filter = {
+  experiment: number;
+  state: State | null;
+  dataset: string | null;
+  method: Schemas['Method'] | null;
+  variant: string | null;
+  stage: Schemas['Stage'] | null;
+  shots: number | null;
+};
 
 const PAGE = 500;
 const PACE = 1000;
@@ -96,13 +104,16 @@ export class Pages {
   }
 
   private ask(limit: number, state: State | null, cursor: string | undefined) {
-    const { experiment, dataset, method } = this.filter;
+    const { experiment, dataset, method, variant, stage, shots } = this.filter;
     const query = {
       limit,
       ...(cursor === undefined ? {} : { cursor }),
       ...(state === null ? {} : { state }),
       ...(dataset === null ? {} : { dataset }),
       ...(method === null ? {} : { method }),
+      ...(variant === null ? {} : { variant }),
+      ...(stage === null ? {} : { stage }),
+      ...(shots === null ? {} : { shots }),
     };
     return ask(api.GET('/api/v1/experiments/{id}/jobs', { params: { path: { id: experiment }, query } }));
   }

@@ -36,9 +36,12 @@ export function byDatasets(table: BaseToNew, label: Label): Sheet {
       key: lineKey(line),
       label: lineName(line, label, several),
       method: line.method,
+      variant: line.variant,
+      ...(several ? { shots: line.shots } : {}),
       cells: [
-        cell(line.base, dataset, aggregate, line.published?.base),
-        cell(line.new, dataset, aggregate, line.published?.new),
+        // Base classes are tested by who trained on them.
+        { ...cell(line.base, dataset, aggregate, line.published?.base), stage: 'train' },
+        { ...cell(line.new, dataset, aggregate, line.published?.new), stage: 'test' },
         harmonic(line),
       ],
     };
@@ -70,6 +73,8 @@ export function byMethods(table: BaseToNew, label: Label): Sheet {
       key,
       label: lineName(average, label, several),
       method: average.method,
+      variant: average.variant,
+      ...(several ? { shots: average.shots } : {}),
       cells: cells.map((cell, i) => cell ?? { summary: null, jobs: sum([]), aggregate: true, beside: null, dataset: datasets[i] ?? null }),
     };
   });

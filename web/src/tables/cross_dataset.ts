@@ -33,7 +33,8 @@ export function crossDataset(table: Schemas['CrossDataset'], label: Label): Shee
       }
       if (places.length > 1) cells.push(cell(line[average], null, true));
     }
-    return { key: lineKey(line), label: lineName(line, label, several), method: line.method, cells };
+    const { method, variant, shots } = line;
+    return { key: lineKey(line), label: lineName(line, label, several), method, variant, ...(several ? { shots } : {}), cells };
   });
   return { columns, groups: [{ key: '', title: '', dataset: null, rows }], grouped: false, compared: false };
 }

@@ -2,7 +2,7 @@
 
 import type { Schemas } from '../api/client';
 import { total } from '../states';
-import { EMPTY, type Column, type Group, type Label, type Row, type Sheet, averageTitle, byDataset, cell, lineKey, lineName } from './sheet';
+import { type Cell, EMPTY, type Column, type Group, type Label, type Row, type Sheet, averageTitle, byDataset, cell, lineKey, lineName } from './sheet';
 
 type FewShot = Schemas['FewShot'];
 type Line = Schemas['FewShotRow'];
@@ -11,6 +11,8 @@ export function shotsWords(shots: number): string {
   return shots === 1 ? '1 shot' : `${shots} shots`;
 }
 
+const of = (from: Cell, shots: number | undefined): Cell => (shots === undefined ? from : { ...from, shots });
+
 /// A group for each data set: methods down, shots across.
 export function byDatasets(table: FewShot, label: Label): Sheet {
   const columns: Column[] = table.shots.map((shots) => ({ key: String(shots), label: shotsWords(shots), over: null, dataset: null }));
@@ -18,7 +20,8 @@ export function byDatasets(table: FewShot, label: Label): Sheet {
     key: lineKey(line),
     label: lineName(line, label, false),
     method: line.method,
-    cells: line.cells.map((from) => cell(from, line.dataset ?? null, line.dataset == null)),
+    variant: line.variant,
+    cells: line.cells.map((from, i) => of(cell(from, line.dataset ?? null, line.dataset == null), table.shots[i])),
   });
   const groups: Group[] = byDataset(table.rows).map(([dataset, lines]) => (
     { key: dataset, title: dataset, dataset, rows: lines.map(row) }
@@ -41,9 +44,9 @@ export function byShots(table: FewShot, label: Label): Sheet {
       const lines = datasets.map(([, lines]) => lines.find((line) => lineKey(line) === key));
       const cells = [...lines, ...(hasAverage ? [average] : [])].map((line) => {
         const from = line?.cells[at] ?? { jobs: EMPTY };
-        return cell(from, line?.dataset ?? null, line?.dataset == null);
+        return of(cell(from, line?.dataset ?? null, line?.dataset == null), shots);
       });
-      return { key, label: lineName(average, label, false), method: average.method, cells };
+      return { key, label: lineName(average, label, false), method: average.method, variant: average.variant, cells };
     });
     // Methods that learn nothing have no shots, the others have nothing at none.
     const some = rows.filter((row) => row.cells.some((cell) => total(cell.jobs) > 0));

@@ -14,6 +14,9 @@ export type Cell = {
   beside: Schemas['Beside'] | null;
   /// The data set whose jobs these are; `null` for several.
   dataset: string | null;
+  /// What else its jobs have in common that not all of the row's have.
+  stage?: Schemas['Stage'];
+  shots?: number;
 };
 
 export type Column = {
@@ -24,7 +27,16 @@ export type Column = {
   dataset: string | null;
 };
 
-export type Row = { key: string; label: string; method: string; cells: Cell[] };
+export type Row = {
+  key: string;
+  label: string;
+  method: string;
+  /// The sweep's values; empty without a sweep.
+  variant: string;
+  /// Training images per class, where the row has one number of them.
+  shots?: number;
+  cells: Cell[];
+};
 
 export type Group = {
   key: string;
@@ -55,6 +67,18 @@ export function sum(counts: Counts[]): Counts {
 
 export function cell(from: Schemas['Cell'], dataset: string | null, aggregate = false, beside: Cell['beside'] = null): Cell {
   return { summary: from.summary ?? null, jobs: from.jobs, aggregate, beside, dataset };
+}
+
+/// The query by which an experiment's list of jobs has those of a cell.
+export function jobsOf({ method, variant, shots: ofRow }: Row, { dataset, stage, shots = ofRow }: Cell): URLSearchParams {
+  return new URLSearchParams({
+    tab: 'jobs',
+    ...(dataset === null ? {} : { dataset }),
+    method,
+    ...(variant === '' ? {} : { variant }),
+    ...(shots === undefined ? {} : { shots: String(shots) }),
+    ...(stage === undefined ? {} : { stage }),
+  });
 }
 
 /// What tells a line from the others of its table.

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import type { Schemas } from '../api/client';
 import { answered } from './example';
-import { type Sheet, type Table } from './sheet';
+import { type Sheet, type Table, jobsOf } from './sheet';
 import { captionOf, sheetOf, viewOf } from './views';
 import { methods, visible } from './visible';
 import { value } from './words';
@@ -71,6 +71,18 @@ describe('base-to-new', () => {
     const names = sheetOf({ ...table, rows }, 'datasets', label).groups[0]?.rows.map((row) => row.label);
     expect(names).toEqual(['MMRL++, 16 shots', 'MMRL++, 4 shots (lr=0.1)', 'zero_shot']);
   });
+  it('has cells that lead to their own jobs', () => {
+    const rows = [line('dtd', 'mmrlpp', 1, { variant: 'lr=0.1' }), line('dtd', 'mmrlpp', 2, { shots: 4 }), line('dtd', 'zero_shot', 3)];
+    const queries = (sheet: Sheet) => sheet.groups.map(({ rows }) => rows.map((row) => row.cells.map((cell) => decodeURIComponent(jobsOf(row, cell).toString()))));
+    const [own] = queries(sheetOf({ ...table, rows }, 'datasets', label));
+    expect(own?.[0]).toEqual([
+      'tab=jobs&dataset=dtd&method=mmrlpp&variant=lr=0.1&shots=16&stage=train',
+      'tab=jobs&dataset=dtd&method=mmrlpp&variant=lr=0.1&shots=16&stage=test',
+      'tab=jobs&dataset=dtd&method=mmrlpp&variant=lr=0.1&shots=16',
+    ]);
+    expect(own?.[1]?.[0]).toBe('tab=jobs&dataset=dtd&method=mmrlpp&shots=4&stage=train');
+    expect(queries(sheetOf(table, 'datasets', label)).at(-1)?.[0]?.[0]).toBe('tab=jobs&method=mmrlpp&stage=train');
+  });
   it('shows what is chosen; averages stay', () => {
     const sheet = sheetOf(table, 'datasets', label);
     expect(methods(table)).toEqual(['mmrlpp', 'zero_shot']);
@@ -124,6 +136,12 @@ describe('few-shot', () => {
       'eurosat: MMRL++ |  | 51.00 ± 1.00 | –',
       'average over 2 data sets: MMRL++ |  | 46.00 ± 1.00 | 44.00 ± 1.00',
       'average over 2 data sets: zero_shot | 40.00 ± 1.00 |  | ',
+    ]);
+  });
+  it('has cells that lead to the jobs of their shots', () => {
+    const [row] = sheetOf(table, 'shots', label).groups[2]?.rows ?? [];
+    expect(row?.cells.map((cell) => jobsOf(row, cell).toString())).toEqual([
+      'tab=jobs&dataset=dtd&method=mmrlpp&shots=4', 'tab=jobs&dataset=eurosat&method=mmrlpp&shots=4', 'tab=jobs&method=mmrlpp&shots=4',
     ]);
   });
   it('has data sets across, for each number of shots those methods that have it', () => {

@@ -20,7 +20,7 @@ describe('an order', () => {
 });
 
 describe('sorted', () => {
-  const row = (label: string, mean: number | null) => ({ key: label, label, method: label, cells: [example(mean)] });
+  const row = (label: string, mean: number | null) => ({ key: label, label, method: label, variant: '', cells: [example(mean)] });
   const sheet: Sheet = {
     columns: [{ key: 'h', label: 'H', over: null, dataset: null }],
     groups: [
