@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use promptfield_core::access::Scope;
-use promptfield_core::id::{ExperimentId, JobId, TokenId};
+use promptfield_core::id::{ExperimentId, JobId, LeaseId, TokenId};
 use promptfield_core::method::Method;
 use promptfield_core::names::Protocol;
 use promptfield_core::pilots::PilotKey;
@@ -407,6 +407,9 @@ pub(crate) struct LogsArgs {
     /// Go on with the lines that come, until the attempt ends.
     #[arg(long, short)]
     pub(crate) follow: bool,
+    /// The log of an earlier attempt, by its lease.
+    #[arg(long, value_name = "LEASE")]
+    pub(crate) attempt: Option<LeaseId>,
     #[command(flatten)]
     pub(crate) coordinator: CoordinatorArgs,
 }

@@ -12,7 +12,7 @@ use promptfield_core::api::{
     PinnedBackbones, Problem, Results, SubmitResponse, WorkerSummary,
 };
 use promptfield_core::evaluation::Evaluation;
-use promptfield_core::id::{ExperimentId, JobId, TokenId};
+use promptfield_core::id::{ExperimentId, JobId, LeaseId, TokenId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::pilots::PoolSettings;
 use promptfield_core::published::Reference;
@@ -119,13 +119,21 @@ impl Client {
         self.json(self.request(Method::GET, &format!("/jobs/{id}/evaluation"))).await
     }
 
-    pub(crate) async fn log(&self, id: JobId) -> anyhow::Result<String> {
-        self.text(self.request(Method::GET, &format!("/jobs/{id}/log"))).await
+    /// The log of one of a job's attempts, the latest if none is named.
+    pub(crate) async fn log(&self, id: JobId, attempt: Option<LeaseId>) -> anyhow::Result<String> {
+        let of = attempt.map_or_else(String::new, |attempt| format!("?attempt={attempt}"));
+        self.text(self.request(Method::GET, &format!("/jobs/{id}/log{of}"))).await
     }
 
-    /// The log of a job as events, from the line after `last` on.
-    pub(crate) async fn follow_log(&self, id: JobId, last: Option<&str>) -> anyhow::Result<Response> {
-        let request = self.request(Method::GET, &format!("/jobs/{id}/log?follow=true"));
+    /// The same as events, from the line after `last` on.
+    pub(crate) async fn follow_log(
+        &self,
+        id: JobId,
+        attempt: Option<LeaseId>,
+        last: Option<&str>,
+    ) -> anyhow::Result<Response> {
+        let of = attempt.map_or_else(String::new, |attempt| format!("&attempt={attempt}"));
+        let request = self.request(Method::GET, &format!("/jobs/{id}/log?follow=true{of}"));
         let request = request.header(ACCEPT, "text/event-stream");
         self.send(last.into_iter().fold(request, |request, last| request.header("Last-Event-ID", last))).await
     }

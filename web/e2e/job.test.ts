@@ -93,6 +93,38 @@ test('twenty thousand lines cost no more than those in view, are searched, and d
   await expectSound(seen);
 });
 
+test('the log of every attempt can be read', async () => {
+  const first = await training();
+  await worker.log(first, 0, ['first: reading', 'first: why it failed']);
+  await worker.fail(first, 'no luck');
+  await coordinator.ask('POST', `/jobs/${first.job}/retry`);
+  const again = (await worker.lease(64)).find(({ job }) => job === first.job);
+  if (again === undefined) throw new Error('the job is not queued again');
+  await worker.log(again, 0, ['second: reading']);
+  const seen = await open(again);
+  const { page } = seen;
+  await mark(page);
+  const shown = (text: string) => lines(page).filter({ hasText: text });
+  await shown('second: reading').waitFor();
+  await page.getByRole('link', { name: `Log of attempt ${first.lease}` }).click();
+  await page.getByRole('heading', { name: `Log of attempt ${first.lease}` }).waitFor();
+  await shown('first: why it failed').waitFor();
+  expect(await shown('second').count()).toBe(0);
+  expect(new URL(page.url()).searchParams.get('attempt')).toBe(String(first.lease));
+  await page.getByText('The attempt has ended.').waitFor();
+  const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Download' }).click()]);
+  expect(readFileSync(await file.path(), 'utf8')).toBe('first: reading\nfirst: why it failed\n');
+  await expectSound(seen);
+  await page.getByRole('button', { name: 'Show the latest' }).click();
+  await shown('second: reading').waitFor();
+  await expectNotReloaded(page);
+  await page.goto(`${coordinator.url}/jobs/${first.job}?attempt=${first.lease}`);
+  await shown('first: why it failed').waitFor();
+  await page.goto(`${coordinator.url}/jobs/${first.job}?attempt=999999`);
+  await page.getByRole('status').getByText(`${first.lease}`).waitFor();
+  await worker.complete(again, 70);
+});
+
 test('a failed job says why at the top, and can be run again', async () => {
   const grant = await training();
   await worker.log(grant, 0, ['reading the list of images', 'giving up']);

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use promptfield_core::api::{Changed, ExperimentSummary, JobSummary, LogLine, PinnedBackbone};
-use promptfield_core::id::JobId;
+use promptfield_core::id::{JobId, LeaseId};
 
 use super::Context;
 use crate::args::{JobArgs, LogsArgs, PinArgs, RerunArgs, ResultsArgs, StatusArgs, TargetArgs};
 use crate::client::Client;
 use crate::exit::{self, Coded};
 use crate::sse::{Message, Messages};
+use crate::terminal::in_line;
 use crate::{output, print};
 
 /// Before a log that broke off is asked for again.
@@ -75,11 +76,11 @@ pub(super) async fn logs(context: &Context, args: LogsArgs) -> anyhow::Result<u8
     if args.follow {
         let client = client.patient();
         return tokio::select! {
-            done = follow_log(context, &client, args.job) => done,
+            done = follow_log(context, &client, args.job, args.attempt) => done,
             () = print::reader_gone() => Ok(exit::DONE),
         };
     }
-    let log = client.log(args.job).await?;
+    let log = client.log(args.job, args.attempt).await?;
     if context.json {
         output::json(&log.lines().collect::<Vec<_>>())?;
     } else {
@@ -89,10 +90,10 @@ pub(super) async fn logs(context: &Context, args: LogsArgs) -> anyhow::Result<u8
 }
 
 /// Prints lines as they come, as JSON one document for each, over connections that break.
-async fn follow_log(context: &Context, client: &Client, job: JobId) -> anyhow::Result<u8> {
+async fn follow_log(context: &Context, client: &Client, job: JobId, attempt: Option<LeaseId>) -> anyhow::Result<u8> {
     let mut last = None;
     loop {
-        let mut messages = Messages::new(client.follow_log(job, last.as_deref()).await?);
+        let mut messages = Messages::new(client.follow_log(job, attempt, last.as_deref()).await?);
         while let Some(Message { id, event, data }) = messages.next().await {
             if event.as_deref() == Some("end") {
                 return Ok(exit::DONE);
@@ -114,7 +115,7 @@ pub(super) async fn explain(context: &Context, args: JobArgs) -> anyhow::Result<
     if context.json {
         output::json(&explanation)?;
     } else {
-        print::line(format_args!("job {} is {}: {}", explanation.job, explanation.state, explanation.because))?;
+        print::line(format_args!("job {} is {}: {}", explanation.job, explanation.state, in_line(&explanation.because)))?;
     }
     Ok(exit::DONE)
 }

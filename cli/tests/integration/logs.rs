@@ -169,6 +169,39 @@ async fn a_terminal_gets_nothing_that_it_would_act_on() {
     }
 }
 
+#[tokio::test]
+async fn the_log_of_an_earlier_attempt_is_printed() {
+    let site = Site::with_only(SETTINGS);
+    let served = Served::at(&site);
+    let url = served.0.url.clone();
+    let submitted = site.run(&["submit", "base_to_new", "--datasets", "dtd", "--seeds", "1", "--coordinator", &url]);
+    assert!(submitted.status.success(), "{}", text(&submitted.stderr));
+    let first = lease(&url).await;
+    print(&url, &first, 0, &["why it failed"]).await;
+    let failure = serde_json::json!({ "token": first.token, "failure": { "class": "bad_data", "reason": "no" } });
+    let _: serde_json::Value = post(&url, &format!("/leases/{}/fail", first.lease), &failure).await;
+    let job = first.job.to_string();
+    assert!(site.run(&["retry", "--job", &job, "--coordinator", &url]).status.success());
+    // Others of the matrix may come before it.
+    let second = loop {
+        let grant = lease(&url).await;
+        if grant.job == first.job {
+            break grant;
+        }
+    };
+    print(&url, &second, 0, &["again"]).await;
+    let logs = |more: &[&str]| {
+        let output = site.run(&[&["logs", job.as_str(), "--coordinator", url.as_str()], more].concat());
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    assert_eq!(logs(&[]).1, "again\n");
+    let attempt = first.lease.to_string();
+    assert_eq!(logs(&["--attempt", &attempt]).1, "why it failed\n");
+    assert_eq!(logs(&["--attempt", &attempt, "--follow"]).1, "why it failed\n");
+    let (code, _, error) = logs(&["--attempt", "99"]);
+    assert!(code == Some(2) && error.contains("attempt") && error.contains("99"), "{code:?}: {error}");
+}
+
 #[test]
 fn a_job_that_is_not_there_has_no_log_to_follow() {
     let site = Site::with_only(SETTINGS);

@@ -40,6 +40,9 @@ pub(super) struct LogParams {
     /// Whether to wait for more lines until the attempt ends.
     #[param(value_type = Option<bool>)]
     follow: Option<String>,
+    /// The `lease` of one of the job's attempts; the latest if absent.
+    #[param(value_type = Option<LeaseId>)]
+    attempt: Option<String>,
 }
 
 impl LogParams {
@@ -49,6 +52,22 @@ impl LogParams {
             Some("true") => Ok(true),
             Some(other) => Err(InvalidInput::new("follow", other, one_of(other, ["true", "false"]))),
         }
+    }
+
+    /// The attempt whose log is wanted; `None` if the job has had none yet.
+    async fn attempt(&self, app: &App, job: JobId) -> Result<Option<LeaseId>, ApiError> {
+        let latest = latest_attempt(app, job).await?;
+        let Some(text) = self.attempt.as_deref() else { return Ok(latest) };
+        let attempts = app.reader.attempts(job).await?;
+        if let Some(attempt) = attempts.iter().find(|attempt| attempt.lease.to_string() == text) {
+            return Ok(Some(attempt.lease));
+        }
+        let leases: Vec<String> = attempts.iter().map(|attempt| format!("`{}`", attempt.lease)).collect();
+        let expected = match leases.as_slice() {
+            [] => format!("nothing: job {job} has had no attempt yet"),
+            leases => format!("the lease of an attempt of job {job}: {}", leases.join(" or ")),
+        };
+        Err(ApiError::Unreadable(InvalidInput::new("attempt", text, expected)))
     }
 }
 
@@ -62,7 +81,7 @@ enum BrokenOff {
     Removed,
 }
 
-/// The log of a job's latest attempt, as far as it has come; empty before the first.
+/// The log of a job's latest attempt, or of the one that is named, as far as it has come; empty before the first.
 ///
 /// With `follow`, the answer goes on with the lines that come, until the attempt ends or the coordinator stops; before the
 /// first attempt, it waits for it. Whoever follows and accepts `text/event-stream` gets each line as an event with a `LogLine`,
@@ -93,16 +112,23 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let follow = params.follow().map_err(ApiError::Unreadable)?;
-    let latest = latest_attempt(&app, id).await?;
+    let wanted = params.attempt(&app, id).await?;
     let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     if follow && accepts_events(&headers) {
-        let place = last_event_id(&app, id, &headers).await?.or(latest.map(|attempt| Place { attempt, next: 0 }));
+        let seen = last_event_id(&app, id, &headers).await?;
+        if let Some((attempt, seen)) = params.attempt.as_ref().zip(seen.as_ref())
+            && wanted != Some(seen.attempt)
+        {
+            let expected = format!("the attempt that `Last-Event-ID` is of, `{}`", seen.attempt);
+            return Err(ApiError::Unreadable(InvalidInput::new("attempt", attempt, expected)));
+        }
+        let place = seen.or(wanted.map(|attempt| Place { attempt, next: 0 }));
         is_kept(&app, id, place.map(|place| place.attempt)).await?;
         let events = Follower::new(&app, id, place)?.events().take_until(app.stop.cancelled_owned());
         return Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(app.heartbeat)).into_response());
     }
-    is_kept(&app, id, latest).await?;
-    let place = latest.map(|attempt| Place { attempt, next: 0 });
+    is_kept(&app, id, wanted).await?;
+    let place = wanted.map(|attempt| Place { attempt, next: 0 });
     if follow {
         let lines = Follower::new(&app, id, place)?.text().take_until(app.stop.cancelled_owned());
         return Ok((plain, Extension(Live), Body::from_stream(lines)).into_response());

@@ -225,6 +225,8 @@ async fn queries_and_paths_are_checked() {
         ("/experiments/1/jobs?stage=training", "stage"),
         ("/experiments/1/jobs?shots=3", "shots"),
         ("/experiments/1/jobs?shots=many", "shots"),
+        ("/jobs/1/log?attempt=1", "attempt"),
+        ("/jobs/1/log?attempt=latest", "attempt"),
         ("/experiments/1/jobs?limit=0", "limit"),
         ("/experiments/1/jobs?cursor=1", "cursor"),
         ("/experiments/1/results?format=pdf", "format"),

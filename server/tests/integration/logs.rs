@@ -160,6 +160,42 @@ async fn events_of_a_log_can_be_resumed_and_have_an_end() {
 }
 
 #[tokio::test]
+async fn the_log_of_every_attempt_can_be_read() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let worker = server.register("w").await;
+    let first = server.lease(worker, 1).await.remove(0);
+    print(&server, &first, 0, &["first", "why it failed"]).await;
+    server.fail(&first, FailureClass::BadData, "no").await;
+    server.post("/jobs/1/retry", &()).await;
+    let second = server.lease(worker, 1).await.remove(0);
+    print(&server, &second, 0, &["second"]).await;
+    assert_eq!(server.text("/jobs/1/log").await, "second\n");
+    let leases: Vec<LeaseId> = server.job(first.job).await.attempts.iter().map(|attempt| attempt.lease).collect();
+    assert_eq!(leases, [first.lease, second.lease]);
+    let of = |lease| format!("/jobs/1/log?attempt={lease}");
+    assert_eq!(server.text(&of(first.lease)).await, "first\nwhy it failed\n");
+    assert_eq!(server.text(&of(second.lease)).await, "second\n");
+    // Whoever follows an earlier one gets its end, and not the next one's lines.
+    assert_eq!(server.text(&format!("{}&follow=true", of(first.lease))).await, "first\nwhy it failed\n");
+    let follow = |last: Option<&str>| {
+        let path = format!("{}&follow=true", of(first.lease));
+        let request = server.request(Method::GET, &path).header("Accept", "text/event-stream");
+        last.into_iter().fold(request, |request, last| request.header("Last-Event-ID", last)).send()
+    };
+    let mut log = Messages::new(follow(Some(&format!("{}-0", first.lease))).await.unwrap());
+    assert_eq!(line(&mut log).await.1.text, "why it failed");
+    assert_eq!(end(log).await, LogEnd { attempt: Some(first.lease), end: Some(AttemptEnd::Failed) });
+    let other = follow(Some(&format!("{}-0", second.lease))).await.unwrap();
+    assert_eq!(other.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(problem(other).await.errors[0].field, "attempt");
+    let unknown = server.get("/jobs/1/log?attempt=99").await;
+    assert_eq!(unknown.status(), StatusCode::BAD_REQUEST);
+    let detail = problem(unknown).await.detail;
+    assert!(detail.contains(&format!("`{}` or `{}`", first.lease, second.lease)), "{detail}");
+}
+
+#[tokio::test]
 async fn a_job_that_ends_without_an_attempt_has_an_end_too() {
     let server = TestServer::start().await;
     server.submit(&experiment(&[1])).await;

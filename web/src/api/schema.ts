@@ -450,7 +450,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The log of a job's latest attempt, as far as it has come; empty before the first.
+         * The log of a job's latest attempt, or of the one that is named, as far as it has come; empty before the first.
          * @description With `follow`, the answer goes on with the lines that come, until the attempt ends or the coordinator stops; before the
          *     first attempt, it waits for it. Whoever follows and accepts `text/event-stream` gets each line as an event with a `LogLine`,
          *     whose `id` can be given back as `Last-Event-ID`, a comment now and then, and at the attempt's end an event `end` with a
@@ -5377,6 +5377,8 @@ export interface operations {
     get_log: {
         parameters: {
             query?: {
+                /** @description The `lease` of one of the job's attempts; the latest if absent. */
+                attempt?: components["schemas"]["LeaseId"];
                 /** @description Whether to wait for more lines until the attempt ends. */
                 follow?: boolean;
             };

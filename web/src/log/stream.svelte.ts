@@ -24,7 +24,11 @@ export class LogStream {
   private isClosed = false;
   private frame = 0;
 
-  constructor(private job: number) {}
+  /// Of the attempt that is named, or of the latest: then the next one's log follows when there is one.
+  constructor(
+    private job: number,
+    private named: number | null = null,
+  ) {}
 
   /// Follows until the log ends, or [`LogStream::close`].
   async run() {
@@ -46,7 +50,7 @@ export class LogStream {
   }
 
   private restart() {
-    if (this.isClosed || this.state !== 'ended' || this.latest === null || this.latest === this.attempt) return;
+    if (this.isClosed || this.named !== null || this.state !== 'ended' || this.latest === null || this.latest === this.attempt) return;
     this.lines = [];
     this.last = null;
     this.attempt = null;
@@ -71,7 +75,8 @@ export class LogStream {
     let watchdog = setTimeout(() => controller.abort(), SILENCE);
     try {
       const resume: Record<string, string> = this.last === null ? {} : { 'last-event-id': this.last };
-      const response = await fetch(`/api/v1/jobs/${this.job}/log?follow=true`, {
+      const of = this.named === null ? '' : `&attempt=${this.named}`;
+      const response = await fetch(`/api/v1/jobs/${this.job}/log?follow=true${of}`, {
         headers: { ...session.headers(), ...resume, accept: 'text/event-stream' },
         signal: controller.signal,
       });
@@ -86,8 +91,11 @@ export class LogStream {
         clearTimeout(watchdog);
         watchdog = setTimeout(() => controller.abort(), SILENCE);
         for (const event of parser.push(value)) {
-          if (event.event === 'end') this.state = 'ended';
-          else this.add(JSON.parse(event.data) as Schemas['LogLine'], event.id);
+          if (event.event === 'end') {
+            // An attempt that printed nothing is known only by its end.
+            this.attempt ??= (JSON.parse(event.data) as Schemas['LogEnd']).attempt ?? null;
+            this.state = 'ended';
+          } else this.add(JSON.parse(event.data) as Schemas['LogLine'], event.id);
         }
         if (this.state === 'ended') return;
       }

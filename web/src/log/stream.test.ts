@@ -45,6 +45,29 @@ it('begins anew with the next attempt, whichever is told first', async () => {
   expect(asked).toEqual([null, null, null]);
 });
 
+it('asks once for the log of an attempt that printed nothing', async () => {
+  answers = [new Response(end(3)), new Response(end(3)), new Response(end(3))];
+  const stream = new LogStream(7);
+  stream.expect(3);
+  await stream.run();
+  stream.expect(3);
+  expect([stream.state, stream.attempt, asked.length]).toEqual(['ended', 3, 1]);
+});
+
+it('is of the attempt that is named, whichever comes after it', async () => {
+  const addresses: string[] = [];
+  vi.stubGlobal('fetch', async (address: string) => {
+    addresses.push(address);
+    return new Response(line(1, 0, 'a') + end(1));
+  });
+  const stream = new LogStream(7, 1);
+  stream.expect(2);
+  await stream.run();
+  stream.expect(3);
+  expect([stream.lines, stream.state]).toEqual([['a'], 'ended']);
+  expect(addresses).toEqual(['/api/v1/jobs/7/log?follow=true&attempt=1']);
+});
+
 it('says why there is none, and does not ask again', async () => {
   answers = [Response.json({ detail: "the log isn't kept any more" }, { status: 410 })];
   const stream = new LogStream(7);
