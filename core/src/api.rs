@@ -325,6 +325,20 @@ pub struct WorkerSummary {
     pub last_seen: Timestamp,
     /// The jobs it holds.
     pub jobs: Vec<JobId>,
+    /// The same with what they are and how far they have come there.
+    #[serde(default)]
+    pub held: Vec<HeldJob>,
+}
+
+/// A job in a worker's hands, in the list of workers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct HeldJob {
+    /// Its identifier.
+    pub id: JobId,
+    /// Its short name.
+    pub title: String,
+    /// Where it stands there.
+    pub progress: Progress,
 }
 
 /// A worker with free slots asks for jobs.

@@ -13,9 +13,14 @@ type Listener = { event(event: Event): void; reset(): void };
 /// The coordinator says something every 15 s; who is silent for so long in ms is gone.
 const SILENCE = 40_000;
 const PAUSES = [500, 1000, 2000, 5000, 10_000];
+/// The first questions wait so long for the stream at most, in ms.
+const PATIENCE = 1000;
 
 class Live {
   state = $state<State>('connecting');
+  /// Whether questions may be asked: what is asked before the stream is there has to be asked again when it is, since nobody
+  /// told what happened between the two. A stream that doesn't come holds nothing up for long.
+  isReady = $state(false);
   /// When the last word came.
   heard = $state<Date | null>(null);
   /// How often the coordinator or the network came back: what could not be asked then can be asked now.
@@ -33,6 +38,7 @@ class Live {
     for (let failures = 0; ; failures++) {
       const began = Date.now();
       await this.follow().catch(() => {});
+      this.mayAsk();
       this.state = 'lost';
       if (Date.now() - began > SILENCE) failures = 0;
       await this.pause(PAUSES[Math.min(failures, PAUSES.length - 1)] ?? 0);
@@ -52,6 +58,7 @@ class Live {
 
   private async follow() {
     const controller = new AbortController();
+    setTimeout(() => this.mayAsk(), PATIENCE);
     let watchdog = setTimeout(() => controller.abort(), SILENCE);
     const alive = () => {
       clearTimeout(watchdog);
@@ -69,6 +76,7 @@ class Live {
       alive();
       // Without a number to resume from, something may have happened meanwhile.
       if (this.last === null) this.reset();
+      this.isReady = true;
       this.state = 'live';
       this.returns++;
       const parser = new EventParser();
@@ -87,6 +95,11 @@ class Live {
       clearTimeout(watchdog);
       controller.abort();
     }
+  }
+
+  /// Whoever is refused signs in first, and then there is a stream.
+  private mayAsk() {
+    if (!session.refused) this.isReady = true;
   }
 
   private tell(event: Event) {

@@ -11,6 +11,7 @@ const PACE = 1000;
 export class Resource<T> {
   value = $state.raw<T | null>(null);
   error = $state.raw<Failure | null>(null);
+  /// Whether the first answer is still to come, or that to another question than before.
   loading = $state(true);
   private asked = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -23,6 +24,8 @@ export class Resource<T> {
     concerns: (event: Event) => boolean = () => false,
   ) {
     $effect(() => {
+      if (!live.isReady) return;
+      this.loading = true;
       void this.load();
     });
     // What nobody answered is asked again when someone may.
@@ -37,7 +40,10 @@ export class Resource<T> {
         event: (event) => {
           if (concerns(event)) this.refresh();
         },
-        reset: () => this.refresh(),
+        // What was never asked is asked as soon as it may be.
+        reset: () => {
+          if (this.asked > 0) this.refresh();
+        },
       });
       return () => {
         stop();

@@ -3,12 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use promptfield_core::api::{Page, Registered, WorkerSummary};
+use promptfield_core::api::{HeldJob, Page, Registered, WorkerSummary};
 use promptfield_core::experiment::{LABEL, is_label};
-use promptfield_core::id::WorkerId;
+use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::names::shown_name;
-use promptfield_core::scheduler::{Command, Reply, WorkerDescription};
+use promptfield_core::scheduler::{Command, Reply, Scheduler, WorkerDescription};
 use promptfield_core::{VERSION, works_with};
 
 use super::Shared;
@@ -133,10 +133,22 @@ pub(super) async fn list(
                 registered_at: record.registered_at,
                 last_seen,
                 jobs: jobs.iter().copied().collect(),
+                held: jobs.iter().filter_map(|job| held(scheduler, *job, record.id)).collect(),
             },
         )
     });
     Ok(Json(page.await?))
+}
+
+/// A job that a worker holds. Another worker may be at it too, and have come further.
+fn held(scheduler: &Scheduler, job: JobId, worker: WorkerId) -> Option<HeldJob> {
+    let record = scheduler.job(job)?;
+    let lease = record.state.leases().find(|lease| lease.worker == worker)?;
+    Some(HeldJob {
+        id: job,
+        title: record.spec.to_spec().title_with(scheduler.variant_of(job)),
+        progress: lease.progress,
+    })
 }
 
 /// Gives a worker no more jobs.

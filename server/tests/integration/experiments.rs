@@ -1,6 +1,8 @@
 //! Submitting, lists, results, cancelling and retrying.
 
-use promptfield_core::api::{Changed, ExperimentSummary, JobSummary, LeaseGrant, Page, Results, SubmitResponse};
+use promptfield_core::api::{
+    Changed, ExperimentSummary, JobSummary, LeaseGrant, Page, Results, SubmitResponse, WorkerSummary,
+};
 use promptfield_core::scheduler::JobStateName;
 use promptfield_core::tables::ResultTable;
 use reqwest::StatusCode;
@@ -94,8 +96,13 @@ async fn jobs_of_a_sweep_say_their_values_wherever_they_are_named() {
     assert!(refused.detail.contains("alpha=0.7 beta=0.25"), "{}", refused.detail);
 
     let worker = server.register("w").await;
-    let leased: Vec<String> = server.lease(worker, 8).await.iter().map(LeaseGrant::title).collect();
+    let mut leased: Vec<String> = server.lease(worker, 8).await.iter().map(LeaseGrant::title).collect();
+    leased.sort();
     assert!(leased.iter().any(|title| title == own[0]), "{leased:?}");
+    let workers: Page<WorkerSummary> = server.json("/workers").await;
+    let mut held: Vec<String> = workers.items[0].held.iter().map(|job| job.title.clone()).collect();
+    held.sort();
+    assert_eq!(held, leased);
 }
 
 #[tokio::test]

@@ -77,6 +77,24 @@ async fn a_released_job_goes_to_the_next() {
 }
 
 #[tokio::test]
+async fn the_list_of_workers_says_what_their_jobs_are_and_how_far_they_have_come() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1, 2])).await;
+    let (busy, idle) = (server.register("busy").await, server.register("idle").await);
+    let grants = server.lease(busy, 2).await;
+    assert_eq!(server.progress(&grants[1], &at_step(&grants[1], 7)).await.status(), StatusCode::OK);
+    let workers: Page<WorkerSummary> = server.json("/workers").await;
+    let held = |worker| {
+        let entry = workers.items.iter().find(|entry| entry.id == worker).unwrap();
+        entry.held.iter().map(|job| (job.id, job.title.clone(), job.progress.step)).collect::<Vec<_>>()
+    };
+    let expected: Vec<_> =
+        grants.iter().zip([0, 7]).map(|(grant, step)| (grant.job, grant.spec.title(), step)).collect();
+    assert_eq!(held(busy), expected);
+    assert_eq!(held(idle), []);
+}
+
+#[tokio::test]
 async fn what_a_worker_had_of_a_job_goes_with_it() {
     let mut server = TestServer::start().await;
     server.submit(&experiment(&[1])).await;

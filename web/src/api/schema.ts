@@ -1603,6 +1603,15 @@ export interface components {
             /** @description The first event after them, which comes next. */
             first: components["schemas"]["Sequence"];
         };
+        /** @description A job in a worker's hands, in the list of workers. */
+        HeldJob: {
+            /** @description Its identifier. */
+            id: components["schemas"]["JobId"];
+            /** @description Where it stands there. */
+            progress: components["schemas"]["Progress"];
+            /** @description Its short name. */
+            title: string;
+        };
         /** @description The resolved values that a job runs with. Keys that a job's method does not have are 0 or absent. */
         Hyperparameters: {
             /**
@@ -2313,6 +2322,8 @@ export interface components {
         Page_WorkerSummary: {
             /** @description The entries. */
             items: (components["schemas"]["WorkerDescription"] & {
+                /** @description The same with what they are and how far they have come there. */
+                held?: components["schemas"]["HeldJob"][];
                 /** @description Its identifier. */
                 id: components["schemas"]["WorkerId"];
                 /** @description The jobs it holds. */
@@ -2881,6 +2892,8 @@ export interface components {
         WorkerState: "active" | "draining" | "gone" | "lost";
         /** @description A worker in a list. */
         WorkerSummary: components["schemas"]["WorkerDescription"] & {
+            /** @description The same with what they are and how far they have come there. */
+            held?: components["schemas"]["HeldJob"][];
             /** @description Its identifier. */
             id: components["schemas"]["WorkerId"];
             /** @description The jobs it holds. */
