@@ -161,3 +161,27 @@ test('who skips the menu is at the content', async () => {
   await page.getByLabel('Name').waitFor();
   await expectNotReloaded(page);
 });
+
+test('what no worker can take has no end, and every place that says when says what is missing', async () => {
+  const open = { protocol: 'base_to_new', methods: ['coop'], datasets: ['imagenet'] };
+  await coordinator.submit({ name: 'measured', ...open, seeds: [90] });
+  await worker.work(() => 60);
+  const { id } = await coordinator.submit({ name: 'for nobody', ...open, seeds: [91], labels: ['nobody'] });
+  const reason = /^.*2 of its jobs can't run: none of the \d+ connected workers has the backbone `ViT-B\/16` and the label `nobody`.*$/;
+  const places = { list: '/experiments', page: `/experiments/${id}`, results: `/?experiment=${id}` };
+  for (const [place, address] of Object.entries(places)) {
+    const seen = await visit(browser, coordinator.url + address);
+    const { page } = seen;
+    await page.getByText(reason).waitFor();
+    await page.getByText(/never,? (complete, )?as things are/i).first().waitFor();
+    if (place !== 'list') expect(await page.getByText(/^in \d|less than a minute/).count()).toBe(0);
+    await expectSound(seen);
+    await page.context().close();
+  }
+  // Someone comes who can.
+  const able = await coordinator.worker('somebody', { labels: ['nobody'] });
+  const { page } = await visit(browser, `${coordinator.url}/experiments/${id}`);
+  await page.getByText(/in less than a minute|^in \d/).waitFor();
+  expect(await page.getByText(reason).count()).toBe(0);
+  await able.work(() => 61);
+});

@@ -87,7 +87,7 @@ pub struct Preview {
 }
 
 /// Where an experiment stands in time.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Forecast {
     /// How long devices have been at its jobs so far, in milliseconds, attempts in vain included.
     pub spent_ms: i64,
@@ -98,8 +98,12 @@ pub struct Forecast {
     pub remaining_ms: Option<i64>,
     /// How many of the jobs that are left are like none that was measured; their time isn't in `remaining_ms`.
     pub unknown: usize,
-    /// When it will be done if as many devices as now stay at it; `null` if that can't be told, or if it is done.
+    /// When it will be done if as many devices as now stay at it; `null` if that can't be told, if some of its jobs can't be run as
+    /// things are, or if it is done.
     pub eta: Option<Timestamp>,
+    /// Why some of its jobs can't be run as things are: what the connected workers lack; `null` if each can.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// All jobs of an experiment, in few bytes: 100,000 of them are to be drawn at once.

@@ -1,10 +1,15 @@
 //! How long what is left will take, judged by what is done.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Counts, JobRecord, Link, Rejection, Scheduler, WorkerState, identity};
+use super::load::{Load, Obstacle};
+use super::queue::NameId;
+use super::{
+    Counts, ExperimentEntry, JobRecord, JobState, LaneKey, Link, Rejection, Scheduler, Spot, WorkerEntry, WorkerState,
+    identity,
+};
 use crate::api::overview::{Forecast, Preview};
-use crate::id::{ExperimentId, JobId, RecipeId};
+use crate::id::{ExperimentId, JobId, RecipeId, WorkerId};
 use crate::matrix::PlannedJob;
 use crate::time::Timestamp;
 
@@ -43,6 +48,55 @@ impl Sum {
     }
 }
 
+/// Who can take what waits of an experiment.
+#[derive(Default)]
+struct Fit {
+    /// The workers for each kind of job that waits: whose it is, and its backbone.
+    able: HashMap<(ExperimentId, NameId), BTreeSet<WorkerId>>,
+    /// How many jobs no worker can take.
+    stuck: usize,
+    /// One of them that waits for nothing but a worker.
+    example: Option<JobId>,
+}
+
+impl Fit {
+    fn add(&mut self, scheduler: &Scheduler, record: &JobRecord, now: Timestamp) {
+        if record.state.lease().is_some() {
+            return;
+        }
+        let Some(Spot { lane, .. }) = scheduler.spot(record.id) else { return };
+        let able = self
+            .able
+            .entry((lane.owner, lane.backbone))
+            .or_insert_with(|| scheduler.able(&lane).map(|worker| worker.record.id).collect());
+        if !able.is_empty() {
+            return;
+        }
+        self.stuck += 1;
+        let waits = matches!(record.state, JobState::Queued { not_before } if not_before <= now);
+        let has_room = || scheduler.experiments.get(&lane.owner).is_none_or(ExperimentEntry::has_room);
+        if self.example.is_none() && waits && has_room() {
+            self.example = Some(record.id);
+        }
+    }
+
+    /// Why some of the jobs can't be run as things are.
+    fn reason(&self, scheduler: &Scheduler, now: Timestamp) -> Option<String> {
+        if self.stuck == 0 {
+            return None;
+        }
+        let explained = self.example.and_then(|job| scheduler.explain(job, now).ok());
+        let because = explained.map_or_else(|| "no connected worker has what they need".to_owned(), |it| it.because);
+        Some(format!("{} of its jobs can't run: {because}", self.stuck))
+    }
+
+    /// How many of the jobs may run at once.
+    fn slots(&self, scheduler: &Scheduler) -> usize {
+        let workers: BTreeSet<&WorkerId> = self.able.values().flatten().collect();
+        workers.iter().filter_map(|id| scheduler.worker(**id)).map(|worker| worker.description.slots).sum()
+    }
+}
+
 impl Scheduler {
     /// What the submission of these jobs would bring.
     pub fn preview(&self, planned: &[PlannedJob]) -> Preview {
@@ -77,13 +131,19 @@ impl Scheduler {
         };
         let mut sum = Sum::default();
         let mut seen = HashSet::new();
+        let mut fit = Fit::default();
         for (record, _) in self.jobs_of(id) {
             if !record.state.name().is_final() && seen.insert(record.id) {
                 sum.add(left(record));
+                fit.add(self, record, now);
             }
         }
         let is_open = counts.open() > 0;
-        let eta = self.devices_at(counts).filter(|_| is_open && sum.unknown == 0).map(|devices| {
+        let reason = fit.reason(self, now);
+        // As many of its jobs run at once as now, or before any does, as there are slots for them.
+        let devices = if counts.held() > 0 { counts.held() } else { fit.slots(self) };
+        let is_known = is_open && sum.unknown == 0 && reason.is_none() && devices > 0;
+        let eta = is_known.then(|| {
             let shared = sum.total_ms / i64::try_from(devices).unwrap_or(i64::MAX);
             now.plus(shared.max(sum.longest_ms))
         });
@@ -94,17 +154,14 @@ impl Scheduler {
             remaining_ms: sum.total_ms(),
             unknown: sum.unknown,
             eta,
+            reason,
         })
     }
 
-    /// How many of an experiment's jobs run at once: as many as now, or before any does, as there are slots.
-    fn devices_at(&self, counts: &Counts) -> Option<usize> {
-        let slots = || {
-            let active = self.workers.values().filter(|worker| worker.record.state == WorkerState::Active);
-            active.map(|worker| worker.record.description.slots).sum()
-        };
-        let devices = if counts.held() > 0 { counts.held() } else { slots() };
-        (devices > 0).then_some(devices)
+    /// The workers that can take jobs of a lane, now or when they have room.
+    fn able(&self, lane: &LaneKey) -> impl Iterator<Item = &WorkerEntry> {
+        let active = self.workers.values().filter(|worker| worker.record.state == WorkerState::Active);
+        active.filter(|worker| self.obstacle(lane, worker, &Load::default()) != Some(Obstacle::Unfit))
     }
 
     /// The sweep's values for which a job stands in an experiment; empty without a sweep, and if it stands for several.

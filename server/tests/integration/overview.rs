@@ -5,7 +5,7 @@ use promptfield_core::api::usage::Usage;
 use promptfield_core::api::{Changed, ExperimentSummary, Metrics};
 use promptfield_core::id::JobId;
 use promptfield_core::method::Method;
-use promptfield_core::scheduler::JobStateName;
+use promptfield_core::scheduler::{Explanation, JobStateName};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -59,12 +59,14 @@ async fn an_experiment_says_what_it_has_cost_and_when_it_will_be_done() {
     let mut server = TestServer::start().await;
     server.submit(&experiment(&[1, 2])).await;
     let forecast: Forecast = server.json("/experiments/1/forecast").await;
-    assert_eq!(forecast, Forecast { spent_ms: 0, completed_last_hour: 0, remaining_ms: None, unknown: 4, eta: None });
+    let reason = Some("4 of its jobs can't run: no worker is connected".to_owned());
+    let nothing = Forecast { spent_ms: 0, completed_last_hour: 0, remaining_ms: None, unknown: 4, eta: None, reason };
+    assert_eq!(forecast, nothing);
     let worker = server.register("w").await;
     run_all(&server, worker, 3).await;
     let forecast: Forecast = server.json("/experiments/1/forecast").await;
     assert_eq!((forecast.completed_last_hour, forecast.unknown), (3, 0));
-    assert!(forecast.eta.is_some() && forecast.remaining_ms.is_some(), "{forecast:?}");
+    assert!(forecast.eta.is_some() && forecast.remaining_ms.is_some() && forecast.reason.is_none(), "{forecast:?}");
     server.restart().await;
     let again: Forecast = server.json("/experiments/1/forecast").await;
     assert_eq!((again.unknown, again.remaining_ms), (0, forecast.remaining_ms), "it's known from the attempts");
@@ -81,6 +83,22 @@ async fn an_experiment_says_what_it_has_cost_and_when_it_will_be_done() {
     };
     assert_eq!(forecast.spent_ms, lasted);
     assert_eq!(server.get("/experiments/2/forecast").await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn what_no_worker_can_take_has_no_end_and_the_reason_is_that_of_its_jobs() {
+    let server = TestServer::start().await;
+    server.submit(&experiment(&[1])).await;
+    let worker = server.register("w").await;
+    run_all(&server, worker, 2).await;
+    let mut document = experiment(&[2, 3]);
+    document["labels"] = json!(["nobody"]);
+    server.submit(&document).await;
+    let forecast: Forecast = server.json("/experiments/2/forecast").await;
+    let explained: Explanation = server.json("/jobs/3/explain").await;
+    assert!(explained.because.contains("the label `nobody`"), "{explained:?}");
+    assert_eq!((forecast.eta, forecast.unknown), (None, 0));
+    assert_eq!(forecast.reason, Some(format!("4 of its jobs can't run: {}", explained.because)));
 }
 
 #[tokio::test]

@@ -1577,6 +1577,8 @@ export interface components {
              */
             completed_last_hour: number;
             eta?: components["schemas"]["Timestamp"] | null;
+            /** @description Why some of its jobs can't be run as things are: what the connected workers lack; `null` if each can. */
+            reason?: string | null;
             /**
              * Format: int64
              * @description How long devices will still be at it, in milliseconds, as far as jobs like those that are left were measured; `null` if none

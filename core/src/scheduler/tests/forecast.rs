@@ -57,7 +57,53 @@ fn an_experiment_is_done_when_its_devices_have_done_what_is_left() {
     let waiting = forecast(&world, &took);
     assert_eq!((waiting.remaining_ms, waiting.eta), (Some(80_000), Some(world.now.plus(60_000))), "the longest lasts");
     world.apply(Command::Leave { worker }).unwrap();
-    assert_eq!(forecast(&world, &took).eta, None, "nobody is here");
+    let nobody = forecast(&world, &took);
+    assert_eq!(nobody.eta, None);
+    assert_eq!(nobody.reason.as_deref(), Some("3 of its jobs can't run: no worker is connected"));
+}
+
+/// An experiment with a label, of which everything that is known is known.
+fn labelled(world: &mut World) -> Vec<(JobId, i64)> {
+    world.submit(experiment("known", "methods = [\"coop\"]\ndatasets = [\"dtd\"]\nseeds = [1]"));
+    let worker = world.register("w");
+    for _ in 0..2 {
+        let grant = world.lease(worker, 1).remove(0);
+        complete(world, &grant, false);
+    }
+    world.submit(experiment("x", "methods = [\"coop\"]\ndatasets = [\"dtd\"]\nseeds = [2, 3]\nlabels = [\"gpu\"]"));
+    vec![(JobId(1), 60_000), (JobId(2), 10_000)]
+}
+
+#[test]
+fn nothing_ends_that_no_worker_can_take_and_the_forecast_says_what_is_missing() {
+    let mut world = World::new();
+    let took = labelled(&mut world);
+    let of = |world: &World| recalled(world, &took).forecast(ExperimentId(2), Spent::default(), world.now).unwrap();
+    let stuck = of(&world);
+    assert_eq!((stuck.eta, stuck.remaining_ms), (None, Some(140_000)));
+    let explained = world.scheduler.explain(JobId(3), world.now).unwrap().because;
+    assert!(explained.contains("the label `gpu`"), "{explained}");
+    // The tests wait for trainings that nobody can take: they are among those that can't run.
+    assert_eq!(stuck.reason, Some(format!("4 of its jobs can't run: {explained}")));
+
+    // Workers that can't take its jobs change nothing; one that can makes an end foreseeable, by its own slots.
+    let able = world.register_as(WorkerDescription { labels: vec!["gpu".to_owned()], ..worker("able") });
+    let foreseen = of(&world);
+    assert_eq!((foreseen.eta, foreseen.reason), (Some(world.now.plus(70_000)), None));
+    world.register("another that can't");
+    assert_eq!(of(&world).eta, Some(world.now.plus(70_000)));
+
+    // What runs goes on, but nobody takes the rest.
+    let grants = world.lease(able, 1);
+    assert_eq!(grants.len(), 1);
+    assert_eq!(of(&world).reason, None);
+    world.apply(Command::Drain { worker: able }).unwrap();
+    let rest = of(&world);
+    assert_eq!(rest.eta, None);
+    assert!(rest.reason.as_deref().is_some_and(|reason| reason.starts_with("3 of its jobs can't run: ")), "{rest:?}");
+    world.apply(Command::CancelExperiment(ExperimentId(2))).unwrap();
+    let over = of(&world);
+    assert_eq!((over.eta, over.reason), (None, None));
 }
 
 #[test]
