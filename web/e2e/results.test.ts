@@ -264,6 +264,43 @@ test('while a job is missing nobody is the best on average, on the page and in L
   expect(await page.getByText('no best among averages').count()).toBe(0);
 });
 
+test('the page stays at its experiment when another one is submitted, and says that there is one', async () => {
+  const first = await coordinator.submit({ name: 'watched', protocol: 'base_to_new', methods: ['coop'], datasets: ['oxford_flowers'], seeds: [1] });
+  const { page } = await visit(browser, coordinator.url);
+  await page.waitForURL(`${coordinator.url}/?experiment=${first.id}`);
+  await page.getByText('live', { exact: true }).waitFor();
+  await page.getByRole('table').waitFor();
+  const second = await coordinator.submit({ name: 'colleague’s', protocol: 'base_to_new', methods: ['coop'], datasets: ['oxford_flowers'], seeds: [2] });
+  const link = page.getByRole('link', { name: `${second.id} colleague’s` });
+  await link.waitFor();
+  expect(await page.getByRole('combobox', { name: 'Experiment' }).inputValue()).toBe(String(first.id));
+  expect(page.url()).toBe(`${coordinator.url}/?experiment=${first.id}`);
+  await link.click();
+  await eventually(() => page.getByRole('combobox', { name: 'Experiment' }).inputValue()).toBe(String(second.id));
+  await eventually(() => page.title()).toMatch(/^colleague’s: results/);
+  await link.waitFor({ state: 'detached' });
+});
+
+test('while a table is computed the page says that it loads', async () => {
+  const other = await coordinator.submit({ name: 'another', protocol: 'base_to_new', methods: ['coop'], datasets: ['oxford_pets'], seeds: [1] });
+  const { page } = await visit(browser, 'about:blank');
+  let answer = () => {};
+  await page.route(/\/results/, async (route) => {
+    await new Promise<void>((resolve) => (answer = resolve));
+    await route.continue();
+  });
+  const loads = async (table: RegExp) => {
+    await page.getByText('Loading …', { exact: true }).waitFor();
+    expect(await page.getByRole('table').count()).toBe(0);
+    await eventually(async () => (answer(), page.title())).toMatch(table);
+    await page.getByText('Loading …', { exact: true }).waitFor({ state: 'detached' });
+  };
+  await page.goto(`${coordinator.url}/?experiment=${papers}`);
+  await loads(/^papers/);
+  await page.getByRole('combobox', { name: 'Experiment' }).selectOption(String(other.id));
+  await loads(/^another/);
+});
+
 test('cross-dataset transfer: the source, the targets and the variants of ImageNet with their averages', async () => {
   const accuracies: Record<string, number> = { imagenet: 71, caltech101: 94, oxford_pets: 90, imagenetv2: 64, imagenet_a: 50 };
   const datasets = ['caltech101', 'oxford_pets', 'imagenetv2', 'imagenet_a'];
