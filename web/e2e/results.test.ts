@@ -301,6 +301,26 @@ test('while a table is computed the page says that it loads', async () => {
   await loads(/^another/);
 });
 
+test('a curve shows which of its points are provisional', async () => {
+  const { id } = await coordinator.submit({ name: 'some of it', protocol: 'few_shot', methods: ['coop'], datasets: ['ucf101', 'food101', 'dtd'], seeds: [1], shots: [1, 4] });
+  const isIn = ({ shots, dataset }: Schemas['JobSpec']) => shots === 1 || dataset === 'ucf101';
+  const held = await worker.work((spec) => (isIn(spec) ? 60 + spec.shots : null));
+  const seen = await open(`/?experiment=${id}`);
+  const { page } = seen;
+  const average = page.getByRole('figure').filter({ has: page.getByRole('img', { name: 'average over 3 data sets: accuracy over shots' }) });
+  await average.getByText('provisional: 1 of 3 data sets are in').waitFor();
+  const drawn = async (figure: typeof average) => [await figure.locator('.mark').count(), await figure.locator('.mark.hollow').count(), await figure.locator('path.line.provisional').count()];
+  expect(await drawn(average)).toEqual([2, 1, 1]);
+  expect(await average.locator('desc').textContent()).toBe('Accuracy in per cent over shots. CoOp: 61.0 at 1, 64.0 at 4 (provisional).');
+  expect(await average.locator('.mark.hollow title').textContent()).toMatch(/^CoOp, 4 shots: 64.00, provisional: 1 of 3 jobs, 2 running$/);
+  const own = page.getByRole('figure').filter({ has: page.getByRole('img', { name: 'ucf101: accuracy over shots' }) });
+  expect(await drawn(own)).toEqual([2, 0, 0]);
+  await expectSound(seen);
+  for (const grant of held) await worker.complete(grant, 65);
+  await eventually(() => drawn(average)).toEqual([2, 0, 0]);
+  expect(await page.getByText(/data sets are in/).count()).toBe(0);
+});
+
 test('cross-dataset transfer: the source, the targets and the variants of ImageNet with their averages', async () => {
   const accuracies: Record<string, number> = { imagenet: 71, caltech101: 94, oxford_pets: 90, imagenetv2: 64, imagenet_a: 50 };
   const datasets = ['caltech101', 'oxford_pets', 'imagenetv2', 'imagenet_a'];

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import type { Schemas } from '../api/client';
-import { charts, describe as describeChart, place, ticks } from './curve';
+import { charts, describe as describeChart, place, strokes, ticks } from './curve';
 import { answered } from './example';
 
 const none = answered(null, {});
@@ -26,7 +26,7 @@ describe('charts', () => {
   });
   it('have a point where there is a number, and no deviation over one seed', () => {
     const dtd = charts(table, (method) => method, ['mmrlpp'])[1];
-    expect(dtd?.lines.map((line) => line.points)).toEqual([[{ shots: 0, mean: 40, std: 0 }]]);
+    expect(dtd?.lines.map((line) => line.points)).toEqual([[{ shots: 0, mean: 40, std: 0, lacks: null }]]);
   });
   it('are described', () => {
     const all = charts(table, (method) => method.toUpperCase(), []);
@@ -34,6 +34,31 @@ describe('charts', () => {
       'Accuracy in per cent over shots. MMRLPP: 41.0 at 1, 44.0 at 4; ZERO_SHOT: 40.0 at 0.',
       'No results yet.',
     ]);
+  });
+});
+
+describe('what is provisional', () => {
+  const open: Schemas['FewShot'] = {
+    shots: [1, 4],
+    rows: [
+      { dataset: 'dtd', method: 'coop', variant: '', cells: [answered(40), answered(44)] },
+      { dataset: 'eurosat', method: 'coop', variant: '', cells: [answered(60), answered(70, { completed: 1, running: 2 })] },
+      { dataset: 'food101', method: 'coop', variant: '', cells: [answered(80), answered(null, { queued: 3 })] },
+    ],
+    average: [{ dataset: null, method: 'coop', variant: '', cells: [answered(60, { completed: 9 }), answered(57, { completed: 4, running: 2, queued: 3 })] }],
+  };
+  const [average, dtd, eurosat] = charts(open, (method) => method, []);
+
+  it('is known of each point, and said of the chart', () => {
+    expect(average?.lines[0]?.points.map((point) => point.lacks)).toEqual([null, 'provisional: 4 of 9 jobs, 2 running']);
+    expect(average?.lacks).toBe('provisional: 2 of 3 data sets are in');
+    expect([dtd?.lacks, eurosat?.lacks]).toEqual([null, 'provisional']);
+  });
+  it('is drawn in strokes of its own, and described', () => {
+    const points = average?.lines[0]?.points ?? [];
+    expect(strokes(points)).toEqual({ final: [], provisional: [[points[0], points[1]]] });
+    expect(strokes(dtd?.lines[0]?.points ?? []).final).toHaveLength(1);
+    expect(average && describeChart(average)).toBe('Accuracy in per cent over shots. coop: 60.0 at 1, 57.0 at 4 (provisional).');
   });
 });
 
