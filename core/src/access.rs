@@ -83,6 +83,25 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
+/// Who asks, and what they may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Principal {
+    /// The token; `null` where none is needed.
+    #[serde(default)]
+    pub token: Option<TokenId>,
+    /// The token's name; `this machine` where no token is needed.
+    pub name: String,
+    /// What it permits.
+    pub scopes: Vec<Scope>,
+}
+
+impl Principal {
+    /// Whether it permits what needs `needed`.
+    pub fn may(&self, needed: Scope) -> bool {
+        self.scopes.iter().any(|scope| scope.permits(needed))
+    }
+}
+
 /// What a new token is to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use promptfield_core::access::{Scope, Secret, TokenRequest, TokenSummary};
+use promptfield_core::access::{Principal, Secret, TokenRequest, TokenSummary};
 use promptfield_core::id::TokenId;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::time::Timestamp;
@@ -29,22 +29,6 @@ pub(crate) enum TokenError {
     /// The operating system gave no random bytes.
     #[error("the operating system gives no random bytes")]
     Random(#[source] getrandom::Error),
-}
-
-/// Who asks, and what they may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Principal {
-    /// The token; none where none is needed.
-    pub(crate) token: Option<TokenId>,
-    /// The token's name.
-    pub(crate) name: String,
-    pub(crate) scopes: Vec<Scope>,
-}
-
-impl Principal {
-    pub(crate) fn may(&self, needed: Scope) -> bool {
-        self.scopes.iter().any(|scope| scope.permits(needed))
-    }
 }
 
 /// The tokens. Cheap to clone.

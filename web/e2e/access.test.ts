@@ -111,37 +111,59 @@ test('signing out takes away what has happened, too', async () => {
   await page.getByText('Nothing happened yet').waitFor();
 });
 
-test('a token that may only read is told so when it wants to change something', async () => {
+/// A token with these scopes.
+async function tokenOf(...scopes: Schemas['Scope'][]): Promise<string> {
+  return (await coordinator.ask<Schemas['TokenCreated']>('POST', '/tokens', { name: scopes.join(' '), scopes })).secret;
+}
+
+test('everyone is offered what their token permits, and nothing else', async () => {
   const id = await experiment('read only');
-  const seen = await visit(browser, `${coordinator.url}/experiments/${id}`);
-  const { page } = seen;
-  await form(page).waitFor();
-  await signIn(page, reading);
-  await page.getByRole('button', { name: 'Cancel …' }).first().click();
-  await page.getByRole('dialog').getByRole('button', { name: 'Cancel', exact: true }).click();
-  await page.getByRole('status').getByText(/submit/).waitFor();
-  const { counts } = await coordinator.ask<{ counts: { cancelled: number } }>('GET', `/experiments/${id}`);
-  expect(counts.cancelled).toBe(0);
-  await expectSound(seen);
-
-  await page.getByRole('link', { name: 'Experiments' }).click();
-  await page.getByRole('button', { name: 'Cancel read only' }).click();
-  await page.getByRole('dialog').getByRole('button', { name: 'Cancel the experiment' }).click();
-  await page.getByRole('alert').getByText(/^That did not work: .*submit/).waitFor();
-});
-
-test('pools are for who may do everything', async () => {
+  const worker = await coordinator.worker('drained by whom');
   // Nobody asks for a pilot of it.
   await coordinator.ask('PUT', '/pools/spare', { launcher: 'local', max: 1 });
-  const seen = await visit(browser, `${coordinator.url}/workers`);
-  const { page } = seen;
-  await form(page).waitFor();
-  await signIn(page, reading);
-  const card = page.getByRole('article', { name: 'spare' });
-  await card.getByRole('button', { name: 'Turn off …' }).click();
-  await page.getByRole('dialog').getByRole('button', { name: 'Turn off', exact: true }).click();
-  await card.getByRole('status').getByText(/admin/).waitFor();
-  await card.getByText('active', { exact: true }).waitFor();
+  const [job] = (await coordinator.ask<{ items: { id: number }[] }>('GET', `/experiments/${id}/jobs`)).items;
+  // For each view what it has to do, by the scope that is needed, and what tells that it is all there.
+  const views: [address: string, ready: string | RegExp, Partial<Record<Schemas['Scope'], RegExp>>][] = [
+    [`/experiments/${id}`, /0 of 2 jobs done/, { submit: /^(Cancel …|Select none|Cancel 0 …|Retry 0)$/ }],
+    ['/experiments', 'read only', { submit: /^Cancel read only$/ }],
+    ['/experiments/new', 'CoOp', { submit: /^Submit$/ }],
+    [`/jobs/${job?.id}`, 'Curves', { submit: /^Cancel …$/ }],
+    ['/workers', 'drained by whom', { work: /^Drain …$/, admin: /^Turn off …$/ }],
+  ];
+  const owners: [string, Schemas['Scope'][]][] = [
+    [reading, []],
+    [await tokenOf('submit'), ['submit']],
+    [await tokenOf('work'), ['work']],
+    [coordinator.token ?? '', ['submit', 'work', 'admin']],
+  ];
+  for (const [token, permitted] of owners) {
+    const seen = await visit(browser, coordinator.url);
+    const { page } = seen;
+    await form(page).waitFor();
+    await signIn(page, token);
+    await page.getByText('live', { exact: true }).waitFor();
+    for (const [address, ready, actions] of views) {
+      await page.goto(coordinator.url + address);
+      await page.getByText(ready).first().waitFor();
+      // What is offered comes when the coordinator has said what is permitted.
+      await page.waitForLoadState('load');
+      for (const [scope, name] of Object.entries(actions) as [Schemas['Scope'], RegExp][]) {
+        const buttons = page.getByRole('button', { name });
+        if (permitted.includes(scope)) await buttons.first().waitFor();
+        else expect(await buttons.count(), `${address} ${name} for ${permitted.join()}`).toBe(0);
+      }
+    }
+    await expectSound(seen);
+    await page.context().close();
+  }
+  await coordinator.ask('POST', `/workers/${worker.id}/leave`);
+});
+
+test('a reader who puts an experiment together is told who may submit it', async () => {
+  const seen = await visit(browser, `${coordinator.url}/experiments/new`);
+  await form(seen.page).waitFor();
+  await signIn(seen.page, reading);
+  await seen.page.getByText('Submitting it needs a token with the scope “submit”').waitFor();
   await expectSound(seen);
 });
 

@@ -13,14 +13,13 @@ use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
-use promptfield_core::access::{Scope, Secret};
+use promptfield_core::access::{Principal, Scope, Secret};
 use serde_json::Value;
 use utoipa::openapi::OpenApi;
 
 use super::App;
 use super::problem::ApiError;
 use crate::listener::Peer;
-use crate::tokens::Principal;
 use crate::writer::handed;
 
 /// What a route needs.

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use promptfield_core::access::Principal;
 use promptfield_core::api::{
     Changed, ExperimentDetail, ExperimentSummary, JobOutput, JobSummary, PREFIX, Page, SubmitResponse,
 };
@@ -29,7 +30,6 @@ use super::page::WindowParams;
 use super::problem::{ApiError, answer};
 use super::{Shared, aside, jobs, overview};
 use crate::store::Key;
-use crate::tokens::Principal;
 
 pub(super) fn json(answer: &impl serde::Serialize) -> Result<String, ApiError> {
     serde_json::to_string(answer).map_err(|error| ApiError::Internal(error.into()))

@@ -157,6 +157,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(leases::release))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(tokens::own))
         .routes(routes!(document::json))
         .routes(routes!(document::page))
         .routes(routes!(manual::style))

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use promptfield_core::access::{TokenCreated, TokenRequest, TokenSummary};
+use promptfield_core::access::{Principal, TokenCreated, TokenRequest, TokenSummary};
 use promptfield_core::api::Page;
 use promptfield_core::id::TokenId;
 
@@ -13,7 +13,7 @@ use super::extract::{Id, JsonBody, Params};
 use super::page::WindowParams;
 use super::problem::{ApiError, answer};
 use crate::store::TokenChange;
-use crate::tokens::{Principal, TokenError};
+use crate::tokens::TokenError;
 
 /// Makes a token. The secret is in this answer only.
 #[utoipa::path(
@@ -62,6 +62,19 @@ pub(super) async fn list(
 ) -> Result<Json<Page<TokenSummary>>, ApiError> {
     let window = window.window().map_err(ApiError::Unreadable)?;
     Ok(Json(window.cut(app.tokens.list(), |_| true, |token| token)))
+}
+
+/// Who asks, and what they may do: what a client offers depends on it.
+#[utoipa::path(
+    get,
+    path = "/access",
+    operation_id = "get_access",
+    tag = "tokens",
+    responses((status = 200, description = "The token's name and its scopes.", body = Principal)),
+    security(("bearer" = ["read"])),
+)]
+pub(super) async fn own(Extension(principal): Extension<Principal>) -> Json<Principal> {
+    Json(principal)
 }
 
 /// Ends a token at once. Ending it again changes nothing.

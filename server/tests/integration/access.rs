@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use promptfield_core::access::{Scope, Secret, TokenCreated, TokenRequest, TokenSummary};
+use promptfield_core::access::{Principal, Scope, Secret, TokenCreated, TokenRequest, TokenSummary};
 use promptfield_core::api::{PREFIX, Page};
 use promptfield_core::id::TokenId;
 use promptfield_server::{Database, DatabaseError, Security, StartError};
@@ -271,6 +271,19 @@ async fn nobody_can_listen_beyond_this_machine_without_a_token() {
     assert_unauthorized(&reqwest::get(url).await.unwrap());
     runtime.spawn(coordinator.shutdown()).await.unwrap();
     runtime.shutdown_background();
+}
+
+#[tokio::test]
+async fn a_client_learns_what_its_token_permits() {
+    let server = TestServer::with_tokens().await;
+    for scopes in [&[Scope::Read][..], &[Scope::Submit, Scope::Work]] {
+        let client = server.with_token(Some(create(&server, scopes, None).await.secret));
+        let own: Principal = client.json("/access").await;
+        assert_eq!(own, Principal { name: "somebody".to_owned(), scopes: scopes.to_vec() });
+    }
+    assert_unauthorized(&server.with_token(None).get("/access").await);
+    let open: Principal = TestServer::start().await.json("/access").await;
+    assert_eq!(open.scopes, [Scope::Admin]);
 }
 
 #[tokio::test]
