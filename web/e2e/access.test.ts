@@ -127,14 +127,14 @@ test('everyone is offered what their token permits, and nothing else', async () 
     [`/experiments/${id}`, /0 of 2 jobs done/, { submit: /^(Cancel …|Select none|Cancel 0 …|Retry 0)$/ }],
     ['/experiments', 'read only', { submit: /^Cancel read only$/ }],
     ['/experiments/new', 'CoOp', { submit: /^Submit$/ }],
-    [`/jobs/${job?.id}`, 'Curves', { submit: /^Cancel …$/ }],
+    [`/jobs/${job?.id}`, 'Curves', { submit: /^Cancel …$/, read: /^Download$/ }],
     ['/workers', 'drained by whom', { work: /^Drain …$/, admin: /^Turn off …$/ }],
   ];
   const owners: [string, Schemas['Scope'][]][] = [
-    [reading, []],
-    [await tokenOf('submit'), ['submit']],
-    [await tokenOf('work'), ['work']],
-    [coordinator.token ?? '', ['submit', 'work', 'admin']],
+    [reading, ['read']],
+    [await tokenOf('submit'), ['read', 'submit']],
+    [await tokenOf('work'), ['read', 'work']],
+    [coordinator.token ?? '', ['read', 'submit', 'work', 'admin']],
   ];
   for (const [token, permitted] of owners) {
     const seen = await visit(browser, coordinator.url);

@@ -14,8 +14,8 @@ class Access {
     this.own = new Resource(() => (void session.token, ask(api.GET('/api/v1/access'))));
   }
 
-  /// Whether the coordinator would let the reader do what needs `scope`; not before it has said so.
-  may(scope: Scope): boolean {
+  /// Whether the coordinator would let the reader do what needs `scope`; not before it has said so. Who sees the page may look.
+  may(scope: Exclude<Scope, 'read'>): boolean {
     const scopes = this.own?.value?.scopes ?? [];
     return scopes.includes('admin') || scopes.includes(scope);
   }
