@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Cancel(TargetArgs),
     /// Queue the failed and cancelled jobs of an experiment again, or one job.
     Retry(TargetArgs),
+    /// Give machines again what they were found unable to do: all of them, or one host.
+    Recheck(RecheckArgs),
     /// Compute jobs that have results again: an experiment's, only those that are stale, or one job. The earlier results are kept.
     Rerun(RerunArgs),
     /// Pin a backbone's name to the identity of its weights, or list the pins. What rests on another identity is stale from then on.
@@ -422,6 +424,14 @@ pub(crate) struct TargetArgs {
     /// One job instead.
     #[arg(long)]
     pub(crate) job: Option<JobId>,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RecheckArgs {
+    /// The machine's host, as `status` names it.
+    pub(crate) host: Option<String>,
     #[command(flatten)]
     pub(crate) coordinator: CoordinatorArgs,
 }

@@ -8,10 +8,11 @@ use anyhow::Context as _;
 use promptfield_core::access::{TokenCreated, TokenRequest, TokenSummary};
 use promptfield_core::api::pools::{Pilots, PoolSummary, Pools};
 use promptfield_core::api::{
-    Changed, ExperimentSummary, Findings, JobDetail, JobOutput, JobSummary, PREFIX, Page, PinnedBackbone,
-    PinnedBackbones, Problem, Results, SubmitResponse, WorkerSummary,
+    Changed, ExperimentSummary, Findings, JobDetail, JobOutput, JobSummary, MachineFaults, PREFIX, Page,
+    PinnedBackbone, PinnedBackbones, Problem, Recheck, Results, SubmitResponse, WorkerSummary,
 };
 use promptfield_core::evaluation::Evaluation;
+use promptfield_core::fault::MachineFault;
 use promptfield_core::id::{ExperimentId, JobId, LeaseId, TokenId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::pilots::PoolSettings;
@@ -169,6 +170,16 @@ impl Client {
 
     pub(crate) async fn pin(&self, backbone: &PinnedBackbone) -> anyhow::Result<()> {
         self.send(self.request(Method::PUT, "/backbones").json(backbone)).await.map(drop)
+    }
+
+    /// What machines were found unable to use.
+    pub(crate) async fn faults(&self) -> anyhow::Result<Vec<MachineFault>> {
+        let found: MachineFaults = self.json(self.request(Method::GET, "/faults")).await?;
+        Ok(found.faults)
+    }
+
+    pub(crate) async fn recheck(&self, host: Option<String>) -> anyhow::Result<Changed> {
+        self.json(self.request(Method::POST, "/faults/recheck").json(&Recheck { host })).await
     }
 
     pub(crate) async fn workers(&self) -> anyhow::Result<Vec<WorkerSummary>> {

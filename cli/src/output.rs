@@ -8,6 +8,7 @@ use promptfield_core::access::TokenSummary;
 use promptfield_core::api::pools::PoolSummary;
 use promptfield_core::api::{ExperimentSummary, JobSummary, PinnedBackbone, Results, WorkerSummary};
 use promptfield_core::evaluation::Evaluation;
+use promptfield_core::fault::MachineFault;
 use promptfield_core::outcome::TestResult;
 use promptfield_core::pilots::PilotRecord;
 use promptfield_core::scheduler::{Counts, WorkerDescription, WorkerState};
@@ -170,6 +171,18 @@ pub(crate) fn other_backbones(workers: &[WorkerSummary], pinned: &[PinnedBackbon
         })
     });
     others.collect()
+}
+
+/// What machines were found unable to use, a sentence each.
+pub(crate) fn faults(faults: &[MachineFault], now: Timestamp) -> impl Iterator<Item = String> {
+    faults.iter().map(move |fault| {
+        let next = match (fault.trial, fault.next_trial.since(now)) {
+            (Some(lease), _) => format!("lease {lease} tries it"),
+            (None, left) if left > 0 => format!("tried again in {} s, or after `promptfield recheck`", left / 1000),
+            (None, _) => "the next job tries it".to_owned(),
+        };
+        format!("{}: {next}", fault.words())
+    })
 }
 
 /// The list of experiments.

@@ -63,7 +63,7 @@ mod tests {
         }
         assert_eq!(steps.limit("a"), LEAST);
         for _ in 0..REMEMBERED {
-            steps.note("a", Duration::from_secs(60));
+            steps.note("a", Duration::from_mins(1));
         }
         assert_eq!((steps.limit("a"), steps.limit("b")), (Duration::from_mins(20), UNKNOWN));
     }

@@ -1,13 +1,14 @@
 //! The commands that ask the coordinator something, or tell it something short, and print the answer.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use promptfield_core::api::{Changed, ExperimentSummary, JobSummary, LogLine, PinnedBackbone};
 use promptfield_core::id::{JobId, LeaseId};
+use promptfield_core::time::Timestamp;
 
 use super::Context;
-use crate::args::{JobArgs, LogsArgs, PinArgs, RerunArgs, ResultsArgs, StatusArgs, TargetArgs};
+use crate::args::{JobArgs, LogsArgs, PinArgs, RecheckArgs, RerunArgs, ResultsArgs, StatusArgs, TargetArgs};
 use crate::client::Client;
 use crate::exit::{self, Coded};
 use crate::sse::{Message, Messages};
@@ -28,14 +29,15 @@ pub(super) async fn status(context: &Context, args: StatusArgs) -> anyhow::Resul
         }
     } else {
         let (experiments, workers) = (client.experiments().await?, client.workers().await?);
-        let backbones = client.backbones().await?;
+        let (backbones, faults) = (client.backbones().await?, client.faults().await?);
         if context.json {
-            let all = serde_json::json!({ "experiments": experiments, "workers": workers, "backbones": backbones });
+            let all = serde_json::json!({ "experiments": experiments, "workers": workers, "backbones": backbones, "faults": faults });
             output::json(&all)?;
         } else {
             print::line(format_args!("{}\n{}", output::experiments(&experiments), output::workers(&workers)))?;
-            for line in output::other_backbones(&workers, &backbones) {
-                print::line(line)?;
+            let others = output::other_backbones(&workers, &backbones);
+            for line in others.into_iter().chain(output::faults(&faults, Timestamp::from(SystemTime::now()))) {
+                print::line(in_line(&line))?;
             }
         }
     }
@@ -115,7 +117,12 @@ pub(super) async fn explain(context: &Context, args: JobArgs) -> anyhow::Result<
     if context.json {
         output::json(&explanation)?;
     } else {
-        print::line(format_args!("job {} is {}: {}", explanation.job, explanation.state, in_line(&explanation.because)))?;
+        print::line(format_args!(
+            "job {} is {}: {}",
+            explanation.job,
+            explanation.state,
+            in_line(&explanation.because)
+        ))?;
     }
     Ok(exit::DONE)
 }
@@ -199,6 +206,17 @@ fn target(args: &TargetArgs) -> anyhow::Result<String> {
         (Some(experiment), None) => Ok(format!("experiments/{experiment}")),
         (None, None) => Err(Coded::BadInput("name an experiment, or a job with `--job`".to_owned()).into()),
     }
+}
+
+pub(super) async fn recheck(context: &Context, args: RecheckArgs) -> anyhow::Result<u8> {
+    let client = context.client(args.coordinator.url.as_deref())?;
+    let ended = client.recheck(args.host).await?;
+    if context.json {
+        output::json(&ended)?;
+    } else {
+        print::line(format_args!("{} faults of machines no longer count", ended.changed))?;
+    }
+    Ok(exit::DONE)
 }
 
 pub(super) async fn pin(context: &Context, args: PinArgs) -> anyhow::Result<u8> {

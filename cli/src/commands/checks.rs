@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 use promptfield_core::pilots::PoolState;
-use promptfield_core::scheduler::WorkerState;
+use promptfield_core::scheduler::{SILENT_S, WorkerState};
 use promptfield_core::time::Timestamp;
 use promptfield_core::{VERSION, works_with};
 use promptfield_server::{Care, Health, network_file_system};
@@ -157,6 +157,8 @@ async fn coordinator(client: &Client) -> Vec<Check> {
     };
     let mut checks = vec![ready, clock(date.as_deref(), sent, received), workers(client).await];
     checks.extend(backbones(client).await);
+    checks.extend(faults(client).await);
+    checks.extend(silent(client).await);
     checks.extend(pools(client).await);
     checks
 }
@@ -225,6 +227,29 @@ async fn backbones(client: &Client) -> Option<Check> {
     let others = output::other_backbones(&workers, &pinned);
     let advice = "put the same weights there, or pin the others with `promptfield pin`";
     (!others.is_empty()).then(|| Check::new("backbones", Verdict::Wrong, others.join("; "), advice))
+}
+
+/// What machines were found unable to use.
+async fn faults(client: &Client) -> Option<Check> {
+    let faults = client.faults().await.ok()?;
+    let now = Timestamp::from(SystemTime::now());
+    let found: Vec<String> = output::faults(&faults, now).collect();
+    let advice = "mend them, and say `promptfield recheck`";
+    (!found.is_empty()).then(|| Check::new("machines", Verdict::Wrong, found.join("; "), advice))
+}
+
+/// Jobs whose trainers say nothing.
+async fn silent(client: &Client) -> Option<Check> {
+    let held = client.workers().await.ok()?.into_iter().flat_map(|worker| worker.jobs);
+    let mut found = Vec::new();
+    for job in held {
+        let silent_s = client.job(job).await.ok()?.summary.progress.map_or(0, |progress| progress.silent_s);
+        if silent_s >= SILENT_S {
+            found.push(format!("the trainer of job {job} has said nothing for {silent_s} s"));
+        }
+    }
+    let advice = "look at its machine; it's ended and tried again by itself after a while";
+    (!found.is_empty()).then(|| Check::new("trainers", Verdict::Warning, found.join("; "), advice))
 }
 
 /// Where there are pools that should get pilots.

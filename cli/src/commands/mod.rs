@@ -78,6 +78,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<u8> {
         Command::Token { what } => token::token(&context, what).await,
         Command::Cancel(args) => ask::act(&context, args, Act::Cancel).await,
         Command::Retry(args) => ask::act(&context, args, Act::Retry).await,
+        Command::Recheck(args) => ask::recheck(&context, args).await,
         Command::Rerun(args) => ask::rerun(&context, args).await,
         Command::Pin(args) => ask::pin(&context, args).await,
     }

@@ -68,11 +68,6 @@ impl Site {
         self.prepared(&program.display().to_string(), args)
     }
 
-    /// A shell's script, to which `$0` is the program.
-    pub(crate) fn shell(&self, script: &str) -> Command {
-        self.prepared("sh", &["-c", script, env!("CARGO_BIN_EXE_promptfield")])
-    }
-
     fn prepared(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(args).current_dir(self.folder.path()).env("PROMPTFIELD_THREADS", "1");

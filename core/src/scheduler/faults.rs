@@ -126,9 +126,8 @@ impl Scheduler {
 
     /// A job ended well: its machine can use what it needed.
     pub(super) fn end_faults_of(&mut self, job: JobId, worker: WorkerId) {
-        for fault in self.faults_of(job, worker) {
-            self.end_fault(fault);
-        }
+        let ended = self.faults_of(job, worker);
+        self.end_faults(ended);
     }
 
     /// A machine registered anew: what it couldn't use may have been mended. A pilot says nothing of that: it is another process on the
@@ -143,7 +142,7 @@ impl Scheduler {
         };
         let ended: Vec<MachineFault> =
             self.faults().filter(|fault| fault.host == description.host && !other_root(&fault.what)).cloned().collect();
-        ended.into_iter().for_each(|fault| self.end_fault(fault));
+        self.end_faults(ended);
     }
 
     /// A person says that a machine, or all of them, can be given everything again.
@@ -151,14 +150,14 @@ impl Scheduler {
         let concerned = |fault: &&MachineFault| host.is_none_or(|host| fault.host == host);
         let ended: Vec<MachineFault> = self.faults().filter(concerned).cloned().collect();
         let count = ended.len();
-        ended.into_iter().for_each(|fault| self.end_fault(fault));
+        self.end_faults(ended);
         Reply::Changed(count)
     }
 
     /// What was found of a single job is of no use once that has come to its end.
     pub(super) fn end_faults_with(&mut self, job: JobId) {
         let ended: Vec<MachineFault> = self.faults().filter(|fault| fault.what == FaultOf::Job(job)).cloned().collect();
-        ended.into_iter().for_each(|fault| self.end_fault(fault));
+        self.end_faults(ended);
     }
 
     /// A person wants jobs tried: where nobody could take one, the machines try it at once.
@@ -218,7 +217,7 @@ impl Scheduler {
                 lifted.extend(doubtful);
             }
         }
-        lifted.into_iter().for_each(|fault| self.end_fault(fault));
+        self.end_faults(lifted);
         for (job, failure) in failing {
             if let Some(entry) = self.jobs.get_mut(job) {
                 entry.record.failures += 1;
@@ -252,6 +251,12 @@ impl Scheduler {
         self.faults_changed = true;
         self.changes.push(Change::MachineFault { fault: Box::new(fault.clone()), stands: true });
         self.faults.entry(fault.host.clone()).or_default().insert(fault.what.clone(), fault);
+    }
+
+    fn end_faults(&mut self, ended: Vec<MachineFault>) {
+        for fault in ended {
+            self.end_fault(fault);
+        }
     }
 
     fn end_fault(&mut self, fault: MachineFault) {
@@ -291,12 +296,11 @@ impl Verdict {
         let mut reasons: Vec<&str> = self.0.iter().map(|fault| fault.failure.reason.as_str()).collect();
         reasons.sort_unstable();
         reasons.dedup();
-        let reason = match reasons.as_slice() {
-            [one] => (*one).to_owned(),
-            _ => {
-                let each: Vec<String> = self.0.iter().map(MachineFault::words).collect();
-                format!("no machine here can do it: {}", each.join("; "))
-            }
+        let reason = if let [one] = reasons.as_slice() {
+            (*one).to_owned()
+        } else {
+            let each: Vec<String> = self.0.iter().map(MachineFault::words).collect();
+            format!("no machine here can do it: {}", each.join("; "))
         };
         Failure { class, reason }
     }

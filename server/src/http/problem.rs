@@ -1,7 +1,6 @@
 //! What can go wrong, and how it's said: `application/problem+json` (RFC 9457).
 
 use std::any::Any;
-use std::io::ErrorKind;
 
 use axum::Json;
 use axum::body::Body;

@@ -160,7 +160,7 @@ impl JobError {
     /// What is at fault, if it isn't the job itself: what another machine may have, or another training would make.
     pub fn cause(&self) -> Option<Cause> {
         match self {
-            Self::Checkpoint(CheckpointError::Read { .. }) => None,
+            Self::Checkpoint(CheckpointError::Read { .. }) | Self::Weights(WeightsError::Changed { .. }) => None,
             Self::Checkpoint(_) => Some(Cause::Checkpoint),
             Self::OtherBackbone { found, .. } => found.map(|sha256| Cause::OtherBackbone { sha256 }),
             Self::Busy { holder, .. } => {
@@ -169,7 +169,6 @@ impl JobError {
             }
             Self::Folder(FolderError { source, .. }) if has_no_room(source) => Some(Cause::OutputRoot),
             Self::Data(DataError::Missing { .. } | DataError::Unknown(_)) => Some(Cause::Dataset),
-            Self::Weights(WeightsError::Changed { .. }) => None,
             Self::Weights(_) => Some(Cause::Backbone),
             // What else is wrong with a data set or a folder may concern this job alone.
             Self::Folder(_) | Self::Data(_) | Self::Image(_) | Self::Device { .. } => Some(Cause::Job),

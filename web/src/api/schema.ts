@@ -2537,6 +2537,7 @@ export interface components {
             name: string;
             /** @description What it permits. */
             scopes: components["schemas"]["Scope"][];
+            token?: components["schemas"]["TokenId"] | null;
         };
         /** @description What went wrong, as `application/problem+json` (RFC 9457). */
         Problem: {
@@ -2568,6 +2569,11 @@ export interface components {
              * @description Epochs in all; 0 for a job that only evaluates.
              */
             epochs: number;
+            /**
+             * Format: int32
+             * @description How long its trainer has said nothing, in seconds, as its worker knows.
+             */
+            silent_s?: number;
             /**
              * Format: int64
              * @description Steps done, over training and evaluation.
@@ -5044,6 +5050,15 @@ export interface operations {
             };
             /** @description This may not be asked for (`/problems/forbidden`). */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request came too slowly (`/problems/too-slow`). */
+            408: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7850,7 +7865,6 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The pilot isn't wanted (`/problems/unwanted-pilot`). A worker of this name is at work elsewhere (`/problems/name-taken`). */
             /** @description The request came too slowly (`/problems/too-slow`). */
             408: {
                 headers: {
@@ -7860,7 +7874,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The pilot isn't wanted (`/problems/unwanted-pilot`). */
+            /** @description The pilot isn't wanted (`/problems/unwanted-pilot`). A worker of this name is at work elsewhere (`/problems/name-taken`). */
             409: {
                 headers: {
                     [name: string]: unknown;
