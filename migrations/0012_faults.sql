@@ -2,6 +2,8 @@
 
 CREATE TABLE machine_fault (
     host       TEXT    NOT NULL,
+    -- Which of its workers, by a hash of their settings.
+    places     TEXT    NOT NULL,
     kind       TEXT    NOT NULL CHECK (kind IN ('output_root', 'dataset', 'backbone', 'method', 'job')),
     -- A path, a key, a name or a job's number.
     name       TEXT    NOT NULL,
@@ -13,7 +15,7 @@ CREATE TABLE machine_fault (
     next_trial INTEGER NOT NULL,
     -- The attempt that tries it.
     trial      INTEGER,
-    PRIMARY KEY (host, kind, name)
+    PRIMARY KEY (host, places, kind, name)
 ) STRICT, WITHOUT ROWID;
 
 -- Of open jobs only.
@@ -30,4 +32,5 @@ CREATE TABLE setback (
 ) STRICT;
 
 ALTER TABLE worker ADD COLUMN output_root TEXT NOT NULL DEFAULT '';
+ALTER TABLE worker ADD COLUMN places TEXT NOT NULL DEFAULT '';
 ALTER TABLE worker ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0 CHECK (forgotten IN (0, 1));

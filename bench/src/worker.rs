@@ -105,6 +105,7 @@ async fn register(client: &Client, name: String, slots: usize) -> Result<WorkerI
         name,
         host: "bench".to_owned(),
         output_root: String::new(),
+        places: String::new(),
         slots,
         devices: vec!["cpu".to_owned()],
         backbones: vec![BACKBONE.to_owned()],

@@ -100,6 +100,10 @@ impl fmt::Display for FaultOf {
 pub struct MachineFault {
     /// The machine.
     pub host: String,
+    /// Of its workers, those with these settings ([`crate::scheduler::WorkerDescription::places`]); empty for an output root, which is
+    /// theirs whose it is.
+    #[serde(default)]
+    pub places: String,
     /// What it can't use.
     #[serde(flatten)]
     pub what: FaultOf,
@@ -115,7 +119,15 @@ pub struct MachineFault {
     pub trial: Option<LeaseId>,
 }
 
+/// What tells the faults of a host apart.
+pub type FaultKey = (String, FaultOf);
+
 impl MachineFault {
+    /// Its key among those of its host.
+    pub fn key(&self) -> FaultKey {
+        (self.places.clone(), self.what.clone())
+    }
+
     /// The wait before the first trial, in milliseconds; it doubles with each that fails.
     pub const FIRST_WAIT_MS: i64 = 10 * 60 * 1000;
     /// The longest wait, in milliseconds.

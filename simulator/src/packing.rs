@@ -119,6 +119,7 @@ mod tests {
             name: "w".into(),
             host: "h".into(),
             output_root: "/out".into(),
+            places: String::new(),
             slots: 2,
             devices: vec!["cpu".into()],
             backbones,

@@ -36,7 +36,8 @@ use futures_util::future::{join_all, try_join_all};
 use promptfield_core::VERSION;
 use promptfield_core::id::WorkerId;
 use promptfield_core::scheduler::WorkerDescription;
-use promptfield_core::spec::BasisHash;
+use promptfield_core::spec::{BasisHash, hex};
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -256,6 +257,7 @@ fn describe(
         name: options.name.clone(),
         host: options.host.clone(),
         output_root: output_root(options),
+        places: places_of(&options.machine),
         slots: options.slots,
         devices: devices.to_vec(),
         backbones: options.machine.backbones.keys().cloned().collect(),
@@ -272,6 +274,14 @@ fn describe(
 fn output_root(options: &Options) -> String {
     let given = &options.machine.output_root;
     fs_err::canonicalize(given).unwrap_or_else(|_| given.clone()).display().to_string()
+}
+
+/// A hash of where data sets and weights lie: workers with the same one can use the same.
+fn places_of(machine: &Machine) -> String {
+    let Machine { data_root, backbones, datasets, .. } = machine;
+    let weights: Vec<_> = backbones.iter().map(|(name, file)| (name, &file.weights)).collect();
+    let places = serde_json::json!([data_root, datasets, weights]).to_string();
+    hex(&Sha256::digest(places)[..8])
 }
 
 /// A trainer for a slot, and what it found; `first` has it find out which backbones there are.

@@ -100,6 +100,7 @@ impl Cluster {
             // The scheduler goes by it: a host goes on with the images that it has just seen.
             host: format!("host-{}", worker / OF_A_HOST),
             output_root: String::new(),
+            places: String::new(),
             slots: 1,
             devices: Vec::new(),
             backbones: vec![backbone.to_owned()],

@@ -66,6 +66,7 @@ async fn lease(url: &str) -> LeaseGrant {
         name: "w".into(),
         host: "host".into(),
         output_root: String::new(),
+        places: String::new(),
         slots: 1,
         devices: vec!["cpu".into()],
         backbones: vec!["ViT-B/16".into()],

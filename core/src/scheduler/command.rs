@@ -188,6 +188,9 @@ pub struct WorkerDescription {
     /// Where its jobs' folders lie on that host; empty where it isn't said.
     #[serde(default)]
     pub output_root: String,
+    /// A hash of where its settings say that data sets and weights lie: the workers of a host that have the same one can use the same.
+    #[serde(default)]
+    pub places: String,
     /// Jobs it runs at once.
     pub slots: usize,
     /// Its devices: `cpu`, `cuda:0`.

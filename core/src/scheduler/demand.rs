@@ -176,6 +176,7 @@ impl Scheduler {
             name: pool.record.name.clone(),
             host: String::new(),
             output_root: String::new(),
+            places: String::new(),
             slots,
             devices: Vec::new(),
             backbones: Vec::new(),

@@ -11,7 +11,7 @@ use super::load::{Load, Obstacle};
 use super::{
     AttemptEnd, Change, JobRecord, JobState, LaneKey, Reply, Scheduler, WorkerDescription, WorkerEntry, WorkerState,
 };
-use crate::fault::{Cause, FaultOf, MachineFault};
+use crate::fault::{Cause, FaultKey, FaultOf, MachineFault};
 use crate::id::{JobId, LeaseId, RecipeId, WorkerId};
 use crate::outcome::{Failure, FailureClass};
 use crate::spec::CompactSpec;
@@ -28,7 +28,7 @@ impl Scheduler {
         let of_host = self.faults.get(&worker.record.description.host)?;
         needed(&worker.record.description, record.id, &record.spec)
             .into_iter()
-            .find_map(|what| of_host.get(&what).filter(|fault| fault.bars(now)))
+            .find_map(|key| of_host.get(&key).filter(|fault| fault.bars(now)))
     }
 
     /// Whether a worker's host was found unable to do something.
@@ -69,7 +69,9 @@ impl Scheduler {
             Cause::Method => FaultOf::Method(spec.recipe.method.key().to_owned()),
             _ => FaultOf::Job(job),
         };
-        let known = self.faults.get(&description.host).and_then(|of_host| of_host.get(&what));
+        let places = if *cause == Cause::OutputRoot { String::new() } else { description.places };
+        let key = (places.clone(), what.clone());
+        let known = self.faults.get(&description.host).and_then(|of_host| of_host.get(&key));
         // Of several attempts that were under way at the same place, the first one has found it.
         let (found_at, times, next_trial) = match known {
             Some(known) if known.trial != Some(lease) && known.bars(now) => {
@@ -83,17 +85,18 @@ impl Scheduler {
         };
         let trial = known.and_then(|known| known.trial).filter(|trial| *trial != lease);
         let (host, failure) = (description.host, failure.clone());
-        self.set_fault(MachineFault { host, what, failure, found_at, times, next_trial, trial });
+        self.set_fault(MachineFault { host, places, what, failure, found_at, times, next_trial, trial });
     }
 
     /// A job whose trainer died is rather tried by another machine, if there is one that could.
     pub(super) fn avoid(&mut self, job: JobId, lease: LeaseId, worker: WorkerId, failure: &Failure, now: Timestamp) {
-        let Some(host) = self.worker(worker).map(|record| record.description.host.clone()) else { return };
+        let place = |description: &WorkerDescription| (description.host.clone(), description.places.clone());
+        let Some(own) = self.worker(worker).map(|record| place(&record.description)) else { return };
         let Some(record) = self.job(job).filter(|record| matches!(record.state, JobState::Queued { .. })) else {
             return;
         };
         let elsewhere =
-            |worker: &&WorkerEntry| worker.record.description.host != host && self.bar(worker, record, now).is_none();
+            |worker: &&WorkerEntry| place(&worker.record.description) != own && self.bar(worker, record, now).is_none();
         let able = self.spot(job).is_some_and(|spot| self.fit(&spot.lane).any(|worker| elsewhere(&worker)));
         if able {
             self.note_fault((job, lease, worker), &Cause::Job, failure, now);
@@ -113,7 +116,7 @@ impl Scheduler {
         let (Some(worker), Some(record)) = (self.workers.get(&worker), self.job(job)) else { return Vec::new() };
         let Some(of_host) = self.faults.get(&worker.record.description.host) else { return Vec::new() };
         let needed = needed(&worker.record.description, job, &record.spec);
-        needed.iter().filter_map(|what| of_host.get(what).cloned()).collect()
+        needed.iter().filter_map(|key| of_host.get(key).cloned()).collect()
     }
 
     /// An attempt is over. What it tried, another may try at once, unless it was found again.
@@ -136,12 +139,12 @@ impl Scheduler {
         if description.pilot.is_some() || !self.faults.contains_key(&description.host) {
             return;
         }
-        let other_root = |what: &FaultOf| match what {
-            FaultOf::OutputRoot(path) => *path != description.output_root,
-            _ => false,
+        let its_own = |fault: &&MachineFault| match &fault.what {
+            FaultOf::OutputRoot(path) => *path == description.output_root,
+            _ => fault.places == description.places,
         };
-        let ended: Vec<MachineFault> =
-            self.faults().filter(|fault| fault.host == description.host && !other_root(&fault.what)).cloned().collect();
+        let of_host = self.faults().filter(|fault| fault.host == description.host);
+        let ended: Vec<MachineFault> = of_host.filter(its_own).cloned().collect();
         self.end_faults(ended);
     }
 
@@ -250,7 +253,7 @@ impl Scheduler {
     fn set_fault(&mut self, fault: MachineFault) {
         self.faults_changed = true;
         self.changes.push(Change::MachineFault { fault: Box::new(fault.clone()), stands: true });
-        self.faults.entry(fault.host.clone()).or_default().insert(fault.what.clone(), fault);
+        self.faults.entry(fault.host.clone()).or_default().insert(fault.key(), fault);
     }
 
     fn end_faults(&mut self, ended: Vec<MachineFault>) {
@@ -262,7 +265,7 @@ impl Scheduler {
     fn end_fault(&mut self, fault: MachineFault) {
         self.faults_changed = true;
         if let Some(of_host) = self.faults.get_mut(&fault.host) {
-            of_host.remove(&fault.what);
+            of_host.remove(&fault.key());
             if of_host.is_empty() {
                 self.faults.remove(&fault.host);
             }
@@ -319,13 +322,14 @@ const fn single(what: &FaultOf) -> Option<JobId> {
     }
 }
 
-/// All that a machine must be able to use for a job.
-fn needed(description: &WorkerDescription, job: JobId, spec: &CompactSpec) -> [FaultOf; 5] {
+/// All that a worker's machine must be able to use for a job.
+fn needed(description: &WorkerDescription, job: JobId, spec: &CompactSpec) -> [FaultKey; 5] {
+    let own = |what| (description.places.clone(), what);
     [
-        FaultOf::OutputRoot(description.output_root.clone()),
-        FaultOf::Dataset(spec.recipe.dataset.clone()),
-        FaultOf::Backbone(spec.recipe.backbone.clone()),
-        FaultOf::Method(spec.recipe.method.key().to_owned()),
-        FaultOf::Job(job),
+        (String::new(), FaultOf::OutputRoot(description.output_root.clone())),
+        own(FaultOf::Dataset(spec.recipe.dataset.clone())),
+        own(FaultOf::Backbone(spec.recipe.backbone.clone())),
+        own(FaultOf::Method(spec.recipe.method.key().to_owned())),
+        own(FaultOf::Job(job)),
     ]
 }

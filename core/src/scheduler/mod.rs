@@ -84,7 +84,7 @@ use shape::{ShapeId, Shapes};
 use stale::Today;
 
 use crate::basis::Basis;
-use crate::fault::{FaultOf, MachineFault};
+use crate::fault::{FaultKey, MachineFault};
 use crate::id::{ExperimentId, JobId, LeaseId, RecipeId, Sequence, WorkerId};
 use crate::names::Stage;
 use crate::spec::{Recipe, SpecHash};
@@ -151,7 +151,7 @@ pub struct Scheduler {
     /// The artefacts from which jobs go on that were given back; none of a job that has ended.
     unfinished: BTreeMap<JobId, String>,
     /// What machines were found unable to use, by host.
-    faults: BTreeMap<String, BTreeMap<FaultOf, MachineFault>>,
+    faults: BTreeMap<String, BTreeMap<FaultKey, MachineFault>>,
     /// Whether some jobs may have lost the last worker that can do them.
     faults_changed: bool,
     /// What became of attempts that were broken off, of jobs that are open.

@@ -27,8 +27,8 @@ impl Scheduler {
         scheduler.spared = rows.spared;
         scheduler.unfinished = rows.unfinished;
         scheduler.setbacks = rows.setbacks;
-        for ((host, what), fault) in rows.faults {
-            scheduler.faults.entry(host).or_default().insert(what, fault);
+        for ((host, key), fault) in rows.faults {
+            scheduler.faults.entry(host).or_default().insert(key, fault);
         }
         scheduler.today.pins = rows.pins;
         for (draw, reading) in rows.readings {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Attempt, Change, ExperimentRecord, Held, JobRecord, Link, Need, Setback, WorkerRecord};
 use crate::basis::{Basis, Draw, Reading};
-use crate::fault::{FaultOf, MachineFault};
+use crate::fault::{FaultKey, MachineFault};
 use crate::id::{ExperimentId, JobId, LeaseId, PilotId, RecipeId, Sequence, WorkerId};
 use crate::pilots::{PilotRecord, PoolRecord};
 use crate::spec::{BasisHash, Recipe};
@@ -34,7 +34,7 @@ pub struct Rows {
     /// What became of attempts that were broken off, of open jobs.
     pub setbacks: BTreeMap<JobId, Setback>,
     /// What machines were found unable to use, by host.
-    pub faults: BTreeMap<(String, FaultOf), MachineFault>,
+    pub faults: BTreeMap<(String, FaultKey), MachineFault>,
     /// What results rest on, of those with a manifest.
     pub bases: BTreeMap<JobId, Basis>,
     /// The jobs of which a result was superseded, whether or not they have a new one.
@@ -153,7 +153,7 @@ impl Rows {
                 };
             }
             Change::MachineFault { fault, stands } => {
-                let key = (fault.host.clone(), fault.what.clone());
+                let key = (fault.host.clone(), fault.key());
                 if *stands {
                     self.faults.insert(key, fault.as_ref().clone());
                 } else {

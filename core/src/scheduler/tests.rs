@@ -46,6 +46,7 @@ fn worker(name: &str) -> WorkerDescription {
         name: name.into(),
         host: "host".into(),
         output_root: "/out".into(),
+        places: String::new(),
         slots: 2,
         devices: vec!["cpu".into()],
         backbones: vec!["ViT-B/16".into()],

@@ -43,7 +43,7 @@ pub(super) struct Batch<'a> {
     spared: Vec<JobId>,
     unfinished: BTreeMap<JobId, Option<&'a str>>,
     setbacks: BTreeMap<JobId, Option<&'a Setback>>,
-    faults: BTreeMap<(&'a str, &'a FaultOf), (&'a MachineFault, bool)>,
+    faults: BTreeMap<(&'a str, &'a str, &'a FaultOf), (&'a MachineFault, bool)>,
     forgotten: BTreeMap<WorkerId, bool>,
     pools: BTreeMap<&'a str, &'a PoolRecord>,
     pilots: BTreeMap<PilotId, &'a PilotRecord>,
@@ -97,7 +97,7 @@ impl<'a> Batch<'a> {
                     batch.setbacks.insert(*job, setback.as_ref());
                 }
                 Change::MachineFault { fault, stands } => {
-                    batch.faults.insert((&fault.host, &fault.what), (fault, *stands));
+                    batch.faults.insert((&fault.host, &fault.places, &fault.what), (fault, *stands));
                 }
                 Change::WorkerForgotten { worker, used } => {
                     batch.forgotten.insert(*worker, *used);

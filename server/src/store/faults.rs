@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use promptfield_core::fault::{FaultOf, MachineFault};
+use promptfield_core::fault::{FaultKey, FaultOf, MachineFault};
 use promptfield_core::id::{JobId, LeaseId};
 use promptfield_core::outcome::Failure;
 use promptfield_core::scheduler::{Holder, Setback};
@@ -14,8 +14,8 @@ use super::{Doing, StoreError, damaged};
 
 static UPSERT: Bulk = Bulk::new(
     "insert or change what machines can't use",
-    "REPLACE INTO machine_fault (host, kind, name, class, reason, found_at, times, next_trial, trial)",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "REPLACE INTO machine_fault (host, places, kind, name, class, reason, found_at, times, next_trial, trial)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
 static UPSERT_SETBACK: Bulk = Bulk::new(
@@ -24,9 +24,10 @@ static UPSERT_SETBACK: Bulk = Bulk::new(
     "(?, ?, ?, ?, ?, ?)",
     "",
 );
-const REMOVE: &str = "DELETE FROM machine_fault WHERE host = ? AND kind = ? AND name = ?";
+const REMOVE: &str = "DELETE FROM machine_fault WHERE host = ? AND places = ? AND kind = ? AND name = ?";
 const REMOVE_SETBACK: &str = "DELETE FROM setback WHERE job_id = ?";
-const LOAD: &str = "SELECT host, kind, name, class, reason, found_at, times, next_trial, trial FROM machine_fault";
+const LOAD: &str =
+    "SELECT host, places, kind, name, class, reason, found_at, times, next_trial, trial FROM machine_fault";
 const LOAD_SETBACKS: &str = "SELECT job_id, epochs, counted, waits, holder, host FROM setback";
 
 pub(super) async fn upsert<'q>(
@@ -37,6 +38,7 @@ pub(super) async fn upsert<'q>(
         let (kind, name) = fault.what.parts();
         query
             .bind(&fault.host)
+            .bind(&fault.places)
             .bind(kind)
             .bind(name)
             .bind(fault.failure.class.as_str())
@@ -53,7 +55,7 @@ pub(super) async fn upsert<'q>(
 pub(super) async fn remove(connection: &mut SqliteConnection, faults: &[&MachineFault]) -> Result<(), StoreError> {
     for fault in faults {
         let (kind, name) = fault.what.parts();
-        let query = sqlx::query(REMOVE).bind(&fault.host).bind(kind).bind(name);
+        let query = sqlx::query(REMOVE).bind(&fault.host).bind(&fault.places).bind(kind).bind(name);
         query.execute(&mut *connection).await.doing("remove what a machine couldn't use")?;
     }
     Ok(())
@@ -85,19 +87,19 @@ pub(super) async fn remove_setbacks(connection: &mut SqliteConnection, jobs: &[J
 }
 
 type Unreadable = Box<dyn std::error::Error + Send + Sync>;
-type Row = (String, String, String, String, String, i64, u32, i64, Option<i64>);
+type Row = (String, String, String, String, String, String, i64, u32, i64, Option<i64>);
 
 pub(super) async fn load(
     connection: &mut SqliteConnection,
-) -> Result<BTreeMap<(String, FaultOf), MachineFault>, StoreError> {
+) -> Result<BTreeMap<(String, FaultKey), MachineFault>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(LOAD).fetch_all(connection).await.doing("read what machines can't use")?;
-    let fault = |(host, kind, name, class, reason, found_at, times, next_trial, trial): Row| {
+    let fault = |(host, places, kind, name, class, reason, found_at, times, next_trial, trial): Row| {
         let what = FaultOf::from_parts(&kind, name).ok_or("it is of an unknown kind")?;
         let failure = Failure { class: class.parse()?, reason };
         let (found_at, next_trial) = (Timestamp(found_at), Timestamp(next_trial));
         let trial = trial.map(|lease| LeaseId(lease.cast_unsigned()));
-        let key = (host.clone(), what.clone());
-        Ok((key, MachineFault { host, what, failure, found_at, times, next_trial, trial }))
+        let fault = MachineFault { host, places, what, failure, found_at, times, next_trial, trial };
+        Ok(((fault.host.clone(), fault.key()), fault))
     };
     let all: Result<_, Unreadable> = rows.into_iter().map(fault).collect();
     all.map_err(damaged("what a machine can't use, of those", 0))

@@ -50,6 +50,7 @@ fn register(name: &str) -> Command {
         name: name.into(),
         host: name.into(),
         output_root: "/out".into(),
+        places: String::new(),
         slots: 2,
         devices: vec!["cpu".into(), "cuda:0".into()],
         backbones: vec!["ViT-B/16".into()],

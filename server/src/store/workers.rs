@@ -14,12 +14,12 @@ use super::{Doing, StoreError, damaged};
 /// its jobs.
 static UPSERT: Bulk = Bulk::new(
     "insert or change workers",
-    "INSERT INTO worker (id, name, host, output_root, slots, devices, backbones, backbone_sha256, version, labels, memory_mib, pilot, time_left_ms, \
+    "INSERT INTO worker (id, name, host, output_root, places, slots, devices, backbones, backbone_sha256, version, labels, memory_mib, pilot, time_left_ms, \
      state, registered_at)",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     " ON CONFLICT (id) DO UPDATE SET state = excluded.state, backbone_sha256 = excluded.backbone_sha256",
 );
-const LOAD: &str = "SELECT id, name, host, output_root, slots, devices, backbones, backbone_sha256, version, labels, memory_mib, pilot, time_left_ms, state, \
+const LOAD: &str = "SELECT id, name, host, output_root, places, slots, devices, backbones, backbone_sha256, version, labels, memory_mib, pilot, time_left_ms, state, \
      registered_at FROM worker WHERE NOT forgotten ORDER BY id";
 const LAST: &str = "SELECT coalesce(max(id), 0) FROM worker";
 /// What names a worker keeps its row, and so does the greatest number.
@@ -37,6 +37,7 @@ pub(super) async fn upsert<'q>(
             .bind(&description.name)
             .bind(&description.host)
             .bind(&description.output_root)
+            .bind(&description.places)
             .bind((description.slots as u64).cast_signed())
             .bind(serde_json::json!(description.devices).to_string())
             .bind(serde_json::json!(description.backbones).to_string())
@@ -58,6 +59,7 @@ struct Row {
     name: String,
     host: String,
     output_root: String,
+    places: String,
     slots: i64,
     devices: String,
     backbones: String,
@@ -80,6 +82,7 @@ impl Row {
                 name: self.name,
                 host: self.host,
                 output_root: self.output_root,
+                places: self.places,
                 slots: self.slots.cast_unsigned() as usize,
                 devices: serde_json::from_str(&self.devices).map_err(damaged("worker", id))?,
                 backbones: serde_json::from_str(&self.backbones).map_err(damaged("worker", id))?,

@@ -33,6 +33,7 @@ impl World {
             name: name.into(),
             host: "host".into(),
             output_root: "/out".into(),
+            places: String::new(),
             slots: 1,
             devices: vec!["cpu".into()],
             backbones: vec!["ViT-B/16".into()],

@@ -140,6 +140,7 @@ impl World {
             name: format!("worker {place}"),
             host: format!("host {place}"),
             output_root: "/out".to_owned(),
+            places: String::new(),
             slots: worker.slots.len(),
             devices: vec!["cpu".to_owned()],
             backbones: backbones.map(|(name, _)| (*name).to_owned()).collect(),

@@ -1940,6 +1940,11 @@ export interface components {
             /** @description From then on one job may try it. */
             next_trial: components["schemas"]["Timestamp"];
             /**
+             * @description Of its workers, those with these settings ([`crate::scheduler::WorkerDescription::places`]); empty for an output root, which is
+             *     theirs whose it is.
+             */
+            places?: string;
+            /**
              * Format: int32
              * @description How often it was found: at first, and by trials.
              */
@@ -2902,6 +2907,8 @@ export interface components {
             output_root?: string;
             /** @description Which pilot it is, if it is one: `BATCH.INDEX`. */
             pilot?: string | null;
+            /** @description A hash of where its settings say that data sets and weights lie: the workers of a host that have the same one can use the same. */
+            places?: string;
             /** @description Jobs it runs at once. */
             slots: number;
             /**

@@ -381,3 +381,31 @@ fn workers_that_are_long_gone_are_forgotten_and_their_numbers_are_not_given_agai
     assert_eq!(world.restored().essence(), world.scheduler.essence());
     assert_eq!((world.scheduler.workers().count(), world.register("new")), (0, WorkerId(3)));
 }
+
+#[test]
+fn workers_of_a_host_share_what_lies_at_the_same_place() {
+    let mut world = World::new();
+    world.submit(experiment("x", "methods = [\"mmrl\"]\ndatasets = [\"dtd\"]\nseeds = [1, 2, 3]"));
+    let on_host = |name: &str, places: &str, output_root: &str| WorkerDescription {
+        places: places.into(),
+        output_root: output_root.into(),
+        ..WorkerDescription { name: name.into(), ..on("host") }
+    };
+    let first = world.register_as(on_host("a", "data 1", "/one"));
+    let same_data = world.register_as(on_host("b", "data 1", "/other"));
+    let same_output = world.register_as(on_host("c", "data 2", "/one"));
+    let taken = |world: &mut World, worker| {
+        let grants = world.lease(worker, 4);
+        for grant in &grants {
+            world.apply(Command::Release { held: held(grant), unfinished: None }).unwrap();
+        }
+        grants.len()
+    };
+    let grant = world.lease(first, 1).remove(0);
+    world.apply(unable(&grant, Cause::Dataset, "no folder")).unwrap();
+    assert_eq!([first, same_data, same_output].map(|worker| taken(&mut world, worker)), [0, 0, 3]);
+    world.apply(Command::Recheck { host: None }).unwrap();
+    let grant = world.lease(first, 1).remove(0);
+    world.apply(unable(&grant, Cause::OutputRoot, "disk full")).unwrap();
+    assert_eq!([first, same_data, same_output].map(|worker| taken(&mut world, worker)), [0, 3, 0]);
+}

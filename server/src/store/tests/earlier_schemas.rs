@@ -100,6 +100,7 @@ fn told_of_scheduler(scheduler: &Scheduler) -> Vec<String> {
             name,
             host,
             output_root,
+            places,
             slots,
             devices,
             backbones,
@@ -111,7 +112,7 @@ fn told_of_scheduler(scheduler: &Scheduler) -> Vec<String> {
             time_left_ms,
         } = description;
         assert_eq!((pilot, *time_left_ms), (&None, None), "there were no pilots");
-        assert_eq!(output_root, "", "nor where their jobs' folders lie");
+        assert_eq!((output_root.as_str(), places.as_str()), ("", ""), "nor where anything lies");
         assert!(backbone_sha256.is_empty(), "workers didn't say which weights they have");
         let (devices, backbones) = (devices.join(", "), backbones.join(", "));
         let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };

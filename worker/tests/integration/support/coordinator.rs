@@ -144,6 +144,7 @@ impl Coordinator {
             name: options.name.clone(),
             host: options.host.clone(),
             output_root: output_root.display().to_string(),
+            places: String::new(),
             slots: 1,
             devices: vec!["cpu".to_owned()],
             backbones: vec![BACKBONE.to_owned()],
