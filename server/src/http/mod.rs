@@ -201,11 +201,15 @@ pub(crate) fn router(app: App) -> Router {
         .layer(map_response(for_own_pages))
 }
 
-/// Has browsers take every answer for what it says that it is, and give it to no other site's pages.
+/// Has browsers take every answer for what it says that it is, and give it to no other site's pages; and has proxies let streams through.
 async fn for_own_pages(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    // nginx holds back what it isn't told to let through, and a stream would come late.
+    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    }
     response
 }
 

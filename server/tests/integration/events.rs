@@ -17,6 +17,7 @@ impl Events {
         let request = client.request(Method::GET, "/events");
         let request = after.into_iter().fold(request, |request, after| request.header("Last-Event-ID", after));
         let response = request.send().await.unwrap();
+        assert_eq!(response.headers()["x-accel-buffering"], "no", "a proxy lets it through");
         Self { messages: Messages::new(response) }
     }
 
