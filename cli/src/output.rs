@@ -176,12 +176,8 @@ pub(crate) fn other_backbones(workers: &[WorkerSummary], pinned: &[PinnedBackbon
 /// What machines were found unable to use, a sentence each.
 pub(crate) fn faults(faults: &[MachineFault], now: Timestamp) -> impl Iterator<Item = String> {
     faults.iter().map(move |fault| {
-        let next = match (fault.trial, fault.next_trial.since(now)) {
-            (Some(lease), _) => format!("lease {lease} tries it"),
-            (None, left) if left > 0 => format!("tried again in {} s, or after `promptfield recheck`", left / 1000),
-            (None, _) => "the next job tries it".to_owned(),
-        };
-        format!("{}: {next}", fault.words())
+        let sooner = if fault.bars(now) && fault.trial.is_none() { ", or after `promptfield recheck`" } else { "" };
+        format!("{}: {}{sooner}", fault.words(), fault.next_words(now))
     })
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{JobId, LeaseId};
 use crate::outcome::Failure;
 use crate::spec::BasisHash;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, doubling_ms};
 
 /// What an attempt failed for that isn't the job's own fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -135,12 +135,21 @@ impl MachineFault {
 
     /// The wait before the next trial, after so many times, in milliseconds.
     pub fn wait_ms(times: u32) -> i64 {
-        (Self::FIRST_WAIT_MS << times.saturating_sub(1).min(10)).min(Self::LONGEST_WAIT_MS)
+        doubling_ms(Self::FIRST_WAIT_MS, times, Self::LONGEST_WAIT_MS)
     }
 
     /// Whether its machine gets no job now that needs this.
     pub fn bars(&self, now: Timestamp) -> bool {
         self.trial.is_some() || now < self.next_trial
+    }
+
+    /// When somebody tries it again, in words.
+    pub fn next_words(&self, now: Timestamp) -> String {
+        match (self.trial, self.next_trial.since(now)) {
+            (Some(lease), _) => format!("lease {lease} tries it"),
+            (None, left) if left > 0 => format!("tried again in {} s", left / 1000),
+            (None, _) => "the next job tries it".to_owned(),
+        }
     }
 
     /// What was found, in words.

@@ -49,6 +49,11 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// A wait in milliseconds that doubles with each time after the first, up to the longest.
+pub(crate) fn doubling_ms(first_ms: i64, times: u32, longest_ms: i64) -> i64 {
+    first_ms.saturating_mul(1 << times.saturating_sub(1).min(30)).min(longest_ms)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -277,11 +277,7 @@ impl Scheduler {
     pub(super) fn explain_faults(&self, lane: &LaneKey, record: &JobRecord, now: Timestamp) -> Option<String> {
         let mut words: Vec<String> = Vec::new();
         for fault in self.fit(lane).filter_map(|worker| self.bar(worker, record, now)) {
-            let next = match fault.trial {
-                Some(lease) => format!("lease {lease} tries it"),
-                None => format!("tried again in {} s", fault.next_trial.since(now) / 1000),
-            };
-            let one = format!("{} ({next})", fault.words());
+            let one = format!("{} ({})", fault.words(), fault.next_words(now));
             if !words.contains(&one) {
                 words.push(one);
             }
@@ -311,8 +307,12 @@ impl Verdict {
 
 /// Whether a fault is only a suspicion.
 fn is_doubtful(fault: &MachineFault) -> bool {
-    single(&fault.what).is_some()
-        && matches!(fault.failure.class, FailureClass::TrainerDied | FailureClass::OutOfMemory)
+    single(&fault.what).is_some() && may_be_of_machine(fault.failure.class)
+}
+
+/// Whether a counted failure may be its machine's fault: another machine is then to try the job.
+pub(super) const fn may_be_of_machine(class: FailureClass) -> bool {
+    matches!(class, FailureClass::TrainerDied | FailureClass::OutOfMemory)
 }
 
 const fn single(what: &FaultOf) -> Option<JobId> {

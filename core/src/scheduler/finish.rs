@@ -1,5 +1,6 @@
 //! Results and failures.
 
+use super::faults::may_be_of_machine;
 use super::rerun::Who;
 use super::{AttemptEnd, Change, Held, JobState, Rejection, Reply, Scheduler, Took};
 use crate::basis::{Basis, Reading};
@@ -8,7 +9,7 @@ use crate::fault::Cause;
 use crate::id::{JobId, LeaseId, WorkerId};
 use crate::outcome::{Failure, FailureClass, Manifest};
 use crate::spec::{BasisHash, CompactSpec};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, doubling_ms};
 use crate::trainer_wire::Outcome;
 
 impl Scheduler {
@@ -131,9 +132,8 @@ impl Scheduler {
             // The name was pinned anew meanwhile, and this worker may be right for it now.
             self.try_again(job, failure, true, now);
         } else {
-            let died = matches!(failure.class, FailureClass::TrainerDied | FailureClass::OutOfMemory);
             self.attempt_failed(job, failure.clone(), now);
-            if died {
+            if may_be_of_machine(failure.class) {
                 self.avoid(job, held.lease, worker, &failure, now);
             }
         }
@@ -197,8 +197,7 @@ impl Scheduler {
         if failures >= policy.most_failures {
             self.fail_too_often(job, failure, now);
         } else {
-            let doubled = policy.backoff_ms.saturating_mul(1 << failures.saturating_sub(1).min(30));
-            let not_before = now.plus(doubled.min(policy.longest_backoff_ms));
+            let not_before = now.plus(doubling_ms(policy.backoff_ms, failures, policy.longest_backoff_ms));
             self.set_state(job, JobState::Queued { not_before }, Some(failure.reason), now);
         }
     }

@@ -3,7 +3,7 @@
 use super::{AttemptEnd, Change, JobState, Scheduler};
 use crate::id::{JobId, LeaseId};
 use crate::outcome::Failure;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, doubling_ms};
 
 /// The wait for a folder that somebody else has, the first time, in milliseconds; it doubles with each further one.
 const FIRST_WAIT_MS: i64 = 5_000;
@@ -66,7 +66,7 @@ impl Scheduler {
         self.forget_attempt(job);
         let known = self.setbacks.get(&job).cloned().unwrap_or_default();
         let waits = known.waits.saturating_add(1);
-        let wait = (FIRST_WAIT_MS << (waits - 1).min(10)).min(LONGEST_WAIT_MS);
+        let wait = doubling_ms(FIRST_WAIT_MS, waits, LONGEST_WAIT_MS);
         let holder = Some(Holder { words: words.to_owned(), host: host.map(str::to_owned) });
         self.set_setback(job, Setback { waits, holder, ..known });
         self.set_state(job, JobState::Queued { not_before: now.plus(wait) }, Some(reason.to_owned()), now);
