@@ -149,22 +149,10 @@ impl<'a> Batch<'a> {
         basis::upsert_pins(connection, &self.pins.into_iter().collect::<Vec<_>>()).await?;
         needs::upsert(connection, &self.needs.into_iter().collect::<Vec<_>>()).await?;
         needs::spare(connection, &self.spared).await?;
-        let (mut kept, mut ended) = (Vec::new(), Vec::new());
-        for (job, sha256) in self.unfinished {
-            match sha256 {
-                Some(sha256) => kept.push((job, sha256)),
-                None => ended.push(job),
-            }
-        }
+        let (kept, ended) = parted(self.unfinished);
         unfinished::keep(connection, &kept).await?;
         unfinished::remove(connection, &ended).await?;
-        let (mut kept, mut ended) = (Vec::new(), Vec::new());
-        for (job, setback) in self.setbacks {
-            match setback {
-                Some(setback) => kept.push((job, setback)),
-                None => ended.push(job),
-            }
-        }
+        let (kept, ended) = parted(self.setbacks);
         faults::upsert_setbacks(connection, &kept).await?;
         faults::remove_setbacks(connection, &ended).await?;
         let (stand, over): (Vec<_>, Vec<_>) = self.faults.into_values().partition(|(_, stands)| *stands);
@@ -175,4 +163,16 @@ impl<'a> Batch<'a> {
         pilots::upsert(connection, &self.pilots.into_values().collect::<Vec<_>>()).await?;
         events::insert(connection, &self.events).await
     }
+}
+
+/// What is kept now of jobs, and the jobs of which nothing is.
+fn parted<T>(changed: BTreeMap<JobId, Option<T>>) -> (Vec<(JobId, T)>, Vec<JobId>) {
+    let (mut kept, mut ended) = (Vec::new(), Vec::new());
+    for (job, value) in changed {
+        match value {
+            Some(value) => kept.push((job, value)),
+            None => ended.push(job),
+        }
+    }
+    (kept, ended)
 }
