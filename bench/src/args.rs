@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use promptfield_core::names::Protocol;
+use promptfield_core::protocol::Protocol;
 
 use crate::trainer::{Backbone, Cell, TARGETS};
 

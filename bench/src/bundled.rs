@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use promptfield_core::backbone::ArchitectureSettings;
-use promptfield_core::dataset::{Catalogue, DatasetDefinition};
+use promptfield_core::experiment::dataset::{Catalogue, DatasetDefinition};
+use promptfield_core::experiment::matrix::{self, PlannedJob};
 use promptfield_core::experiment::{Experiment, Known};
-use promptfield_core::layout;
-use promptfield_core::matrix::{self, PlannedJob};
-use promptfield_core::names::Stage;
-use promptfield_core::outcome::Manifest;
-use promptfield_core::trainer_job::{Places, TrainerJob};
+use promptfield_core::job::backbone::ArchitectureSettings;
+use promptfield_core::job::layout;
+use promptfield_core::job::outcome::Manifest;
+use promptfield_core::protocol::Stage;
+use promptfield_core::wire::trainer_job::{Places, TrainerJob};
 use serde_json::json;
 
 /// The bundled data, and the weights of the bundled backbone.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use promptfield_core::names::Protocol;
+use promptfield_core::protocol::Protocol;
 use serde::{Deserialize, Serialize};
 
 use crate::coordinator::Coordinator;

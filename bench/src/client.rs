@@ -1,7 +1,7 @@
 //! The coordinator's HTTP API, as far as it's used here.
 
 use anyhow::{Context as _, Result, bail};
-use promptfield_core::api::{PREFIX, Problem};
+use promptfield_core::wire::api::{PREFIX, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

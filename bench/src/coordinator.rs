@@ -6,9 +6,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use promptfield_core::api::{ExperimentSummary, JobDetail, JobSummary, Page, SubmitResponse};
 use promptfield_core::id::ExperimentId;
-use promptfield_core::names::Protocol;
+use promptfield_core::protocol::Protocol;
+use promptfield_core::wire::api::{ExperimentSummary, JobDetail, JobSummary, Page, SubmitResponse};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;

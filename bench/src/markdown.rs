@@ -1,6 +1,6 @@
 //! A run as Markdown tables.
 
-use promptfield_core::names::Protocol;
+use promptfield_core::protocol::Protocol;
 
 use crate::cell::{Measured, PREFETCH, Requests, plan};
 use crate::peers::Outcome;

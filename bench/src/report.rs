@@ -1,6 +1,6 @@
 //! Everything that one run measured, as `coordinator.json` holds it.
 
-use promptfield_core::names::Protocol;
+use promptfield_core::protocol::Protocol;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{Cell, Measured};

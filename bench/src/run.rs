@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use promptfield_core::names::Protocol;
+use promptfield_core::protocol::Protocol;
 use tempfile::TempDir;
 
 use crate::args::CoordinatorArgs;

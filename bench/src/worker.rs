@@ -13,14 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use promptfield_core::api::{
+use promptfield_core::id::WorkerId;
+use promptfield_core::job::outcome::{Outcome, TestResult};
+use promptfield_core::scheduler::WorkerDescription;
+use promptfield_core::wire::api::{
     CompletionReport, LeaseGrant, LeaseReport, LeaseRequest, LeaseResponse, MOST_REPORTS, Registered, Report,
     ReportAnswer, ReportAnswers, Reports,
 };
-use promptfield_core::id::WorkerId;
-use promptfield_core::outcome::TestResult;
-use promptfield_core::scheduler::WorkerDescription;
-use promptfield_core::trainer_wire::Outcome;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;

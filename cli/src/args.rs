@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use promptfield_core::access::Scope;
 use promptfield_core::id::{ExperimentId, JobId, LeaseId, TokenId};
+use promptfield_core::job::spec::BasisHash;
 use promptfield_core::method::Method;
-use promptfield_core::names::Protocol;
-use promptfield_core::pilots::PilotKey;
-use promptfield_core::published::Reference;
-use promptfield_core::spec::BasisHash;
-use promptfield_core::tables::Format;
+use promptfield_core::protocol::Protocol;
+use promptfield_core::results::published::Reference;
+use promptfield_core::results::tables::Format;
+use promptfield_core::scheduler::pilot_records::PilotKey;
+use promptfield_core::wire::access::Scope;
 
 use crate::span::{Span, WallTime};
 

@@ -5,20 +5,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use promptfield_core::access::{TokenCreated, TokenRequest, TokenSummary};
-use promptfield_core::api::pools::{Pilots, PoolSummary, Pools};
-use promptfield_core::api::{
+use promptfield_core::id::{ExperimentId, JobId, LeaseId, TokenId};
+use promptfield_core::input::InvalidInput;
+use promptfield_core::job::evaluation::Evaluation;
+use promptfield_core::results::published::Reference;
+use promptfield_core::results::tables::Format;
+use promptfield_core::scheduler::machine_fault::MachineFault;
+use promptfield_core::scheduler::pilot_records::PoolSettings;
+use promptfield_core::scheduler::{Explanation, JobStateName};
+use promptfield_core::wire::access::{TokenCreated, TokenRequest, TokenSummary};
+use promptfield_core::wire::api::pools::{Pilots, PoolSummary, Pools};
+use promptfield_core::wire::api::{
     Changed, ExperimentSummary, Findings, JobDetail, JobOutput, JobSummary, MachineFaults, PREFIX, Page,
     PinnedBackbone, PinnedBackbones, Problem, Recheck, Results, SubmitResponse, WorkerSummary,
 };
-use promptfield_core::evaluation::Evaluation;
-use promptfield_core::fault::MachineFault;
-use promptfield_core::id::{ExperimentId, JobId, LeaseId, TokenId};
-use promptfield_core::input::InvalidInput;
-use promptfield_core::pilots::PoolSettings;
-use promptfield_core::published::Reference;
-use promptfield_core::scheduler::{Explanation, JobStateName};
-use promptfield_core::tables::Format;
 use promptfield_worker::Connection;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};

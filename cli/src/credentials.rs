@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::Context;
-use promptfield_core::access::Secret;
 use promptfield_core::input::InvalidInput;
+use promptfield_core::wire::access::Secret;
 
 /// A token for those who can't have a file.
 const VARIABLE: &str = "PROMPTFIELD_TOKEN";

@@ -1,6 +1,6 @@
 //! A report on a data root for people: a table, and below it what is wrong and what to download.
 
-use promptfield_core::data_report::{DataReport, DataState, DatasetReport, ImageCheck};
+use promptfield_core::wire::data_report::{DataReport, DataState, DatasetReport, ImageCheck};
 
 use crate::output::{self, add};
 

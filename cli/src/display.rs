@@ -5,9 +5,9 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use promptfield_core::api::JobSummary;
 use promptfield_core::id::JobId;
 use promptfield_core::scheduler::{Counts, JobStateName};
+use promptfield_core::wire::api::JobSummary;
 
 use crate::output::{self, remark};
 use crate::{print, terminal};

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
-use promptfield_core::access::TokenSummary;
-use promptfield_core::api::pools::PoolSummary;
-use promptfield_core::api::{ExperimentSummary, JobSummary, PinnedBackbone, Results, WorkerSummary};
-use promptfield_core::evaluation::Evaluation;
-use promptfield_core::fault::MachineFault;
-use promptfield_core::outcome::TestResult;
-use promptfield_core::pilots::PilotRecord;
+use promptfield_core::job::evaluation::Evaluation;
+use promptfield_core::job::outcome::TestResult;
+use promptfield_core::job::spec::BasisHash;
+use promptfield_core::results::tables::{Grid, ResultTable};
+use promptfield_core::scheduler::machine_fault::MachineFault;
+use promptfield_core::scheduler::pilot_records::PilotRecord;
 use promptfield_core::scheduler::{Counts, WorkerDescription, WorkerState};
-use promptfield_core::spec::BasisHash;
-use promptfield_core::tables::{Grid, ResultTable};
 use promptfield_core::time::Timestamp;
+use promptfield_core::wire::access::TokenSummary;
+use promptfield_core::wire::api::pools::PoolSummary;
+use promptfield_core::wire::api::{ExperimentSummary, JobSummary, PinnedBackbone, Results, WorkerSummary};
 use serde::Serialize;
 
 use crate::print;

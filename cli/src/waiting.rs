@@ -7,9 +7,9 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use promptfield_core::api::{ExperimentSummary, JobDetail};
 use promptfield_core::id::{ExperimentId, JobId};
 use promptfield_core::scheduler::{Event, EventKind, JobStateName};
+use promptfield_core::wire::api::{ExperimentSummary, JobDetail};
 use tokio::time::MissedTickBehavior;
 
 use crate::client::Client;

@@ -4,42 +4,22 @@
 //! values; who calls it reads the files, owns the sockets and writes the database. So everything here runs under unit and
 //! property tests without a server.
 //!
-//! The way of the data: an [`experiment::Experiment`] is expanded by [`matrix::expand`] into [`spec::JobSpec`]s, the
+//! The way of the data: an [`experiment::Experiment`] is expanded by [`experiment::matrix::expand`] into [`job::spec::JobSpec`]s, the
 //! [`scheduler::Scheduler`] decides who runs which of them, a worker hands one to a trainer as a
-//! [`trainer_job::TrainerJob`], and the [`outcome::TestResult`]s that come back fill the [`tables`].
+//! [`wire::trainer_job::TrainerJob`], and the [`job::outcome::TestResult`]s that come back fill the [`results::tables`].
 
-pub mod access;
-pub mod api;
-pub mod backbone;
-pub mod basis;
 pub mod chain;
-pub mod data_report;
-pub mod dataset;
-pub mod estimate;
-pub mod evaluation;
 pub mod experiment;
-pub mod fault;
-pub mod hyper;
 pub mod id;
 pub mod input;
-pub mod layout;
-pub mod matrix;
+pub mod job;
 pub mod method;
 pub mod names;
-pub mod occasion;
-pub mod outcome;
-pub mod output_report;
-pub mod pilots;
-pub mod preset;
-pub mod published;
+pub mod protocol;
+pub mod results;
 pub mod scheduler;
-pub mod spec;
-pub mod stats;
-pub mod tables;
 pub mod time;
-pub mod trainer_job;
-pub mod trainer_wire;
-pub mod unfinished;
+pub mod wire;
 
 /// The version that manifests, workers and the coordinator report: the workspace's.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use promptfield_core::input::InvalidInput;
-use promptfield_core::spec::{hex, is_sha256};
+use promptfield_core::job::spec::{hex, is_sha256};
 use sha2::{Digest as _, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 use tokio::io::AsyncWriteExt;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use promptfield_core::chain::chain;
 use promptfield_core::experiment::Known;
-use promptfield_core::pilots::{PoolSettings, PoolState};
+use promptfield_core::job::spec::BasisHash;
+use promptfield_core::scheduler::pilot_records::{PoolSettings, PoolState};
 use promptfield_core::scheduler::{Command, Policy, Scheduler};
-use promptfield_core::spec::BasisHash;
 use rustix::process::Signal;
 use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use promptfield_core::api::usage::{DeviceLoad, Intervals, Usage};
 use promptfield_core::id::WorkerId;
 use promptfield_core::time::Timestamp;
+use promptfield_core::wire::api::usage::{DeviceLoad, Intervals, Usage};
 
 const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 /// Of one worker. Workers report twice a minute.

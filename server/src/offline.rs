@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use promptfield_core::access::{TokenCreated, TokenRequest, TokenSummary};
 use promptfield_core::id::TokenId;
 use promptfield_core::input::InvalidInput;
+use promptfield_core::wire::access::{TokenCreated, TokenRequest, TokenSummary};
 
 use crate::store::{Care, Health, Store, StoreError, TokenChange, Writes};
 use crate::tokens::{TokenError, Tokens};

@@ -5,10 +5,10 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use promptfield_core::access::{Principal, Secret, TokenRequest, TokenSummary};
 use promptfield_core::id::TokenId;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::time::Timestamp;
+use promptfield_core::wire::access::{Principal, Secret, TokenRequest, TokenSummary};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;

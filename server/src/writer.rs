@@ -13,13 +13,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use promptfield_core::api::{ExperimentSummary, SubmitResponse};
 use promptfield_core::chain::chain;
 use promptfield_core::id::{Sequence, WorkerId};
 use promptfield_core::scheduler::{
     Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Scheduler, Submitted, WorkerState,
 };
 use promptfield_core::time::Timestamp;
+use promptfield_core::wire::api::{ExperimentSummary, SubmitResponse};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;

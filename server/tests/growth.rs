@@ -11,7 +11,7 @@ use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use promptfield_core::api::PREFIX;
+use promptfield_core::wire::api::PREFIX;
 use serde_json::{Value, json};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use support::{TestServer, completion, evaluation, experiment, worker};
@@ -66,7 +66,7 @@ struct Listed {
     body: Box<dyn Fn(usize) -> Value + Send>,
 }
 
-fn requests(lease: &str, grant: &promptfield_core::api::LeaseGrant) -> Vec<Listed> {
+fn requests(lease: &str, grant: &promptfield_core::wire::api::LeaseGrant) -> Vec<Listed> {
     let preview = |what: &'static str, count: usize, change: fn(&mut Value, usize)| Listed {
         what,
         method: "POST",

@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
-use promptfield_core::basis::Changed;
 use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
 use promptfield_core::input::InvalidInput;
+use promptfield_core::job::basis::Changed;
 use promptfield_core::scheduler::{
     AttemptEnd, Change, Counts, Held, JobChange, JobRecord, JobStateName, Misfit, Policy, Rejection, Reply, Rows,
     Scheduler, WorkerState,

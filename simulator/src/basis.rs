@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use promptfield_core::basis::{Basis, Changed, Draw, Reading};
 use promptfield_core::id::{JobId, WorkerId};
+use promptfield_core::job::basis::{Basis, Changed, Draw, Reading};
+use promptfield_core::job::spec::BasisHash;
 use promptfield_core::scheduler::{Change, Grant, Scheduler, WorkerRecord};
-use promptfield_core::spec::BasisHash;
 
 use crate::audit::Violation;
 

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use promptfield_core::fault::{FaultOf, MachineFault};
 use promptfield_core::id::{JobId, LeaseId, RecipeId, WorkerId};
-use promptfield_core::outcome::FailureClass;
+use promptfield_core::job::outcome::FailureClass;
+use promptfield_core::job::spec::Recipe;
+use promptfield_core::scheduler::machine_fault::{FaultOf, MachineFault};
 use promptfield_core::scheduler::{Change, JobChange, JobStateName, WorkerDescription};
-use promptfield_core::spec::Recipe;
 use promptfield_core::time::Timestamp;
 
 use crate::audit::{Applied, Violation};

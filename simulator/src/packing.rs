@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use promptfield_core::id::{JobId, RecipeId, WorkerId};
-use promptfield_core::names::Stage;
+use promptfield_core::job::spec::Recipe;
+use promptfield_core::protocol::Stage;
 use promptfield_core::scheduler::{Change, Need, WorkerRecord, shape};
-use promptfield_core::spec::Recipe;
 
 use crate::audit::Violation;
 

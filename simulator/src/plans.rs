@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use promptfield_core::dataset::Catalogue;
+use promptfield_core::experiment::dataset::Catalogue;
+use promptfield_core::experiment::matrix::{self, PlannedJob};
 use promptfield_core::experiment::{Experiment, Known};
 use promptfield_core::input::InvalidInput;
-use promptfield_core::matrix::{self, PlannedJob};
 
 use crate::random::Random;
 

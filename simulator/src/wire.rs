@@ -1,9 +1,9 @@
 //! What the simulated parties say to each other.
 
 use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, WorkerId};
-use promptfield_core::outcome::FailureClass;
+use promptfield_core::job::outcome::FailureClass;
+use promptfield_core::job::spec::BasisHash;
 use promptfield_core::scheduler::{Held, RerunWhich};
-use promptfield_core::spec::BasisHash;
 
 /// What names no lease.
 pub(crate) const NO_LEASE: Held = Held { lease: LeaseId(0), token: FencingToken(0) };

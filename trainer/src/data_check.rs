@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use promptfield_core::chain::chain;
-use promptfield_core::data_report::{
+use promptfield_core::experiment::dataset::{DatasetDefinition, published_size, sources_of};
+use promptfield_core::job::outcome::LeftOut;
+use promptfield_core::protocol::ClassSubset;
+use promptfield_core::wire::data_report::{
     DataState, DatasetReport, ImageCheck, ImageCounts, SourceReport, Unreadable, UnreadableImage,
 };
-use promptfield_core::dataset::{DatasetDefinition, published_size, sources_of};
-use promptfield_core::names::ClassSubset;
-use promptfield_core::outcome::LeftOut;
 use rayon::prelude::*;
 
 use crate::data::{self, DataError, Role, Split};

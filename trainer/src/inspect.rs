@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use promptfield_core::backbone::Architecture;
-use promptfield_core::names::ClassSubset;
-use promptfield_core::outcome::LeftOut;
+use promptfield_core::job::backbone::Architecture;
+use promptfield_core::job::outcome::LeftOut;
+use promptfield_core::protocol::ClassSubset;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::talk::talk;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::{Args, value_parser};
 use promptfield_core::chain::chain;
-use promptfield_core::data_report::{DataReport, ImageCheck};
-use promptfield_core::dataset::DatasetDefinition;
+use promptfield_core::experiment::dataset::DatasetDefinition;
 use promptfield_core::input::InvalidInput;
+use promptfield_core::wire::data_report::{DataReport, ImageCheck};
 
 use crate::data::{self, DataError};
 use crate::data_check::{self, Watch};

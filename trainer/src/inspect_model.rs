@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use promptfield_core::backbone::{Activation, Architecture, ArchitectureSettings};
+use promptfield_core::job::backbone::{Activation, Architecture, ArchitectureSettings};
 use promptfield_core::names::Precision;
 use tch::{Device, Tensor};
 

@@ -8,9 +8,9 @@ use anyhow::Context as _;
 use clap::Args;
 use promptfield_core::chain::chain;
 use promptfield_core::input;
-use promptfield_core::output_report::{ListHashes, OutputQuestion, OutputReport};
-use promptfield_core::spec::BasisHash;
-use promptfield_core::trainer_job::TrainerJob;
+use promptfield_core::job::spec::BasisHash;
+use promptfield_core::wire::output_report::{ListHashes, OutputQuestion, OutputReport};
+use promptfield_core::wire::trainer_job::TrainerJob;
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 

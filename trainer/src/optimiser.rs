@@ -3,7 +3,7 @@
 //! Rule of this room: what an optimiser remembers can be taken out by name and put back, so that a run goes on from a
 //! checkpoint bit for bit.
 
-use promptfield_core::hyper::Hyperparameters;
+use promptfield_core::method::hyper::Hyperparameters;
 use tch::{Kind, Tensor};
 
 use crate::methods::{NamedTensors, Parameters};

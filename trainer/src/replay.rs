@@ -6,13 +6,13 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use promptfield_core::backbone::ArchitectureSettings;
-use promptfield_core::dataset::check_template;
-use promptfield_core::hyper::{Hyperparameters, Overrides};
+use promptfield_core::experiment::dataset::check_template;
 use promptfield_core::input::{InvalidInput, from_json};
-use promptfield_core::method::Method;
-use promptfield_core::names::{Precision, Protocol};
-use promptfield_core::preset;
+use promptfield_core::job::backbone::ArchitectureSettings;
+use promptfield_core::method::hyper::{Hyperparameters, Overrides};
+use promptfield_core::method::{Method, preset};
+use promptfield_core::names::Precision;
+use promptfield_core::protocol::Protocol;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 

@@ -1,4 +1,4 @@
-//! The resident trainer: jobs in and replies out as JSON lines (`promptfield_core::trainer_wire`).
+//! The resident trainer: jobs in and replies out as JSON lines (`promptfield_core::wire::trainer_wire`).
 //!
 //! One thread reads requests, so that a cancellation reaches a job that is running; jobs run one after the other on the
 //! caller's thread. When the input ends the worker is gone: the running job stops at its next step and nothing new starts.
@@ -9,9 +9,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use promptfield_core::outcome::{Failure, FailureClass};
-use promptfield_core::trainer_job::TrainerJob;
-use promptfield_core::trainer_wire::{Outcome, Progress, Reply, Request};
+use promptfield_core::job::outcome::{Failure, FailureClass, Outcome, Progress};
+use promptfield_core::wire::trainer_job::TrainerJob;
+use promptfield_core::wire::trainer_wire::{Reply, Request};
 
 use crate::engine::{CancelFlag, JobError, Reporter};
 use crate::talk::talk;
@@ -250,7 +250,7 @@ mod tests {
         Reply::Ready { version, devices, backbone_sha256: BTreeMap::new(), unusable: BTreeMap::new() }
     }
 
-    use promptfield_core::outcome::TestResult;
+    use promptfield_core::job::outcome::TestResult;
 
     use super::*;
 

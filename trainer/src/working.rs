@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use promptfield_core::trainer_wire::Reply;
+use promptfield_core::wire::trainer_wire::Reply;
 
 /// At most this often it is said: twice in the time after which the worker expects a word.
 const EVERY: Duration = Duration::from_secs(5);

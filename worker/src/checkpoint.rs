@@ -9,11 +9,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use promptfield_core::api::CheckpointSource;
 use promptfield_core::chain::chain;
-use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, LOG_FILE, MANIFEST_FILE};
-use promptfield_core::outcome::{Failure, FailureClass, Manifest};
-use promptfield_core::spec::hex;
+use promptfield_core::job::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, LOG_FILE, MANIFEST_FILE};
+use promptfield_core::job::outcome::{Failure, FailureClass, Manifest};
+use promptfield_core::job::spec::hex;
+use promptfield_core::wire::api::CheckpointSource;
 use sha2::{Digest, Sha256};
 
 use crate::client::{Client, Rejected};

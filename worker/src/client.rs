@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use promptfield_core::api::usage::LoadReport;
-use promptfield_core::api::{
-    self, CompletionReport, FailureReport, LeaseRequest, LeaseResponse, Problem, ProgressReport, Registered,
-    ReleaseReport, Renewed, Report, ReportAnswer, ReportAnswers, Reports,
-};
 use promptfield_core::chain::chain;
 use promptfield_core::id::{LeaseId, WorkerId};
 use promptfield_core::scheduler::WorkerDescription;
+use promptfield_core::wire::api::usage::LoadReport;
+use promptfield_core::wire::api::{
+    self, CompletionReport, FailureReport, LeaseRequest, LeaseResponse, Problem, ProgressReport, Registered,
+    ReleaseReport, Renewed, Report, ReportAnswer, ReportAnswers, Reports,
+};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;

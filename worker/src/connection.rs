@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use promptfield_core::access::Secret;
+use promptfield_core::wire::access::Secret;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
 /// What a client of a coordinator needs besides its address.

@@ -6,10 +6,10 @@
 use std::io;
 use std::path::Path;
 
-use promptfield_core::evaluation::Evaluation;
 use promptfield_core::input::InvalidInput;
-use promptfield_core::layout::EVALUATION_FILE;
-use promptfield_core::outcome::Manifest;
+use promptfield_core::job::evaluation::Evaluation;
+use promptfield_core::job::layout::EVALUATION_FILE;
+use promptfield_core::job::outcome::Manifest;
 
 use crate::checkpoint::sha256_of;
 

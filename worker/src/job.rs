@@ -11,13 +11,13 @@ use std::pin::pin;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use promptfield_core::api::{CompletionReport, FailureReport, LeaseGrant, ReleaseReport};
 use promptfield_core::chain::chain;
-use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::WorkerId;
-use promptfield_core::outcome::{Failure, FailureClass, Manifest};
-use promptfield_core::trainer_job::TrainerJob;
-use promptfield_core::trainer_wire::{Reply, Request};
+use promptfield_core::job::evaluation::Evaluation;
+use promptfield_core::job::outcome::{Failure, FailureClass, Manifest};
+use promptfield_core::wire::api::{CompletionReport, FailureReport, LeaseGrant, ReleaseReport};
+use promptfield_core::wire::trainer_job::TrainerJob;
+use promptfield_core::wire::trainer_wire::{Reply, Request};
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use promptfield_core::api::usage::{DeviceLoad, LoadReport};
+use promptfield_core::wire::api::usage::{DeviceLoad, LoadReport};
 
 use crate::Agent;
 use crate::devices::is_gpu;

@@ -3,8 +3,8 @@
 //! One request is under way at a time; whatever the slots have to say meanwhile goes with the next one. So a worker with many
 //! slots costs the coordinator no more requests than one with a few, and nobody waits for a timer.
 
-use promptfield_core::api::{LeaseReport, MOST_REPORTS, Report, ReportAnswer, ReportAnswers, Reports};
 use promptfield_core::id::LeaseId;
+use promptfield_core::wire::api::{LeaseReport, MOST_REPORTS, Report, ReportAnswer, ReportAnswers, Reports};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::{CallError, Http, Rejected};
@@ -116,8 +116,8 @@ fn refuse_all(answers: Vec<oneshot::Sender<Result<ReportAnswer, CallError>>>, er
 
 #[cfg(test)]
 mod tests {
-    use promptfield_core::api::{LogChunk, ProgressReport};
     use promptfield_core::id::FencingToken;
+    use promptfield_core::wire::api::{LogChunk, ProgressReport};
 
     use super::*;
 

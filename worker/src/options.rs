@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use promptfield_core::input::InvalidInput;
-use promptfield_core::trainer_wire::{BackboneFile, Backbones};
+use promptfield_core::wire::trainer_wire::{BackboneFile, Backbones};
 
 use crate::address::coordinator_address;
 use crate::connection::Connection;
@@ -254,7 +254,7 @@ fn regular_file(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use promptfield_core::backbone::ArchitectureSettings;
+    use promptfield_core::job::backbone::ArchitectureSettings;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use promptfield_core::pilots::slurm_seconds;
+use promptfield_core::scheduler::pilot_records::slurm_seconds;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::Agent;

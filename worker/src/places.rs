@@ -6,14 +6,14 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use promptfield_core::api::LeaseGrant;
 use promptfield_core::chain::chain;
-use promptfield_core::fault::Cause;
 use promptfield_core::input::InvalidInput;
-use promptfield_core::layout;
-use promptfield_core::outcome::{Failure, FailureClass, Manifest};
-use promptfield_core::spec::JobSpec;
-use promptfield_core::trainer_job::{Places, TrainerJob};
+use promptfield_core::job::layout;
+use promptfield_core::job::outcome::{Failure, FailureClass, Manifest};
+use promptfield_core::job::spec::JobSpec;
+use promptfield_core::scheduler::machine_fault::Cause;
+use promptfield_core::wire::api::LeaseGrant;
+use promptfield_core::wire::trainer_job::{Places, TrainerJob};
 
 use crate::checkpoint::{self, CheckpointError};
 use crate::client::Client;

@@ -3,9 +3,9 @@
 //! It changes when the coordinator has given the worker up. Registering under a name ends the registration before it, so
 //! that of several slots which notice at the same time only one may register.
 
-use promptfield_core::api::Registered;
 use promptfield_core::id::WorkerId;
 use promptfield_core::scheduler::WorkerDescription;
+use promptfield_core::wire::api::Registered;
 use tokio::sync::Mutex;
 
 use crate::client::{Client, Rejected};

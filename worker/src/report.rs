@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use promptfield_core::api::{LogChunk, MetricPoint, ProgressReport};
 use promptfield_core::id::FencingToken;
-use promptfield_core::trainer_wire::Progress;
+use promptfield_core::job::outcome::Progress;
+use promptfield_core::wire::api::{LogChunk, MetricPoint, ProgressReport};
 use tokio::sync::Notify;
 
 /// The shortest time between two reports of one job.

@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use promptfield_core::job::spec::{CompactSpec, JobSpec};
 use promptfield_core::scheduler::shape;
-use promptfield_core::spec::{CompactSpec, JobSpec};
 
 /// What is never too long, however quick a job's steps are.
 const LEAST: Duration = Duration::from_mins(10);

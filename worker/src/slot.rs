@@ -6,8 +6,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use promptfield_core::api::LeaseGrant;
 use promptfield_core::id::WorkerId;
+use promptfield_core::wire::api::LeaseGrant;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument;
 

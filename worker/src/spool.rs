@@ -10,9 +10,9 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use promptfield_core::api::CompletionReport;
 use promptfield_core::chain::chain;
 use promptfield_core::id::LeaseId;
+use promptfield_core::wire::api::CompletionReport;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointError;

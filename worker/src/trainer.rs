@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use promptfield_core::VERSION;
-use promptfield_core::spec::BasisHash;
-use promptfield_core::trainer_wire::{Backbones, Reply, Request};
+use promptfield_core::job::spec::BasisHash;
+use promptfield_core::wire::trainer_wire::{Backbones, Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;

@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use fs_err::File;
 use promptfield_core::VERSION;
 use promptfield_core::input::InvalidInput;
-use promptfield_core::layout::{LOCK_FILE, MANIFEST_FILE, ORIGIN_FILE, PARTIAL_SUFFIX, STATE_FILE};
-use promptfield_core::outcome::FileEntry;
-use promptfield_core::spec::SpecHash;
-use promptfield_core::unfinished::{Origin, Reached, Unfinished};
+use promptfield_core::job::layout::{LOCK_FILE, MANIFEST_FILE, ORIGIN_FILE, PARTIAL_SUFFIX, STATE_FILE};
+use promptfield_core::job::outcome::FileEntry;
+use promptfield_core::job::spec::SpecHash;
+use promptfield_core::job::unfinished::{Origin, Reached, Unfinished};
 
 use crate::checkpoint::{CACHE_FOLDER, keep, sha256_of};
 use crate::client::{Client, Rejected};

@@ -5,6 +5,7 @@
 mod files;
 mod layers;
 mod licences;
+mod rooms;
 
 use anyhow::Result;
 
@@ -16,6 +17,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     let files = files::of_repository(workspace)?;
     let checks = [
         ("layers", layers::offences(workspace)?),
+        ("rooms of core", rooms::offences(&files)?),
         ("licences", licences::offences(&workspace.packages()?)),
         ("file sizes", files::too_large(&files)),
         ("paths of a machine", files::naming_machine_paths(&files)?),

@@ -3,7 +3,7 @@
 //! The images of a job come and go together; those used least recently make room. Who reads while another still computes doesn't
 //! get ahead of it. Reading and writing cost nothing besides what was measured for a warm step.
 
-use promptfield_core::names::ClassSubset;
+use promptfield_core::protocol::ClassSubset;
 
 /// Images that several jobs see in the same batches.
 #[derive(Clone, Debug, PartialEq, Eq)]

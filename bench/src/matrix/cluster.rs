@@ -6,13 +6,12 @@ use std::collections::{BinaryHeap, VecDeque};
 use anyhow::{Result, bail, ensure};
 use promptfield_core::VERSION;
 use promptfield_core::experiment::Experiment;
+use promptfield_core::experiment::matrix::PlannedJob;
 use promptfield_core::id::WorkerId;
-use promptfield_core::matrix::PlannedJob;
-use promptfield_core::outcome::TestResult;
+use promptfield_core::job::outcome::{Outcome, TestResult};
+use promptfield_core::job::spec::SpecHash;
 use promptfield_core::scheduler::{Command, Held, Policy, Reply, Scheduler, WorkerDescription};
-use promptfield_core::spec::SpecHash;
 use promptfield_core::time::Timestamp;
-use promptfield_core::trainer_wire::Outcome;
 use serde::{Deserialize, Serialize};
 
 /// What every job brings: only its time matters.
@@ -147,9 +146,8 @@ impl Cluster {
 mod tests {
     use std::collections::HashMap;
 
-    use promptfield_core::dataset::Catalogue;
-    use promptfield_core::experiment::Known;
-    use promptfield_core::matrix;
+    use promptfield_core::experiment::dataset::Catalogue;
+    use promptfield_core::experiment::{Known, matrix};
 
     use super::*;
 

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use promptfield_core::api::Results;
-use promptfield_core::matrix::PlannedJob;
-use promptfield_core::outcome::Manifest;
+use promptfield_core::experiment::matrix::PlannedJob;
+use promptfield_core::job::outcome::Manifest;
+use promptfield_core::wire::api::Results;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tempfile::TempDir;

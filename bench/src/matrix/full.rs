@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result};
-use promptfield_core::dataset::Catalogue;
-use promptfield_core::experiment::{Experiment, Known};
+use promptfield_core::experiment::dataset::Catalogue;
+use promptfield_core::experiment::{Experiment, Known, matrix};
 use promptfield_core::input::from_toml;
-use promptfield_core::matrix;
-use promptfield_core::spec::SpecHash;
+use promptfield_core::job::spec::SpecHash;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 

@@ -1,6 +1,6 @@
 //! How long a slot does nothing for an experiment between two of its jobs.
 
-use promptfield_core::outcome::Manifest;
+use promptfield_core::job::outcome::Manifest;
 
 /// A completed job, and the slot that it ran on.
 #[derive(Clone, Copy, Debug)]
@@ -30,11 +30,10 @@ pub(super) fn gaps(mut jobs: Vec<Done>) -> Vec<f64> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use promptfield_core::backbone::Architecture;
-    use promptfield_core::dataset::Catalogue;
-    use promptfield_core::experiment::{Experiment, Known};
-    use promptfield_core::matrix;
-    use promptfield_core::outcome::{Seconds, TestResult};
+    use promptfield_core::experiment::dataset::Catalogue;
+    use promptfield_core::experiment::{Experiment, Known, matrix};
+    use promptfield_core::job::backbone::Architecture;
+    use promptfield_core::job::outcome::{Seconds, TestResult};
     use promptfield_core::time::Timestamp;
 
     use super::*;

@@ -1,9 +1,9 @@
 //! What a job has to do: how many steps with how many classes, and how many test images.
 
 use anyhow::{Context as _, Result};
-use promptfield_core::dataset::published_size;
-use promptfield_core::names::{ClassSubset, Stage};
-use promptfield_core::spec::JobSpec;
+use promptfield_core::experiment::dataset::published_size;
+use promptfield_core::job::spec::JobSpec;
+use promptfield_core::protocol::{ClassSubset, Stage};
 
 use super::cache::{Images, Passes};
 use super::speed::{On, Program, Speeds};
@@ -71,9 +71,8 @@ pub(super) fn parts(spec: &JobSpec) -> Result<Vec<Part>> {
 
 #[cfg(test)]
 mod tests {
-    use promptfield_core::dataset::Catalogue;
-    use promptfield_core::experiment::{Experiment, Known};
-    use promptfield_core::matrix;
+    use promptfield_core::experiment::dataset::Catalogue;
+    use promptfield_core::experiment::{Experiment, Known, matrix};
 
     use super::*;
 

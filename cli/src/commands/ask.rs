@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use promptfield_core::api::{Changed, ExperimentSummary, JobSummary, LogLine, PinnedBackbone};
 use promptfield_core::id::{JobId, LeaseId};
 use promptfield_core::time::Timestamp;
+use promptfield_core::wire::api::{Changed, ExperimentSummary, JobSummary, LogLine, PinnedBackbone};
 
 use super::Context;
 use crate::args::{JobArgs, LogsArgs, PinArgs, RecheckArgs, RerunArgs, ResultsArgs, StatusArgs, TargetArgs};

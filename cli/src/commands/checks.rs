@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use promptfield_core::pilots::PoolState;
+use promptfield_core::scheduler::pilot_records::PoolState;
 use promptfield_core::scheduler::{SILENT_S, WorkerState};
 use promptfield_core::time::Timestamp;
 use promptfield_core::{VERSION, works_with};
@@ -193,7 +193,7 @@ async fn workers(client: &Client) -> Check {
     };
     let now = Timestamp::from(SystemTime::now());
     let here = |state| matches!(state, WorkerState::Active | WorkerState::Draining);
-    let named = |wanted: &dyn Fn(&promptfield_core::api::WorkerSummary) -> bool| -> Vec<String> {
+    let named = |wanted: &dyn Fn(&promptfield_core::wire::api::WorkerSummary) -> bool| -> Vec<String> {
         workers.iter().filter(|worker| wanted(worker)).map(|worker| worker.description.name.clone()).collect()
     };
     let other = named(&|worker| here(worker.state) && worker.description.version != VERSION);

@@ -1,6 +1,6 @@
 //! `config show`: the published values, as they lie in the presets.
 
-use promptfield_core::preset;
+use promptfield_core::method::preset;
 
 use super::Context;
 use crate::args::ConfigShowArgs;

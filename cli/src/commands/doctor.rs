@@ -4,9 +4,9 @@
 use std::process::Stdio;
 
 use anyhow::Context as _;
-use promptfield_core::api::StaleResult;
-use promptfield_core::data_report::DataReport;
 use promptfield_core::input::InvalidInput;
+use promptfield_core::wire::api::StaleResult;
+use promptfield_core::wire::data_report::DataReport;
 use tokio::process::Command;
 
 use super::Context;

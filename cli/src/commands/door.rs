@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use promptfield_core::access::{TokenCreated, TokenRequest, TokenSummary};
 use promptfield_core::id::TokenId;
+use promptfield_core::wire::access::{TokenCreated, TokenRequest, TokenSummary};
 use promptfield_server::{Database, DatabaseError};
 use tokio::io::AsyncWriteExt;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use promptfield_core::api::pools::PoolSummary;
 use promptfield_core::input::InvalidInput;
-use promptfield_core::pilots::{LauncherKind, PoolSettings, PoolState, pool_name};
+use promptfield_core::scheduler::pilot_records::{LauncherKind, PoolSettings, PoolState, pool_name};
+use promptfield_core::wire::api::pools::PoolSummary;
 
 use super::Context;
 use crate::args::{PoolArgs, ScaleCommand, ScaleLocalArgs, ScaleSlurmArgs, ScaleStatusArgs};

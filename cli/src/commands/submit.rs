@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use promptfield_core::api::{Changed, ExperimentSummary, SubmitResponse};
 use promptfield_core::experiment::Experiment;
 use promptfield_core::id::ExperimentId;
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
+use promptfield_core::job::spec::hex;
 use promptfield_core::scheduler::{Counts, JobStateName};
-use promptfield_core::spec::hex;
+use promptfield_core::wire::api::{Changed, ExperimentSummary, SubmitResponse};
 use serde::Serialize;
 use serde_json::{Map, Value};
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use promptfield_core::access::{TokenCreated, TokenRequest};
 use promptfield_core::input::InvalidInput;
+use promptfield_core::wire::access::{TokenCreated, TokenRequest};
 
 use super::Context;
 use super::door::Door;

@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::Read;
 
-use promptfield_core::api::{
-    ExperimentSummary, JobDetail, LeaseGrant, LeaseResponse, PREFIX, Page, Problem, Registered, SubmitResponse,
-};
 use promptfield_core::id::JobId;
 use promptfield_core::scheduler::{AttemptEnd, JobStateName};
+use promptfield_core::wire::api::{
+    ExperimentSummary, JobDetail, LeaseGrant, LeaseResponse, PREFIX, Page, Problem, Registered, SubmitResponse,
+};
 use reqwest::{Response, StatusCode};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde::de::DeserializeOwned;

@@ -8,8 +8,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use promptfield_core::api::{LeaseGrant, LeaseRequest, LeaseResponse, LogChunk, LogLine, ProgressReport, Registered};
 use promptfield_core::scheduler::WorkerDescription;
+use promptfield_core::wire::api::{
+    LeaseGrant, LeaseRequest, LeaseResponse, LogChunk, LogLine, ProgressReport, Registered,
+};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,7 +1,7 @@
 //! A matrix from beginning to end.
 
-use promptfield_core::evaluation::Evaluation;
-use promptfield_core::layout::EVALUATION_FILE;
+use promptfield_core::job::evaluation::Evaluation;
+use promptfield_core::job::layout::EVALUATION_FILE;
 
 use crate::site::{QUICK, Site, text};
 

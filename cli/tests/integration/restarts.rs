@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Stdio};
 
-use promptfield_core::api::pools::{PoolSummary, Pools};
-use promptfield_core::pilots::{LauncherKind, PoolRecord, PoolSettings, PoolState};
+use promptfield_core::scheduler::pilot_records::{LauncherKind, PoolRecord, PoolSettings, PoolState};
 use promptfield_core::time::Timestamp;
+use promptfield_core::wire::api::pools::{PoolSummary, Pools};
 
 use crate::crashes::{LONGER, until_running};
 use crate::fake::Fake;

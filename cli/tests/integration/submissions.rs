@@ -1,10 +1,10 @@
 //! A submission that has to be sent several times.
 
-use promptfield_core::api::{ExperimentSummary, SubmitResponse};
 use promptfield_core::id::ExperimentId;
-use promptfield_core::names::Protocol;
+use promptfield_core::protocol::Protocol;
 use promptfield_core::scheduler::Counts;
 use promptfield_core::time::Timestamp;
+use promptfield_core::wire::api::{ExperimentSummary, SubmitResponse};
 
 use crate::fake::{Asked, Fake};
 use crate::site::{Site, text};

@@ -9,20 +9,19 @@ use super::rerun::RerunWhich;
 use super::setbacks::Setback;
 use super::shape::Need;
 use super::state::{Counts, JobState, JobStateName};
-use crate::basis::{Draw, Finding, Reading};
-use crate::evaluation::Evaluation;
 use crate::experiment::Experiment;
-use crate::fault::{Cause, MachineFault};
+use crate::experiment::matrix::PlannedJob;
 use crate::id::{ExperimentId, FencingToken, JobId, LeaseId, PilotId, RecipeId, Sequence, WorkerId};
-use crate::matrix::PlannedJob;
+use crate::job::basis::{Draw, Finding, Reading};
+use crate::job::evaluation::Evaluation;
+use crate::job::outcome::{Failure, Manifest, Outcome, Progress, TestResult};
+use crate::job::spec::{BasisHash, CompactSpec, Recipe, SpecHash};
 use crate::names::named;
-use crate::outcome::{Failure, Manifest, TestResult};
-use crate::pilots::{
+use crate::scheduler::machine_fault::{Cause, MachineFault};
+use crate::scheduler::pilot_records::{
     Launch, LauncherKind, PilotRecord, PilotState, PoolRecord, PoolSettings, PoolState, Sighting, Step,
 };
-use crate::spec::{BasisHash, CompactSpec, Recipe, SpecHash};
 use crate::time::Timestamp;
-use crate::trainer_wire::{Outcome, Progress};
 
 /// A request to the scheduler.
 #[derive(Clone, Debug)]
@@ -197,7 +196,7 @@ pub struct WorkerDescription {
     pub devices: Vec<String>,
     /// The backbones whose weights it has.
     pub backbones: Vec<String>,
-    /// Their identities, as far as they are known ([`crate::backbone::Architecture::identity`]).
+    /// Their identities, as far as they are known ([`crate::job::backbone::Architecture::identity`]).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub backbone_sha256: BTreeMap<String, BasisHash>,
     /// Promptfield's version.

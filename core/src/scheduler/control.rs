@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::{AttemptEnd, Change, EventKind, JobState, JobStateName, Rejection, Reply, Scheduler};
 use crate::id::{ExperimentId, JobId, LeaseId};
-use crate::outcome::FailureClass;
+use crate::job::outcome::FailureClass;
 use crate::time::Timestamp;
 
 impl Scheduler {

@@ -11,7 +11,7 @@ use super::pilots::PoolEntry;
 use super::{JobRecord, LaneKey, Scheduler, WorkerDescription, WorkerEntry, WorkerKind, WorkerRecord, WorkerState};
 use crate::VERSION;
 use crate::id::{ExperimentId, PilotId, WorkerId};
-use crate::pilots::{PilotState, PoolState};
+use crate::scheduler::pilot_records::{PilotState, PoolState};
 use crate::time::Timestamp;
 
 /// So many waiting jobs are looked at.

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 
 use super::{JobRecord, JobStateName, NameId, Scheduler};
 use crate::id::{JobId, RecipeId};
+use crate::job::spec::CompactSpec;
 use crate::method::Method;
-use crate::names::Stage;
-use crate::spec::CompactSpec;
+use crate::protocol::Stage;
 
 /// How long jobs took that are each other's like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

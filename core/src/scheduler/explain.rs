@@ -6,9 +6,9 @@ use super::load::{Load, Obstacle, Shortage};
 use super::shape::{Need, Shape};
 use super::{JobState, JobStateName, Lease, Rejection, Scheduler, WorkerEntry, WorkerState};
 use crate::id::JobId;
-use crate::pilots::PoolState;
+use crate::job::outcome::Progress;
+use crate::scheduler::pilot_records::PoolState;
 use crate::time::Timestamp;
-use crate::trainer_wire::Progress;
 
 /// What works says so more often than this, in seconds.
 pub const SILENT_S: u32 = 60;

@@ -11,10 +11,10 @@ use super::load::{Load, Obstacle};
 use super::{
     AttemptEnd, Change, JobRecord, JobState, LaneKey, Reply, Scheduler, WorkerDescription, WorkerEntry, WorkerState,
 };
-use crate::fault::{Cause, FaultKey, FaultOf, MachineFault};
 use crate::id::{JobId, LeaseId, RecipeId, WorkerId};
-use crate::outcome::{Failure, FailureClass};
-use crate::spec::CompactSpec;
+use crate::job::outcome::{Failure, FailureClass};
+use crate::job::spec::CompactSpec;
+use crate::scheduler::machine_fault::{Cause, FaultKey, FaultOf, MachineFault};
 use crate::time::Timestamp;
 
 impl Scheduler {

@@ -3,14 +3,13 @@
 use super::faults::may_be_of_machine;
 use super::rerun::Who;
 use super::{AttemptEnd, Change, Held, JobState, Rejection, Reply, Scheduler, Took};
-use crate::basis::{Basis, Reading};
-use crate::evaluation::Evaluation;
-use crate::fault::Cause;
 use crate::id::{JobId, LeaseId, WorkerId};
-use crate::outcome::{Failure, FailureClass, Manifest};
-use crate::spec::{BasisHash, CompactSpec};
+use crate::job::basis::{Basis, Reading};
+use crate::job::evaluation::Evaluation;
+use crate::job::outcome::{Failure, FailureClass, Manifest, Outcome};
+use crate::job::spec::{BasisHash, CompactSpec};
+use crate::scheduler::machine_fault::Cause;
 use crate::time::{Timestamp, doubling_ms};
-use crate::trainer_wire::Outcome;
 
 impl Scheduler {
     /// Records a job's result, once. A worker that was cut off is heard as long as its attempt is the latest: its lease may

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::load::{Load, Obstacle};
 use super::queue::NameId;
 use super::{
     Counts, ExperimentEntry, JobRecord, JobState, LaneKey, Link, Rejection, Scheduler, Spot, WorkerEntry, WorkerState,
     identity,
 };
-use crate::api::overview::{Forecast, Preview};
+use crate::experiment::matrix::PlannedJob;
 use crate::id::{ExperimentId, JobId, RecipeId, WorkerId};
-use crate::matrix::PlannedJob;
 use crate::time::Timestamp;
 
 /// What an experiment has cost so far.
@@ -20,6 +21,41 @@ pub struct Spent {
     pub device_ms: i64,
     /// Jobs completed in the last hour.
     pub completed_last_hour: u64,
+}
+
+/// What the submission of an experiment would bring.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Preview {
+    /// How many jobs it has.
+    pub jobs: usize,
+    /// How many of them nobody has asked for before.
+    pub new: usize,
+    /// The others by state. Those that failed or were cancelled would be queued again.
+    pub counts: Counts,
+    /// How long devices would be at it, in milliseconds, as far as jobs like these were measured; `null` if none was.
+    pub device_ms: Option<i64>,
+    /// How many of the jobs that are to be done are like none that was measured; their time isn't in `device_ms`.
+    pub unknown: usize,
+}
+
+/// Where an experiment stands in time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Forecast {
+    /// How long devices have been at its jobs so far, in milliseconds, attempts in vain included.
+    pub spent_ms: i64,
+    /// How many of its jobs were completed in the last hour.
+    pub completed_last_hour: u64,
+    /// How long devices will still be at it, in milliseconds, as far as jobs like those that are left were measured; `null` if none
+    /// was.
+    pub remaining_ms: Option<i64>,
+    /// How many of the jobs that are left are like none that was measured; their time isn't in `remaining_ms`.
+    pub unknown: usize,
+    /// When it will be done if as many devices as now stay at it; `null` if that can't be told, if some of its jobs can't be run as
+    /// things are, or if it is done.
+    pub eta: Option<Timestamp>,
+    /// Why some of its jobs can't be run as things are: what the connected workers lack; `null` if each can.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// Device time added up, as far as it's known.
@@ -101,7 +137,7 @@ impl Scheduler {
     /// What the submission of these jobs would bring.
     pub fn preview(&self, planned: &[PlannedJob]) -> Preview {
         let (mut counts, mut sum) = (Counts::default(), Sum::default());
-        let mut recipes: HashMap<*const crate::spec::Recipe, Option<RecipeId>> = HashMap::new();
+        let mut recipes: HashMap<*const crate::job::spec::Recipe, Option<RecipeId>> = HashMap::new();
         // One job may stand for several values of a sweep.
         let mut seen = HashSet::new();
         let mut new = 0;

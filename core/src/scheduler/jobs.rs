@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::JobRecord;
 use crate::id::{ExperimentId, JobId};
-use crate::spec::SpecHash;
+use crate::job::spec::SpecHash;
 
 /// A job with what points at it.
 #[derive(Debug, PartialEq)]

@@ -6,8 +6,8 @@
 
 use super::{JobState, RecipeEntry, Scheduler};
 use crate::id::{JobId, RecipeId, WorkerId};
-use crate::names::{ClassSubset, Stage};
-use crate::spec::RecipeHasher;
+use crate::job::spec::RecipeHasher;
+use crate::protocol::{ClassSubset, Stage};
 
 /// So many recipes behind a job's own are looked at for kin of it.
 const LOOKED_AT: usize = 16;

@@ -9,10 +9,9 @@ use super::{
     WorkerRecord, WorkerState,
 };
 use crate::id::{FencingToken, JobId, LeaseId, WorkerId};
-use crate::outcome::{Failure, FailureClass};
-use crate::spec::BasisHash;
+use crate::job::outcome::{Failure, FailureClass, Progress};
+use crate::job::spec::BasisHash;
 use crate::time::Timestamp;
-use crate::trainer_wire::Progress;
 
 /// A worker that has been gone for so long is no longer listed, in milliseconds.
 pub(super) const FORGOTTEN_AFTER_MS: i64 = 24 * 60 * 60 * 1000;

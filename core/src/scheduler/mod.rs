@@ -39,6 +39,7 @@ mod command;
 mod control;
 mod demand;
 mod durations;
+pub mod estimate;
 mod explain;
 mod faults;
 mod finish;
@@ -47,7 +48,9 @@ mod jobs;
 mod kin;
 mod lease;
 mod load;
+pub mod machine_fault;
 mod pace;
+pub mod pilot_records;
 mod pilots;
 mod queue;
 mod rerun;
@@ -67,7 +70,7 @@ pub use command::{
 };
 pub use durations::Took;
 pub use explain::{Explanation, SILENT_S};
-pub use forecast::Spent;
+pub use forecast::{Forecast, Preview, Spent};
 pub use pace::Speculation;
 pub use rerun::RerunWhich;
 pub use rows::{Misfit, Rows};
@@ -83,11 +86,11 @@ use queue::{GroupKey, LaneKey, NameId, Names, Queue, Spot};
 use shape::{ShapeId, Shapes};
 use stale::Today;
 
-use crate::basis::Basis;
-use crate::fault::{FaultKey, MachineFault};
 use crate::id::{ExperimentId, JobId, LeaseId, RecipeId, Sequence, WorkerId};
-use crate::names::Stage;
-use crate::spec::{Recipe, SpecHash};
+use crate::job::basis::Basis;
+use crate::job::spec::{Recipe, SpecHash};
+use crate::protocol::Stage;
+use crate::scheduler::machine_fault::{FaultKey, MachineFault};
 use crate::time::Timestamp;
 
 /// The scheduler's numbers.

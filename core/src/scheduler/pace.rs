@@ -11,7 +11,7 @@ use super::load::Load;
 use super::{Alarm, JobRecord, Lease, Scheduler};
 use crate::id::{JobId, LeaseId, RecipeId, WorkerId};
 use crate::input::InvalidInput;
-use crate::names::Stage;
+use crate::protocol::Stage;
 use crate::time::Timestamp;
 
 /// What a slow job is. Its like have the same recipe, stage and number of shots.

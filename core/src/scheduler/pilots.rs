@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Change, EventKind, Rejection, Reply, Scheduler, WorkerDescription, WorkerState};
 use crate::id::{PilotId, WorkerId};
-use crate::pilots::{
+use crate::job::spec::BasisHash;
+use crate::scheduler::pilot_records::{
     Launch, LauncherKind, Phase, PilotEnd, PilotKey, PilotRecord, PilotState, PoolRecord, PoolSettings, PoolState,
     Sighting, Step,
 };
-use crate::spec::BasisHash;
 use crate::time::Timestamp;
 
 /// A pool pauses after so many pilots in a row that were of no use.

@@ -7,8 +7,8 @@ use super::{
     WorkerEntry, hold, identity,
 };
 use crate::id::JobId;
+use crate::job::outcome::Progress;
 use crate::time::Timestamp;
-use crate::trainer_wire::Progress;
 
 impl Scheduler {
     /// Rebuilds the state. Leases begin anew at `now`: their workers may well be alive, and have had nobody to report to.

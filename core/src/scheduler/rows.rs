@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Attempt, Change, ExperimentRecord, Held, JobRecord, Link, Need, Setback, WorkerRecord};
-use crate::basis::{Basis, Draw, Reading};
-use crate::fault::{FaultKey, MachineFault};
 use crate::id::{ExperimentId, JobId, LeaseId, PilotId, RecipeId, Sequence, WorkerId};
-use crate::pilots::{PilotRecord, PoolRecord};
-use crate::spec::{BasisHash, Recipe};
+use crate::job::basis::{Basis, Draw, Reading};
+use crate::job::spec::{BasisHash, Recipe};
+use crate::scheduler::machine_fault::{FaultKey, MachineFault};
+use crate::scheduler::pilot_records::{PilotRecord, PoolRecord};
 
 /// Everything that the changes of earlier runs left behind and a scheduler needs to go on.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,7 +2,7 @@
 
 use super::{AttemptEnd, Change, JobState, Scheduler};
 use crate::id::{JobId, LeaseId};
-use crate::outcome::Failure;
+use crate::job::outcome::Failure;
 use crate::time::{Timestamp, doubling_ms};
 
 /// The wait for a folder that somebody else has, the first time, in milliseconds; it doubles with each further one.

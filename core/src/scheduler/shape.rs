@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Change, JobRecord, Scheduler};
-use crate::estimate;
 use crate::id::JobId;
-use crate::names::{ClassSubset, Stage};
-use crate::spec::Recipe;
+use crate::job::spec::Recipe;
+use crate::protocol::{ClassSubset, Stage};
+use crate::scheduler::estimate;
 
 /// The hyper-parameters that decide how much memory a job takes.
 const DECISIVE: [&str; 8] =

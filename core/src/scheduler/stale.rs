@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Change, Rejection, Reply, Scheduler};
-use crate::basis::{Basis, Changed, Draw, Finding, Reading, Stale};
 use crate::id::{ExperimentId, JobId};
-use crate::names::ClassSubset;
-use crate::spec::{BasisHash, CompactSpec};
+use crate::job::basis::{Basis, Changed, Draw, Finding, Reading, Stale};
+use crate::job::spec::{BasisHash, CompactSpec};
+use crate::protocol::ClassSubset;
 use crate::time::Timestamp;
 
 /// What holds today: the pins of the backbones, and what machines found last when they read the data sets.

@@ -4,10 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Attempt, Held};
 use crate::id::{FencingToken, LeaseId, WorkerId};
+use crate::job::outcome::{Failure, Progress, TestResult};
 use crate::names::named;
-use crate::outcome::{Failure, TestResult};
 use crate::time::Timestamp;
-use crate::trainer_wire::Progress;
 
 /// Where a job stands, with what belongs to that state. Most jobs of a large matrix wait or are done, so that the greater states
 /// lie elsewhere.

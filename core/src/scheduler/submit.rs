@@ -7,9 +7,9 @@ use super::{
     Submitted, identity,
 };
 use crate::experiment::Experiment;
+use crate::experiment::matrix::PlannedJob;
 use crate::id::{ExperimentId, JobId, RecipeId};
-use crate::matrix::PlannedJob;
-use crate::spec::{CompactSpec, Recipe, SpecHash};
+use crate::job::spec::{CompactSpec, Recipe, SpecHash};
 use crate::time::Timestamp;
 
 impl Scheduler {

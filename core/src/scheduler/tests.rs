@@ -5,17 +5,15 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::backbone::Architecture;
-use crate::basis::Finding;
-use crate::dataset::Catalogue;
-use crate::experiment::{Experiment, Known};
-use crate::fault::Cause;
+use crate::experiment::dataset::Catalogue;
+use crate::experiment::{Experiment, Known, matrix};
 use crate::id::FencingToken;
-use crate::matrix;
-use crate::names::Stage;
-use crate::outcome::{Failure, FailureClass, Manifest, Seconds, TestResult};
-use crate::spec::BasisHash;
-use crate::trainer_wire::{Outcome, Progress};
+use crate::job::backbone::Architecture;
+use crate::job::basis::Finding;
+use crate::job::outcome::{Failure, FailureClass, Manifest, Outcome, Progress, Seconds, TestResult};
+use crate::job::spec::BasisHash;
+use crate::protocol::Stage;
+use crate::scheduler::machine_fault::Cause;
 
 mod ends;
 mod faults;

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
-use promptfield_core::access::{Principal, Scope, Secret};
+use promptfield_core::wire::access::{Principal, Scope, Secret};
 use serde_json::Value;
 use utoipa::openapi::OpenApi;
 

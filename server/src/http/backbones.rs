@@ -3,9 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use promptfield_core::api::{PinnedBackbone, PinnedBackbones};
 use promptfield_core::names::shown_name;
 use promptfield_core::scheduler::Command;
+use promptfield_core::wire::api::{PinnedBackbone, PinnedBackbones};
 
 use super::Shared;
 use super::extract::{JsonBody, SMALL};

@@ -3,12 +3,12 @@
 //! A type says what a field is; how long, how many and from where to where is what the checks of `core` and of the handlers know. This
 //! is the same once more, in the words of JSON schema, so that a client can check before it sends.
 
-use promptfield_core::access::TokenRequest;
-use promptfield_core::api::overview::MOST_SELECTED;
-use promptfield_core::api::usage::MOST_DEVICES;
-use promptfield_core::api::{MOST_FINDINGS, MOST_REPORTS};
 use promptfield_core::experiment::MOST_LABELS;
 use promptfield_core::names::LONGEST_NAME;
+use promptfield_core::wire::access::TokenRequest;
+use promptfield_core::wire::api::overview::MOST_SELECTED;
+use promptfield_core::wire::api::usage::MOST_DEVICES;
+use promptfield_core::wire::api::{MOST_FINDINGS, MOST_REPORTS};
 use serde_json::{Value, json};
 
 use super::{leases, workers};

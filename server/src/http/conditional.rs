@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use promptfield_core::spec::hex;
+use promptfield_core::job::spec::hex;
 use sha2::{Digest as _, Sha256};
 
 use super::problem::ApiError;

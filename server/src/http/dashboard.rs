@@ -5,7 +5,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use promptfield_core::spec::hex;
+use promptfield_core::job::spec::hex;
 use rust_embed::RustEmbed;
 
 /// Scripts, styles and answers come from here and nowhere else; nothing that is inserted into the page as text runs.

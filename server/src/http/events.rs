@@ -15,11 +15,11 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::response::sse::{self, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, stream};
-use promptfield_core::api::Gap;
 use promptfield_core::chain::chain;
 use promptfield_core::id::Sequence;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::Event;
+use promptfield_core::wire::api::Gap;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::Shared;

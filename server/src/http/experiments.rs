@@ -7,17 +7,18 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use promptfield_core::access::Principal;
-use promptfield_core::api::{
-    Changed, ExperimentDetail, ExperimentSummary, JobOutput, JobSummary, PREFIX, Page, SubmitResponse,
-};
 use promptfield_core::experiment::{Document, Experiment};
 use promptfield_core::id::ExperimentId;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::method::Method;
-use promptfield_core::names::{Stage, known_name};
+use promptfield_core::names::known_name;
+use promptfield_core::protocol::Stage;
 use promptfield_core::scheduler::{
     Command, Counts, ExperimentRecord, JobRecord, JobStateName, Rejection, RerunWhich, Scheduler,
+};
+use promptfield_core::wire::access::Principal;
+use promptfield_core::wire::api::{
+    Changed, ExperimentDetail, ExperimentSummary, JobOutput, JobSummary, PREFIX, Page, SubmitResponse,
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};

@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use promptfield_core::api::{Changed, MachineFaults, Recheck};
 use promptfield_core::scheduler::Command;
+use promptfield_core::wire::api::{Changed, MachineFaults, Recheck};
 
 use super::Shared;
 use super::extract::{JsonBody, SMALL};

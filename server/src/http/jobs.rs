@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use promptfield_core::api::overview::{MOST_SELECTED, Selection};
-use promptfield_core::api::{Changed, Findings, JobDetail, JobSummary, MOST_FINDINGS, MetricPoint, Metrics};
-use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::{JobId, LeaseId};
 use promptfield_core::input::{InvalidInput, one_of};
+use promptfield_core::job::evaluation::Evaluation;
 use promptfield_core::scheduler::{Command, Explanation, JobRecord, JobState, Rejection, Reply, Scheduler};
+use promptfield_core::wire::api::overview::{MOST_SELECTED, Selection};
+use promptfield_core::wire::api::{Changed, Findings, JobDetail, JobSummary, MOST_FINDINGS, MetricPoint, Metrics};
 use serde::Deserialize;
 use utoipa::IntoParams;
 

@@ -6,15 +6,15 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use promptfield_core::api::{
+use promptfield_core::id::{JobId, LeaseId, WorkerId};
+use promptfield_core::input::InvalidInput;
+use promptfield_core::job::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
+use promptfield_core::job::spec::{SpecHash, is_sha256};
+use promptfield_core::scheduler::{Command, Grant, Held, Reply, Scheduler, WorkerState};
+use promptfield_core::wire::api::{
     CheckpointSource, CompletionReport, FailureReport, LeaseGrant, LeaseReport, LeaseRequest, LeaseResponse,
     MOST_REPORTS, MetricPoint, ProgressReport, ReleaseReport, Renewed, Report, ReportAnswer, ReportAnswers, Reports,
 };
-use promptfield_core::id::{JobId, LeaseId, WorkerId};
-use promptfield_core::input::InvalidInput;
-use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
-use promptfield_core::scheduler::{Command, Grant, Held, Reply, Scheduler, WorkerState};
-use promptfield_core::spec::{SpecHash, is_sha256};
 
 use super::extract::{Id, JsonBody, MEDIUM, SMALL};
 use super::problem::{ApiError, answer};

@@ -13,9 +13,9 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Version
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
-use promptfield_core::api::PREFIX;
 use promptfield_core::experiment::Known;
 use promptfield_core::scheduler::Policy;
+use promptfield_core::wire::api::PREFIX;
 use tokio_util::sync::CancellationToken;
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -98,7 +98,7 @@ pub(crate) struct App {
     pub(crate) copies: Copies,
     /// What starts pilots.
     pub(crate) launchers: Launchers,
-    /// See [`promptfield_core::api::Registered::marker`].
+    /// See [`promptfield_core::wire::api::Registered::marker`].
     pub(crate) marker: Option<String>,
     /// Whether a token is needed.
     pub(crate) tokens_required: bool,

@@ -6,18 +6,18 @@ use std::thread::available_parallelism;
 
 use axum::Json;
 use axum::extract::State;
-use promptfield_core::api::overview::{
-    Catalogue, CatalogueDataset, CatalogueMethod, CatalogueProtocol, CatalogueValue, Forecast, Matrix, MatrixJob,
-    Preview,
-};
-use promptfield_core::dataset::{all_of, published_size};
+use promptfield_core::experiment::dataset::{all_of, published_size};
+use promptfield_core::experiment::matrix::{self, PlannedJob};
 use promptfield_core::experiment::{Document, Experiment, Known};
-use promptfield_core::hyper::Overrides;
 use promptfield_core::id::ExperimentId;
-use promptfield_core::matrix::{self, PlannedJob};
 use promptfield_core::method::Method;
-use promptfield_core::names::{Precision, Protocol, Stage};
-use promptfield_core::scheduler::{JobStateName, Rejection, Scheduler};
+use promptfield_core::method::hyper::Overrides;
+use promptfield_core::names::Precision;
+use promptfield_core::protocol::{Protocol, Stage};
+use promptfield_core::scheduler::{Forecast, JobStateName, Preview, Rejection, Scheduler};
+use promptfield_core::wire::api::overview::{
+    Catalogue, CatalogueDataset, CatalogueMethod, CatalogueProtocol, CatalogueValue, Matrix, MatrixJob,
+};
 use tokio::sync::Semaphore;
 use utoipa::PartialSchema as _;
 

@@ -3,8 +3,8 @@
 //! A cursor is a position in the whole list, whatever is filtered: lists here only grow at their end, so that a page stays
 //! where it is while jobs change their states. Clients take it as it comes; its first letter is its version.
 
-use promptfield_core::api::Page;
 use promptfield_core::input::InvalidInput;
+use promptfield_core::wire::api::Page;
 use serde::Deserialize;
 
 const DEFAULT_LIMIT: u32 = 100;

@@ -3,11 +3,11 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use promptfield_core::api::pools::{Pilots, PoolSummary, Pools};
 use promptfield_core::id::PilotId;
 use promptfield_core::input::InvalidInput;
-use promptfield_core::pilots::{PoolSettings, pool_name};
+use promptfield_core::scheduler::pilot_records::{PoolSettings, pool_name};
 use promptfield_core::scheduler::{Command, Rejection, Scheduler};
+use promptfield_core::wire::api::pools::{Pilots, PoolSummary, Pools};
 use serde::Deserialize;
 use utoipa::IntoParams;
 

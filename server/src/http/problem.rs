@@ -8,10 +8,10 @@ use axum::extract::{Path, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use promptfield_core::api::Problem;
 use promptfield_core::chain::chain;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::{Rejection, Reply};
+use promptfield_core::wire::api::Problem;
 use tower_http::request_id::RequestId;
 
 use super::extract::broken;

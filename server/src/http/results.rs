@@ -6,17 +6,17 @@ use std::str::FromStr;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use promptfield_core::api::{ExperimentSummary, Results, StaleResult};
 use promptfield_core::experiment::Experiment;
 use promptfield_core::id::{ExperimentId, JobId};
 use promptfield_core::input::{InvalidInput, one_of};
+use promptfield_core::job::outcome::{LeftOut, TestResult};
+use promptfield_core::job::spec::{CompactSpec, JobSpec};
 use promptfield_core::method::Method;
 use promptfield_core::names::known_name;
-use promptfield_core::outcome::{LeftOut, TestResult};
-use promptfield_core::published::Reference;
+use promptfield_core::results::published::Reference;
+use promptfield_core::results::tables::{Entry, Format, ResultTable, notes};
 use promptfield_core::scheduler::{JobRecord, JobStateName, Rejection};
-use promptfield_core::spec::{CompactSpec, JobSpec};
-use promptfield_core::tables::{Entry, Format, ResultTable, notes};
+use promptfield_core::wire::api::{ExperimentSummary, Results, StaleResult};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -186,7 +186,8 @@ pub(super) async fn results(
         Ok::<_, Rejection>(Ok((ExperimentSummary::new(record, counts), cells, remarks, params)))
     });
     let (experiment, cells, remarks, params) = found.await??.map_err(ApiError::Unreadable)?;
-    let notes = notes(experiment.id, &remarks.stale, &remarks.adopted, &remarks.left_out);
+    let stale: Vec<_> = remarks.stale.iter().map(|found| (found.job, &found.stale)).collect();
+    let notes = notes(experiment.id, &stale, &remarks.adopted, &remarks.left_out);
     // Written out here, where nobody waits for it.
     let written_out = |Cell { spec, variant, state, result }: Cell<CompactSpec>| Cell {
         spec: spec.to_spec(),

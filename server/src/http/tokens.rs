@@ -4,9 +4,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use promptfield_core::access::{Principal, TokenCreated, TokenRequest, TokenSummary};
-use promptfield_core::api::Page;
 use promptfield_core::id::TokenId;
+use promptfield_core::wire::access::{Principal, TokenCreated, TokenRequest, TokenSummary};
+use promptfield_core::wire::api::Page;
 
 use super::Shared;
 use super::extract::{Id, JsonBody, Params};

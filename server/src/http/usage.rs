@@ -3,11 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use promptfield_core::api::usage::{Intervals, LoadReport, MOST_DEVICES, Usage};
 use promptfield_core::id::WorkerId;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::names::shown_name;
 use promptfield_core::scheduler::Rejection;
+use promptfield_core::wire::api::usage::{Intervals, LoadReport, MOST_DEVICES, Usage};
 use serde::Deserialize;
 use utoipa::IntoParams;
 

@@ -3,12 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use promptfield_core::api::{HeldJob, Page, Registered, WorkerSummary};
 use promptfield_core::experiment::{LABEL, is_label};
 use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::names::shown_name;
 use promptfield_core::scheduler::{Command, Reply, Scheduler, WorkerDescription};
+use promptfield_core::wire::api::{HeldJob, Page, Registered, WorkerSummary};
 use promptfield_core::{VERSION, works_with};
 
 use super::Shared;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use promptfield_core::chain::chain;
-use promptfield_core::pilots::{Launch, LauncherKind, Phase, PilotEnd, PoolState, Step};
+use promptfield_core::job::spec::hex;
+use promptfield_core::scheduler::pilot_records::{Launch, LauncherKind, Phase, PilotEnd, PoolState, Step};
 use promptfield_core::scheduler::{Command, Reply};
-use promptfield_core::spec::hex;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 

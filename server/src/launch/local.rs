@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use promptfield_core::pilots::{Launch, LauncherKind, Phase, PilotEnd, PilotKey, PoolSettings, Sighting};
+use promptfield_core::scheduler::pilot_records::{
+    Launch, LauncherKind, Phase, PilotEnd, PilotKey, PoolSettings, Sighting,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 

@@ -1,6 +1,6 @@
 //! Starting and ending pilots.
 //!
-//! The scheduler says what is to be done ([`promptfield_core::pilots::Step`]), a [`Launcher`] does it, and the keeper of each
+//! The scheduler says what is to be done ([`promptfield_core::scheduler::pilot_records::Step`]), a [`Launcher`] does it, and the keeper of each
 //! launcher goes between them. A launcher decides nothing and remembers nothing: whatever it's asked, it asks the outside, within
 //! bounded time and without blocking a thread of this program.
 //!
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use promptfield_core::input::InvalidInput;
-use promptfield_core::pilots::{Launch, LauncherKind, PoolSettings, Sighting};
+use promptfield_core::scheduler::pilot_records::{Launch, LauncherKind, PoolSettings, Sighting};
 
 mod call;
 pub(crate) mod keeper;

@@ -5,10 +5,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use promptfield_core::access::{Scope, Secret, TokenRequest};
 use promptfield_core::chain::chain;
 use promptfield_core::input::InvalidInput;
-use promptfield_core::pilots::PilotKey;
+use promptfield_core::scheduler::pilot_records::PilotKey;
+use promptfield_core::wire::access::{Scope, Secret, TokenRequest};
 
 use super::Order;
 use crate::clock::Clock;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use promptfield_core::input::InvalidInput;
-use promptfield_core::pilots::{
+use promptfield_core::scheduler::pilot_records::{
     Launch, LauncherKind, Phase, PilotEnd, PilotKey, PoolSettings, Sighting, is_batch, slurm_seconds,
 };
 

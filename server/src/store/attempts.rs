@@ -1,10 +1,10 @@
 //! Attempts: each try of a job, and how it ended.
 
-use promptfield_core::api::AttemptSummary;
 use promptfield_core::id::{FencingToken, JobId, LeaseId, WorkerId};
-use promptfield_core::outcome::Failure;
+use promptfield_core::job::outcome::Failure;
 use promptfield_core::scheduler::AttemptEnd;
 use promptfield_core::time::Timestamp;
+use promptfield_core::wire::api::AttemptSummary;
 use sqlx::sqlite::SqliteConnection;
 
 use super::bulk::{Binding, Bulk};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use promptfield_core::basis::{Draw, Reading};
-use promptfield_core::spec::BasisHash;
+use promptfield_core::job::basis::{Draw, Reading};
+use promptfield_core::job::spec::BasisHash;
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use promptfield_core::basis::{Draw, Reading};
-use promptfield_core::fault::{FaultOf, MachineFault};
 use promptfield_core::id::{ExperimentId, JobId, LeaseId, PilotId, RecipeId, WorkerId};
-use promptfield_core::pilots::{PilotRecord, PoolRecord};
+use promptfield_core::job::basis::{Draw, Reading};
+use promptfield_core::job::spec::{BasisHash, Recipe};
+use promptfield_core::scheduler::machine_fault::{FaultOf, MachineFault};
+use promptfield_core::scheduler::pilot_records::{PilotRecord, PoolRecord};
 use promptfield_core::scheduler::{
     Change, Event, ExperimentRecord, JobChange, JobRecord, JobState, Link, Need, Setback, WorkerRecord,
 };
-use promptfield_core::spec::{BasisHash, Recipe};
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use promptfield_core::dataset::{Catalogue, DatasetDefinition};
+use promptfield_core::experiment::dataset::{Catalogue, DatasetDefinition};
 use promptfield_core::experiment::{Experiment, Known};
 use promptfield_core::id::{ExperimentId, JobId};
 use promptfield_core::input::InvalidInput;
+use promptfield_core::job::spec::SpecHash;
 use promptfield_core::scheduler::{ExperimentRecord, Link};
-use promptfield_core::spec::SpecHash;
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use promptfield_core::fault::{FaultKey, FaultOf, MachineFault};
 use promptfield_core::id::{JobId, LeaseId};
-use promptfield_core::outcome::Failure;
+use promptfield_core::job::outcome::Failure;
+use promptfield_core::scheduler::machine_fault::{FaultKey, FaultOf, MachineFault};
 use promptfield_core::scheduler::{Holder, Setback};
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use promptfield_core::id::{FencingToken, JobId, LeaseId, RecipeId, WorkerId};
-use promptfield_core::outcome::{Failure, TestResult};
+use promptfield_core::job::outcome::{Failure, Progress, TestResult};
+use promptfield_core::job::spec::{CompactSpec, Recipe, SpecHash};
 use promptfield_core::scheduler::{Attempt, Held, JobChange, JobRecord, JobState, JobStateName, Lease};
-use promptfield_core::spec::{CompactSpec, Recipe, SpecHash};
 use promptfield_core::time::Timestamp;
-use promptfield_core::trainer_wire::Progress;
 use sqlx::sqlite::SqliteConnection;
 
 use super::bulk::{Binding, Bulk};

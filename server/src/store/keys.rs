@@ -1,7 +1,7 @@
 //! What clients called their submissions.
 
-use promptfield_core::api::SubmitResponse;
 use promptfield_core::time::Timestamp;
+use promptfield_core::wire::api::SubmitResponse;
 use sqlx::sqlite::SqliteConnection;
 
 use super::{Doing, StoreError};

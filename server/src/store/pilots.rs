@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use promptfield_core::id::{PilotId, WorkerId};
-use promptfield_core::pilots::{PilotRecord, PoolRecord};
+use promptfield_core::scheduler::pilot_records::{PilotRecord, PoolRecord};
 use promptfield_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures_util::TryStreamExt;
-use promptfield_core::api::Superseded;
-use promptfield_core::basis::Basis;
-use promptfield_core::evaluation::Evaluation;
 use promptfield_core::id::{JobId, LeaseId};
-use promptfield_core::outcome::{LeftOut, Manifest, TestResult};
-use promptfield_core::spec::BasisHash;
+use promptfield_core::job::basis::Basis;
+use promptfield_core::job::evaluation::Evaluation;
+use promptfield_core::job::outcome::{LeftOut, Manifest, TestResult};
+use promptfield_core::job::spec::BasisHash;
 use promptfield_core::time::Timestamp;
+use promptfield_core::wire::api::Superseded;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteConnection;
 

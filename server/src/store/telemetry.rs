@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use promptfield_core::api::{LogChunk, MetricPoint};
 use promptfield_core::id::LeaseId;
+use promptfield_core::wire::api::{LogChunk, MetricPoint};
 use sqlx::sqlite::SqliteConnection;
 
 use super::{Doing, Reader, StoreError};

@@ -1,21 +1,19 @@
 //! The database against the scheduler that it is to bring back.
 
-use promptfield_core::api::{AttemptSummary, LogChunk, MetricPoint};
-use promptfield_core::dataset::Catalogue;
-use promptfield_core::evaluation::{ClassCounts, Evaluation};
-use promptfield_core::experiment::{Experiment, Known};
-use promptfield_core::fault::Cause;
+use promptfield_core::experiment::dataset::Catalogue;
+use promptfield_core::experiment::{Experiment, Known, matrix};
 use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
-use promptfield_core::matrix;
-use promptfield_core::outcome::{Failure, FailureClass, TestResult};
-use promptfield_core::pilots::{
+use promptfield_core::job::evaluation::{ClassCounts, Evaluation};
+use promptfield_core::job::outcome::{Failure, FailureClass, Outcome, Progress, TestResult};
+use promptfield_core::scheduler::machine_fault::Cause;
+use promptfield_core::scheduler::pilot_records::{
     Launch, LauncherKind, Phase, PilotEnd, PilotRecord, PilotState, PoolSettings, PoolState, Sighting,
 };
 use promptfield_core::scheduler::{
     AttemptEnd, Command, Event, Grant, Held, JobChange, JobState, JobStateName, Need, Policy, Reply, Scheduler,
     Speculation, WorkerDescription, WorkerRecord, WorkerState,
 };
-use promptfield_core::trainer_wire::{Outcome, Progress};
+use promptfield_core::wire::api::{AttemptSummary, LogChunk, MetricPoint};
 use proptest::prelude::*;
 use sqlx::AssertSqlSafe;
 

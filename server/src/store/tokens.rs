@@ -1,8 +1,8 @@
 //! Bearer tokens, by the hash of their secret.
 
-use promptfield_core::access::{Scope, TokenSummary};
 use promptfield_core::id::TokenId;
 use promptfield_core::time::Timestamp;
+use promptfield_core::wire::access::{Scope, TokenSummary};
 use sqlx::sqlite::SqliteConnection;
 
 use super::{Doing, StoreError, damaged, one};

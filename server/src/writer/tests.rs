@@ -1,8 +1,7 @@
 //! The writer alone, without HTTP: what it does when nobody reads the clock.
 
-use promptfield_core::dataset::Catalogue;
-use promptfield_core::experiment::{Experiment, Known};
-use promptfield_core::matrix;
+use promptfield_core::experiment::dataset::Catalogue;
+use promptfield_core::experiment::{Experiment, Known, matrix};
 use promptfield_core::scheduler::WorkerDescription;
 
 use super::*;

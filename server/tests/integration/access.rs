@@ -2,9 +2,9 @@
 
 use std::io::Read as _;
 
-use promptfield_core::access::{Principal, Scope, Secret, TokenCreated, TokenRequest, TokenSummary};
-use promptfield_core::api::{PREFIX, Page};
 use promptfield_core::id::TokenId;
+use promptfield_core::wire::access::{Principal, Scope, Secret, TokenCreated, TokenRequest, TokenSummary};
+use promptfield_core::wire::api::{PREFIX, Page};
 use promptfield_server::{Database, DatabaseError, Security, StartError};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::json;
@@ -362,7 +362,7 @@ async fn every_answer_is_for_own_pages_only_and_what_it_says_it_is() {
         answers.push((path.to_owned(), reqwest::get(format!("http://{}{path}", server.address)).await.unwrap()));
     }
     let kept = sha2::Sha256::digest(b"x");
-    let hash = promptfield_core::spec::hex(&kept);
+    let hash = promptfield_core::job::spec::hex(&kept);
     for method in [Method::PUT, Method::GET] {
         answers.push((
             hash.clone(),

@@ -1,6 +1,6 @@
 //! Files by their hash.
 
-use promptfield_core::spec::hex;
+use promptfield_core::job::spec::hex;
 use reqwest::{Method, StatusCode};
 use sha2::{Digest, Sha256};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use promptfield_core::access::{Scope, TokenRequest};
+use promptfield_core::wire::access::{Scope, TokenRequest};
 use promptfield_server::{Care, Database, Health, Options, StartError};
 use reqwest::Method;
 

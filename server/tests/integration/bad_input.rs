@@ -1,8 +1,8 @@
 //! What is refused, and in which words.
 
-use promptfield_core::api::{LogChunk, MetricPoint, Metrics, ProgressReport};
 use promptfield_core::input::FieldError;
-use promptfield_core::outcome::TestResult;
+use promptfield_core::job::outcome::TestResult;
+use promptfield_core::wire::api::{LogChunk, MetricPoint, Metrics, ProgressReport};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 

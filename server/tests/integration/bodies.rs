@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use promptfield_core::api::{LeaseReport, LogChunk, ProgressReport, Report, ReportAnswer, ReportAnswers, Reports};
+use promptfield_core::wire::api::{
+    LeaseReport, LogChunk, ProgressReport, Report, ReportAnswer, ReportAnswers, Reports,
+};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 

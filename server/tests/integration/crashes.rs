@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
-use promptfield_core::api::{JobDetail, LeaseGrant, LeaseRequest, LeaseResponse, Registered};
 use promptfield_core::id::JobId;
 use promptfield_core::scheduler::{JobStateName, Policy};
+use promptfield_core::wire::api::{JobDetail, LeaseGrant, LeaseRequest, LeaseResponse, Registered};
 use reqwest::StatusCode;
 use tokio::sync::{mpsc, watch};
 
@@ -34,7 +34,7 @@ async fn a_job_survives_a_death_after_every_step() {
         let done = server.job(job).await;
         assert_eq!((done.summary.state, done.attempts.len()), (JobStateName::Completed, 1));
     }
-    let shown: promptfield_core::api::ExperimentSummary = server.json("/experiments/1").await;
+    let shown: promptfield_core::wire::api::ExperimentSummary = server.json("/experiments/1").await;
     assert_eq!(
         (shown.id, shown.counts.completed, shown.submitted_at),
         (submitted.experiment.id, 2, submitted.experiment.submitted_at)
@@ -121,7 +121,7 @@ async fn what_was_acknowledged_is_there_whenever_the_coordinator_dies() {
     for worker in workers {
         worker.abort();
     }
-    let shown: promptfield_core::api::ExperimentSummary = server.json("/experiments/1").await;
+    let shown: promptfield_core::wire::api::ExperimentSummary = server.json("/experiments/1").await;
     assert_eq!(shown.counts.completed, 80);
     server.kill().await;
     let path = server.database().display().to_string();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use promptfield_core::api::PREFIX;
+use promptfield_core::wire::api::PREFIX;
 use reqwest::StatusCode;
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
 //! The event stream.
 
-use promptfield_core::api::Gap;
 use promptfield_core::id::{JobId, Sequence};
 use promptfield_core::scheduler::{Event, EventKind, JobStateName};
+use promptfield_core::wire::api::Gap;
 use reqwest::{Method, StatusCode};
 
 use crate::support::{Client, Message, Messages, TestServer, experiment, problem, run_all};

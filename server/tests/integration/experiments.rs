@@ -1,10 +1,10 @@
 //! Submitting, lists, results, cancelling and retrying.
 
-use promptfield_core::api::{
+use promptfield_core::results::tables::ResultTable;
+use promptfield_core::scheduler::JobStateName;
+use promptfield_core::wire::api::{
     Changed, ExperimentSummary, JobSummary, LeaseGrant, Page, Results, SubmitResponse, WorkerSummary,
 };
-use promptfield_core::scheduler::JobStateName;
-use promptfield_core::tables::ResultTable;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 

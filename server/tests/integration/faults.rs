@@ -1,10 +1,10 @@
 //! A machine that can't do a job doesn't take the job along, and two workers don't take each other's name.
 
-use promptfield_core::api::{Changed, FailureReport, LeaseGrant, MachineFaults, Registered};
-use promptfield_core::fault::{Cause, FaultOf};
 use promptfield_core::id::WorkerId;
-use promptfield_core::outcome::{Failure, FailureClass};
+use promptfield_core::job::outcome::{Failure, FailureClass};
+use promptfield_core::scheduler::machine_fault::{Cause, FaultOf};
 use promptfield_core::scheduler::{Explanation, JobStateName, WorkerDescription};
+use promptfield_core::wire::api::{Changed, FailureReport, LeaseGrant, MachineFaults, Registered};
 use promptfield_server::Limits;
 use reqwest::StatusCode;
 use serde_json::json;

@@ -1,10 +1,10 @@
 //! A job's life as its readers see it.
 
-use promptfield_core::api::{Changed, CompletionReport, LogChunk, MetricPoint, Metrics, ProgressReport};
-use promptfield_core::evaluation::{ClassCounts, Evaluation};
 use promptfield_core::id::JobId;
-use promptfield_core::outcome::{FailureClass, TestResult};
+use promptfield_core::job::evaluation::{ClassCounts, Evaluation};
+use promptfield_core::job::outcome::{FailureClass, TestResult};
 use promptfield_core::scheduler::{AttemptEnd, Explanation, JobStateName, Policy};
+use promptfield_core::wire::api::{Changed, CompletionReport, LogChunk, MetricPoint, Metrics, ProgressReport};
 use reqwest::StatusCode;
 
 use crate::support::{CHECKPOINT, TestServer, at_step, completion, evaluation, experiment, on, problem, read};

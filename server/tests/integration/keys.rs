@@ -1,6 +1,6 @@
 //! Submissions that their client has named, and answers that a client has already.
 
-use promptfield_core::api::SubmitResponse;
+use promptfield_core::wire::api::SubmitResponse;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 use sqlx::SqlitePool;

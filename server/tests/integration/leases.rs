@@ -1,11 +1,11 @@
 //! Workers and their leases.
 
-use promptfield_core::api::{
+use promptfield_core::id::{FencingToken, JobId};
+use promptfield_core::scheduler::{JobStateName, Policy, WorkerState};
+use promptfield_core::wire::api::{
     LeaseGrant, LeaseReport, Page, ProgressReport, ReleaseReport, Report, ReportAnswer, ReportAnswers, Reports,
     WorkerSummary,
 };
-use promptfield_core::id::{FencingToken, JobId};
-use promptfield_core::scheduler::{JobStateName, Policy, WorkerState};
 use reqwest::StatusCode;
 
 use crate::support::{TestServer, at_step, completion, experiment, on, problem, read};
@@ -52,7 +52,7 @@ async fn a_late_worker_bounces_and_is_told_why() {
     let response = server
         .post(
             &on(again.lease, "complete"),
-            &promptfield_core::api::CompletionReport { token: forged, ..completion(&again) },
+            &promptfield_core::wire::api::CompletionReport { token: forged, ..completion(&again) },
         )
         .await;
     assert_eq!(response.status(), StatusCode::CONFLICT);
@@ -135,7 +135,7 @@ async fn a_worker_that_is_not_registered_is_told_to_do_so() {
     let first = server.register("w").await;
     let second = server.register("w").await;
     for path in [format!("/workers/{first}/lease"), "/workers/77/lease".to_owned()] {
-        let response = server.post(&path, &promptfield_core::api::LeaseRequest { slots: 1, wait_ms: 0 }).await;
+        let response = server.post(&path, &promptfield_core::wire::api::LeaseRequest { slots: 1, wait_ms: 0 }).await;
         assert_eq!(response.status(), StatusCode::GONE);
         let problem = problem(response).await;
         assert_eq!(problem.kind, "/problems/unknown-worker");

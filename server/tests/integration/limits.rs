@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use promptfield_core::spec::hex;
+use promptfield_core::job::spec::hex;
 use promptfield_server::Limits;
 use reqwest::{Response, StatusCode};
 use sha2::{Digest, Sha256};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use promptfield_core::api::{LeaseGrant, LogChunk, LogEnd, LogLine, ProgressReport};
 use promptfield_core::id::LeaseId;
-use promptfield_core::outcome::FailureClass;
+use promptfield_core::job::outcome::FailureClass;
 use promptfield_core::scheduler::AttemptEnd;
+use promptfield_core::wire::api::{LeaseGrant, LogChunk, LogEnd, LogLine, ProgressReport};
 use promptfield_server::Limits;
 use reqwest::{Method, Response, StatusCode};
 

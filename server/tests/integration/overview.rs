@@ -1,11 +1,11 @@
 //! What sums up: the catalogue, previews, forecasts, the matrix in few bytes, parts of tables, several jobs at once.
 
-use promptfield_core::api::overview::{Catalogue, Forecast, Matrix, Preview};
-use promptfield_core::api::usage::Usage;
-use promptfield_core::api::{Changed, ExperimentSummary, Metrics};
 use promptfield_core::id::JobId;
 use promptfield_core::method::Method;
-use promptfield_core::scheduler::{Explanation, JobStateName};
+use promptfield_core::scheduler::{Explanation, Forecast, JobStateName, Preview};
+use promptfield_core::wire::api::overview::{Catalogue, Matrix};
+use promptfield_core::wire::api::usage::Usage;
+use promptfield_core::wire::api::{Changed, ExperimentSummary, Metrics};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 

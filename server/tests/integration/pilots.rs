@@ -3,10 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use promptfield_core::api::pools::{Pilots, PoolSummary, Pools};
-use promptfield_core::api::{LeaseRequest, LeaseResponse, Registered};
-use promptfield_core::pilots::{PilotRecord, PilotState, PoolState};
 use promptfield_core::scheduler::WorkerDescription;
+use promptfield_core::scheduler::pilot_records::{PilotRecord, PilotState, PoolState};
+use promptfield_core::wire::api::pools::{Pilots, PoolSummary, Pools};
+use promptfield_core::wire::api::{LeaseRequest, LeaseResponse, Registered};
 use promptfield_server::PilotOptions;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -1,15 +1,15 @@
 //! What results rest on, and computing them again.
 
-use promptfield_core::api::{
+use promptfield_core::id::{JobId, WorkerId};
+use promptfield_core::job::basis::{Changed as What, Finding};
+use promptfield_core::job::outcome::{Failure, FailureClass, LeftOut};
+use promptfield_core::job::spec::BasisHash;
+use promptfield_core::scheduler::machine_fault::Cause;
+use promptfield_core::scheduler::{Explanation, JobStateName, WorkerDescription};
+use promptfield_core::wire::api::{
     Changed, CompletionReport, FailureReport, Findings, JobDetail, JobOutput, LeaseGrant, Page, PinnedBackbone,
     PinnedBackbones, Registered, Results,
 };
-use promptfield_core::basis::{Changed as What, Finding};
-use promptfield_core::fault::Cause;
-use promptfield_core::id::{JobId, WorkerId};
-use promptfield_core::outcome::{Failure, FailureClass, LeftOut};
-use promptfield_core::scheduler::{Explanation, JobStateName, WorkerDescription};
-use promptfield_core::spec::BasisHash;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use promptfield_core::api::{Gap, LeaseGrant, MetricPoint, Metrics, ProgressReport};
 use promptfield_core::id::{JobId, Sequence};
 use promptfield_core::scheduler::JobStateName;
+use promptfield_core::wire::api::{Gap, LeaseGrant, MetricPoint, Metrics, ProgressReport};
 use promptfield_server::{Keep, Retention};
 use reqwest::StatusCode;
 use sqlx::SqlitePool;

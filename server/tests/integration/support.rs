@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use promptfield_core::access::{Scope, Secret, TokenRequest};
-use promptfield_core::api::{
+use promptfield_core::experiment::Known;
+use promptfield_core::experiment::dataset::Catalogue;
+use promptfield_core::id::{JobId, LeaseId, WorkerId};
+use promptfield_core::job::backbone::Architecture;
+use promptfield_core::job::evaluation::{ClassCounts, Evaluation};
+use promptfield_core::job::outcome::{
+    Failure, FailureClass, FileEntry, Manifest, Outcome, Progress, Seconds, TestResult,
+};
+use promptfield_core::scheduler::{Policy, WorkerDescription};
+use promptfield_core::time::Timestamp;
+use promptfield_core::wire::access::{Scope, Secret, TokenRequest};
+use promptfield_core::wire::api::{
     CompletionReport, FailureReport, JobDetail, LeaseGrant, LeaseRequest, LeaseResponse, PREFIX, Problem,
     ProgressReport, Registered, ReleaseReport, SubmitResponse,
 };
-use promptfield_core::backbone::Architecture;
-use promptfield_core::dataset::Catalogue;
-use promptfield_core::evaluation::{ClassCounts, Evaluation};
-use promptfield_core::experiment::Known;
-use promptfield_core::id::{JobId, LeaseId, WorkerId};
-use promptfield_core::outcome::{Failure, FailureClass, FileEntry, Manifest, Seconds, TestResult};
-use promptfield_core::scheduler::{Policy, WorkerDescription};
-use promptfield_core::time::Timestamp;
-use promptfield_core::trainer_wire::{Outcome, Progress};
 use promptfield_server::{
     Coordinator, Database, Limits, Options, PilotOptions, Retention, Security, StartError, TokenRule, Webhook,
 };

@@ -1,8 +1,8 @@
 //! The database can't be written, and can again.
 
-use promptfield_core::api::{ExperimentSummary, Metrics, Page};
 use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::scheduler::JobStateName;
+use promptfield_core::wire::api::{ExperimentSummary, Metrics, Page};
 use reqwest::{Method, StatusCode};
 use sqlx::SqlitePool;
 

@@ -6,18 +6,17 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use promptfield_core::backbone::Architecture;
-use promptfield_core::basis::Finding;
-use promptfield_core::fault::Cause;
 use promptfield_core::id::{JobId, WorkerId};
-use promptfield_core::names::Stage;
-use promptfield_core::outcome::{Failure, Manifest, Seconds, TestResult};
+use promptfield_core::job::backbone::Architecture;
+use promptfield_core::job::basis::Finding;
+use promptfield_core::job::outcome::{Failure, Manifest, Outcome, Progress, Seconds, TestResult};
+use promptfield_core::job::spec::JobSpec;
+use promptfield_core::protocol::Stage;
+use promptfield_core::scheduler::machine_fault::Cause;
 use promptfield_core::scheduler::{
     Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Rows, Scheduler, WorkerKind,
 };
-use promptfield_core::spec::JobSpec;
 use promptfield_core::time::Timestamp;
-use promptfield_core::trainer_wire::{Outcome, Progress};
 
 use super::clients::POLL;
 use super::{Event, Flaw, Line, Size, World};

@@ -1,9 +1,9 @@
 //! Workers: processes with slots that lease, train, report, crash, hang, are cut off and leave.
 
 use promptfield_core::id::WorkerId;
-use promptfield_core::outcome::FailureClass;
+use promptfield_core::job::outcome::FailureClass;
+use promptfield_core::job::spec::BasisHash;
 use promptfield_core::scheduler::WorkerDescription;
-use promptfield_core::spec::BasisHash;
 
 use super::{Event, Line, Size, World};
 use crate::climate::wait;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use promptfield_core::backbone::{Architecture, ArchitectureSettings};
-use promptfield_core::spec::BasisHash;
+use promptfield_core::job::backbone::{Architecture, ArchitectureSettings};
+use promptfield_core::job::spec::BasisHash;
 
 use super::beside::{Files, Tower};
 use super::weights::{Described, MappedFile, Problem, WeightsError};

@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use promptfield_core::backbone::Activation;
+use promptfield_core::job::backbone::Activation;
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 
 use fs_err::{File, OpenOptions};
 use promptfield_core::VERSION;
+use promptfield_core::job::spec::hex;
 use promptfield_core::names::Precision;
-use promptfield_core::spec::hex;
 use sha2::{Digest as _, Sha256};
 use tch::{Device, Tensor};
 

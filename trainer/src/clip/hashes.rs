@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use promptfield_core::spec::{hex, is_sha256};
+use promptfield_core::job::spec::{hex, is_sha256};
 use serde::{Deserialize, Serialize};
 
 use super::weights::MappedFile;

@@ -6,7 +6,7 @@
 //!
 //! Shapes: N sequences, S positions, W width.
 
-use promptfield_core::backbone::Activation;
+use promptfield_core::job::backbone::Activation;
 use tch::{Device, Kind, Tensor};
 
 use super::attention;

@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use frozen::Frozen;
-use promptfield_core::backbone::{Architecture, ArchitectureSettings};
+use promptfield_core::job::backbone::{Architecture, ArchitectureSettings};
 use promptfield_core::names::Precision;
 use prompts::KeptPrompts;
 use sha2::Sha256;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use promptfield_core::backbone::{Activation, ArchitectureSettings};
+use promptfield_core::job::backbone::{Activation, ArchitectureSettings};
 use promptfield_core::names::Precision;
 use tch::{Device, Kind, Tensor};
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use promptfield_core::backbone::ArchitectureSettings;
+use promptfield_core::job::backbone::ArchitectureSettings;
 use safetensors::tensor::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use promptfield_core::dataset::{Catalogue, DatasetDefinition};
+use promptfield_core::experiment::dataset::{Catalogue, DatasetDefinition};
 use promptfield_core::input::InvalidInput;
 
 use super::DataError;

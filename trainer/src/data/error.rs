@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use promptfield_core::input::InvalidInput;
-use promptfield_core::names::ClassSubset;
+use promptfield_core::protocol::ClassSubset;
 
 /// Why a data set can't be used; every message names the file or folder and what would be right.
 #[derive(Debug, thiserror::Error)]

@@ -13,8 +13,8 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use promptfield_core::dataset::DatasetDefinition;
-use promptfield_core::spec::hex;
+use promptfield_core::experiment::dataset::DatasetDefinition;
+use promptfield_core::job::spec::hex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use promptfield_core::dataset::DatasetDefinition;
-use promptfield_core::names::ClassSubset;
+use promptfield_core::experiment::dataset::DatasetDefinition;
+use promptfield_core::protocol::ClassSubset;
 
 use super::{DataError, Place, Split, few_shot, load, readers};
 use crate::file_state::FileState;
@@ -89,7 +89,7 @@ fn states(paths: impl IntoIterator<Item = PathBuf>) -> States {
 mod tests {
     use std::time::SystemTime;
 
-    use promptfield_core::dataset::Catalogue;
+    use promptfield_core::experiment::dataset::Catalogue;
 
     use super::*;
 

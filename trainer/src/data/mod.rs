@@ -18,10 +18,10 @@ mod subset;
 
 use std::path::{Path, PathBuf};
 
-use promptfield_core::dataset::DatasetDefinition;
-use promptfield_core::names::ClassSubset;
-use promptfield_core::outcome::LeftOut;
-use promptfield_core::spec::hex;
+use promptfield_core::experiment::dataset::DatasetDefinition;
+use promptfield_core::job::outcome::LeftOut;
+use promptfield_core::job::spec::hex;
+use promptfield_core::protocol::ClassSubset;
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use promptfield_core::names::ClassSubset;
-use promptfield_core::outcome::LeftOut;
+use promptfield_core::job::outcome::LeftOut;
+use promptfield_core::protocol::ClassSubset;
 
 use super::lists::{Entry, Lists};
 use super::{DataError, Place};

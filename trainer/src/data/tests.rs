@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use promptfield_core::dataset::{Catalogue, DatasetDefinition};
-use promptfield_core::names::ClassSubset;
-use promptfield_core::outcome::LeftOut;
-use promptfield_core::spec::hex;
+use promptfield_core::experiment::dataset::{Catalogue, DatasetDefinition};
+use promptfield_core::job::outcome::LeftOut;
+use promptfield_core::job::spec::hex;
+use promptfield_core::protocol::ClassSubset;
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use promptfield_core::backbone::Architecture;
-use promptfield_core::hyper::Evaluation;
-use promptfield_core::names::Protocol;
-use promptfield_core::outcome::FileEntry;
-use promptfield_core::spec::{JobSpec, SpecHash, hex};
-use promptfield_core::unfinished::METADATA_KEY;
+use promptfield_core::job::backbone::Architecture;
+use promptfield_core::job::outcome::FileEntry;
+use promptfield_core::job::spec::{JobSpec, SpecHash, hex};
+use promptfield_core::job::unfinished::METADATA_KEY;
+use promptfield_core::method::hyper::Evaluation;
+use promptfield_core::protocol::Protocol;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -5,11 +5,11 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use promptfield_core::chain::chain;
-use promptfield_core::fault::Cause;
 use promptfield_core::input::InvalidInput;
+use promptfield_core::job::outcome::{Failure, FailureClass};
+use promptfield_core::job::spec::BasisHash;
 use promptfield_core::names::Precision;
-use promptfield_core::outcome::{Failure, FailureClass};
-use promptfield_core::spec::BasisHash;
+use promptfield_core::scheduler::machine_fault::Cause;
 use tch::TchError;
 
 use super::checkpoint::CheckpointError;

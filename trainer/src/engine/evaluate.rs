@@ -1,7 +1,7 @@
 //! Evaluation on all test images of the job's classes (method.md, section 4).
 
-use promptfield_core::evaluation::Evaluation;
-use promptfield_core::outcome::TestResult;
+use promptfield_core::job::evaluation::Evaluation;
+use promptfield_core::job::outcome::TestResult;
 use tch::{Kind, Tensor};
 
 use super::error::JobError;

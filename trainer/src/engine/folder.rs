@@ -13,11 +13,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
-use promptfield_core::layout::{LOCK_FILE, MANIFEST_FILE, ORIGIN_FILE, PARTIAL_SUFFIX};
-use promptfield_core::outcome::{FileEntry, Manifest};
-use promptfield_core::spec::hex;
-use promptfield_core::trainer_wire::Outcome;
-use promptfield_core::unfinished::Origin;
+use promptfield_core::job::layout::{LOCK_FILE, MANIFEST_FILE, ORIGIN_FILE, PARTIAL_SUFFIX};
+use promptfield_core::job::outcome::{FileEntry, Manifest, Outcome};
+use promptfield_core::job::spec::hex;
+use promptfield_core::job::unfinished::Origin;
 use sha2::{Digest, Sha256};
 
 use super::found::{Foreign, Found, look};
@@ -329,9 +328,9 @@ pub(super) fn digest(file: &mut File) -> io::Result<FileEntry> {
 mod tests {
     use super::*;
     use crate::data::{Item, Role};
-    use promptfield_core::backbone::Architecture;
-    use promptfield_core::outcome::{Seconds, TestResult};
-    use promptfield_core::spec::JobSpec;
+    use promptfield_core::job::backbone::Architecture;
+    use promptfield_core::job::outcome::{Seconds, TestResult};
+    use promptfield_core::job::spec::JobSpec;
     use promptfield_core::time::Timestamp;
 
     const LOG: &str = "=> result\n* total: 10\n* correct: 9\n* accuracy: 90.0%\n* error: 10.0%\n* macro_f1: 90.0%\n";
@@ -347,7 +346,7 @@ mod tests {
             seed,
             backbone: "clip-mini".into(),
             config: "clip_mini".into(),
-            hyper: promptfield_core::hyper::Hyperparameters::default(),
+            hyper: promptfield_core::method::hyper::Hyperparameters::default(),
             precision: "fp32".parse().unwrap(),
             trained_by: None,
         };

@@ -9,15 +9,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
-use promptfield_core::evaluation::Evaluation;
-use promptfield_core::layout::{
+use promptfield_core::job::evaluation::Evaluation;
+use promptfield_core::job::layout::{
     CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOCK_FILE, LOG_FILE, MANIFEST_FILE, foreign_result,
     parse_log_result,
 };
-use promptfield_core::outcome::{Manifest, TestResult};
-use promptfield_core::output_report::OutputState;
-use promptfield_core::trainer_wire::Outcome;
-use promptfield_core::unfinished::Origin;
+use promptfield_core::job::outcome::{Manifest, Outcome, TestResult};
+use promptfield_core::job::unfinished::Origin;
+use promptfield_core::wire::output_report::OutputState;
 
 use super::checkpoint::{self, Provenance};
 use super::folder::{Today, digest};

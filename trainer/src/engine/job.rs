@@ -4,16 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use promptfield_core::dataset::DatasetDefinition;
-use promptfield_core::layout::{
+use promptfield_core::experiment::dataset::DatasetDefinition;
+use promptfield_core::job::layout::{
     CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOG_FILE, MANIFEST_FILE, STATE_FILE,
 };
-use promptfield_core::names::{ClassSubset, Protocol, Stage};
-use promptfield_core::outcome::{LeftOut, Manifest, Seconds, TestResult};
-use promptfield_core::spec::JobSpec;
-use promptfield_core::trainer_job::TrainerJob;
-use promptfield_core::trainer_wire::{Outcome, Progress};
-use promptfield_core::unfinished::Origin;
+use promptfield_core::job::outcome::{LeftOut, Manifest, Outcome, Progress, Seconds, TestResult};
+use promptfield_core::job::spec::JobSpec;
+use promptfield_core::job::unfinished::Origin;
+use promptfield_core::protocol::{ClassSubset, Protocol, Stage};
+use promptfield_core::wire::trainer_job::TrainerJob;
 use promptfield_core::{VERSION, time::Timestamp};
 use tch::{Cuda, Device, Kind, Tensor};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use promptfield_core::outcome::TestResult;
+use promptfield_core::job::outcome::TestResult;
 
 use super::score::RunningMean;
 
@@ -148,7 +148,7 @@ mod tests {
             "=> result\n* total: 4,200\n* correct: 4,036\n* accuracy: 96.1%\n* error: 3.9%\n* macro_f1: 96.1%\n\
              * ece: 1.2%"
         );
-        let read = promptfield_core::layout::parse_log_result(&block).unwrap();
+        let read = promptfield_core::job::layout::parse_log_result(&block).unwrap();
         assert_eq!((read.total, read.correct, read.calibration_error), (4200, 4036, Some(1.2)));
     }
 

@@ -21,8 +21,8 @@ mod train;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use promptfield_core::trainer_job::TrainerJob;
-use promptfield_core::trainer_wire::Outcome;
+use promptfield_core::job::outcome::Outcome;
+use promptfield_core::wire::trainer_job::TrainerJob;
 
 pub use checkpoint::CheckpointError;
 pub use error::JobError;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fs_err::File;
-use promptfield_core::trainer_wire::Progress;
+use promptfield_core::job::outcome::Progress;
 
 use super::folder::FolderError;
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use promptfield_core::evaluation::{ClassCounts, Evaluation};
-use promptfield_core::outcome::TestResult;
+use promptfield_core::job::evaluation::{ClassCounts, Evaluation};
+use promptfield_core::job::outcome::TestResult;
 
 use super::calibration::Calibration;
 

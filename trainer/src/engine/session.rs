@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use promptfield_core::backbone::ArchitectureSettings;
-use promptfield_core::dataset::DatasetDefinition;
+use promptfield_core::experiment::dataset::DatasetDefinition;
+use promptfield_core::job::backbone::ArchitectureSettings;
 use promptfield_core::names::Precision;
 use tch::Device;
 

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use promptfield_core::hyper::Hyperparameters;
-use promptfield_core::layout::STATE_FILE;
+use promptfield_core::job::layout::STATE_FILE;
+use promptfield_core::job::spec::SpecHash;
+use promptfield_core::job::unfinished::Reached;
+use promptfield_core::method::hyper::Hyperparameters;
 use promptfield_core::names::Precision;
-use promptfield_core::spec::SpecHash;
-use promptfield_core::unfinished::Reached;
 use tch::{Kind, Tensor};
 
 use super::checkpoint::{self, CheckpointError};
@@ -250,7 +250,7 @@ fn save(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use promptfield_core::hyper::Evaluation;
+    use promptfield_core::method::hyper::Evaluation;
 
     #[test]
     fn a_short_batch_is_dropped_unless_it_is_the_only_one() {

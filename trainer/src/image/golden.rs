@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use promptfield_core::backbone::Architecture;
-use promptfield_core::spec::hex;
+use promptfield_core::job::backbone::Architecture;
+use promptfield_core::job::spec::hex;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 

@@ -86,7 +86,7 @@ fn load_batch(
 
 #[cfg(test)]
 mod tests {
-    use promptfield_core::backbone::Architecture;
+    use promptfield_core::job::backbone::Architecture;
 
     use super::*;
 

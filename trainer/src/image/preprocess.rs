@@ -1,6 +1,6 @@
 //! What is cut out of an image and how it is scaled: torchvision's rules, method.md section 1.
 
-use promptfield_core::backbone::Architecture;
+use promptfield_core::job::backbone::Architecture;
 
 use super::Rgb8;
 use super::resize::{Rect, resize};

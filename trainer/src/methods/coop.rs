@@ -3,7 +3,7 @@
 //!
 //! Shapes: B images, C classes, W the text tower's width.
 
-use promptfield_core::hyper::Hyperparameters;
+use promptfield_core::method::hyper::Hyperparameters;
 use tch::Tensor;
 
 use super::parameters::{Initial, Parameter};

@@ -1,7 +1,7 @@
 //! MMRL (CVPR 2025): a linear layer of its own for each representation layer, tokens that are replaced at each of them, and a
 //! projection of its own for the representation feature (method.md, section 2).
 
-use promptfield_core::hyper::Hyperparameters;
+use promptfield_core::method::hyper::Hyperparameters;
 use tch::Tensor;
 
 use super::parameters::{Initial, Parameter};

@@ -1,7 +1,7 @@
 //! MMRL++ (IJCV 2026): representation tokens by shared-residual aligners; classes that weren't trained on are told apart by the
 //! class feature alone (method.md, sections 2 to 4).
 
-use promptfield_core::hyper::Hyperparameters;
+use promptfield_core::method::hyper::Hyperparameters;
 use tch::Tensor;
 
 use super::parameters::{Initial, Parameter};

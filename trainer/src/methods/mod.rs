@@ -12,8 +12,8 @@ mod parameters;
 mod representation;
 mod zero_shot;
 
-use promptfield_core::hyper::Hyperparameters;
 use promptfield_core::method::Method;
+use promptfield_core::method::hyper::Hyperparameters;
 use tch::Tensor;
 
 pub use parameters::{NamedTensors, ParameterError, Parameters};
@@ -252,9 +252,10 @@ fn row_norms(x: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use promptfield_core::backbone::ArchitectureSettings;
-    use promptfield_core::names::{Precision, Protocol};
-    use promptfield_core::preset;
+    use promptfield_core::job::backbone::ArchitectureSettings;
+    use promptfield_core::method::preset;
+    use promptfield_core::names::Precision;
+    use promptfield_core::protocol::Protocol;
     use tch::{Device, Kind};
 
     #[test]

@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use promptfield_core::hyper::Hyperparameters;
+use promptfield_core::method::hyper::Hyperparameters;
 use tch::Tensor;
 
 use super::parameters::{Initial, Parameter};

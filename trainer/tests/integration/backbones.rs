@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use promptfield_core::backbone::{Activation, Architecture, ArchitectureSettings};
+use promptfield_core::job::backbone::{Activation, Architecture, ArchitectureSettings};
+use promptfield_core::job::outcome::{Manifest, Progress};
 use promptfield_core::names::Precision;
-use promptfield_core::outcome::Manifest;
-use promptfield_core::trainer_job::TrainerJob;
-use promptfield_core::trainer_wire::Progress;
+use promptfield_core::wire::trainer_job::TrainerJob;
 use promptfield_trainer::clip::{Backbone, Clip};
 use promptfield_trainer::engine::{self, CancelFlag, Reporter, Session};
 use promptfield_trainer::tokenizer::Tokenizer;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use promptfield_core::data_report::{DataReport, DataState, DatasetReport, ImageCheck, ImageCounts};
+use promptfield_core::wire::data_report::{DataReport, DataState, DatasetReport, ImageCheck, ImageCounts};
 
 use serde_json::{Value, json};
 

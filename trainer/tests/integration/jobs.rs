@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use promptfield_core::evaluation::Evaluation;
-use promptfield_core::fault::Cause;
-use promptfield_core::layout::{STATE_FILE, parse_log_result};
+use promptfield_core::job::evaluation::Evaluation;
+use promptfield_core::job::layout::{STATE_FILE, parse_log_result};
+use promptfield_core::job::outcome::{Failure, FailureClass, LeftOut, Manifest, Outcome, Progress};
+use promptfield_core::job::unfinished::Reached;
 use promptfield_core::method::Method;
-use promptfield_core::names::ClassSubset;
-use promptfield_core::outcome::{Failure, FailureClass, LeftOut, Manifest};
-use promptfield_core::trainer_job::TrainerJob;
-use promptfield_core::trainer_wire::{Outcome, Progress};
-use promptfield_core::unfinished::Reached;
+use promptfield_core::protocol::ClassSubset;
+use promptfield_core::scheduler::machine_fault::Cause;
+use promptfield_core::wire::trainer_job::TrainerJob;
 use promptfield_trainer::clip::FrozenCache;
 use promptfield_trainer::engine::{self, CancelFlag, JobError, Reporter, Session};
 use promptfield_trainer::tokenizer::Tokenizer;

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use promptfield_core::layout::LOG_FILE;
+use promptfield_core::job::layout::LOG_FILE;
 use promptfield_core::method::Method;
 use serde_json::json;
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use promptfield_core::dataset::{Catalogue, DatasetDefinition};
-use promptfield_core::names::ClassSubset;
+use promptfield_core::experiment::dataset::{Catalogue, DatasetDefinition};
+use promptfield_core::protocol::ClassSubset;
 use promptfield_trainer::{data, image};
 use serde_json::json;
 

@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Output, Stdio};
 
-use promptfield_core::outcome::FailureClass;
-use promptfield_core::trainer_wire::Reply;
+use promptfield_core::job::outcome::FailureClass;
+use promptfield_core::wire::trainer_wire::Reply;
 use serde_json::{Value, json};
 
 use crate::fixture::{job_json, tiny, trainer};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use promptfield_core::backbone::ArchitectureSettings;
+use promptfield_core::job::backbone::ArchitectureSettings;
 use promptfield_core::method::Method;
 use promptfield_trainer::replay;
 use promptfield_trainer::tokenizer::Tokenizer;

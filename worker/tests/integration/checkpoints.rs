@@ -1,12 +1,12 @@
 //! Checkpoints between machines that share nothing.
 
-use promptfield_core::api::JobDetail;
-use promptfield_core::fault::Cause;
-use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
-use promptfield_core::outcome::{Failure, FailureClass};
+use promptfield_core::job::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
+use promptfield_core::job::outcome::{Failure, FailureClass};
+use promptfield_core::job::spec::BasisHash;
 use promptfield_core::scheduler::JobStateName;
-use promptfield_core::spec::BasisHash;
-use promptfield_core::trainer_wire::Reply;
+use promptfield_core::scheduler::machine_fault::Cause;
+use promptfield_core::wire::api::JobDetail;
+use promptfield_core::wire::trainer_wire::Reply;
 
 use crate::support::host::BACKBONE;
 use crate::support::{Coordinator, Host};

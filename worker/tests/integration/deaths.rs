@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use promptfield_core::id::JobId;
-use promptfield_core::outcome::{Failure, FailureClass};
+use promptfield_core::job::outcome::{Failure, FailureClass};
 use promptfield_core::scheduler::{AttemptEnd, JobStateName};
-use promptfield_core::trainer_wire::Reply;
+use promptfield_core::wire::trainer_wire::Reply;
 use promptfield_worker::WorkerError;
 
 use crate::support::{Coordinator, Host};

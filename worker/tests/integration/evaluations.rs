@@ -1,8 +1,8 @@
 //! The numbers by class on their way to the coordinator.
 
-use promptfield_core::layout::EVALUATION_FILE;
+use promptfield_core::job::layout::EVALUATION_FILE;
 use promptfield_core::scheduler::JobStateName;
-use promptfield_core::trainer_wire::Reply;
+use promptfield_core::wire::trainer_wire::Reply;
 
 use crate::support::{Coordinator, Host, evaluation};
 

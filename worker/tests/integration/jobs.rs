@@ -1,9 +1,9 @@
 //! Jobs from lease to result.
 
-use promptfield_core::outcome::FailureClass;
+use promptfield_core::job::outcome::FailureClass;
+use promptfield_core::job::spec::SpecHash;
 use promptfield_core::scheduler::{AttemptEnd, JobStateName};
-use promptfield_core::spec::SpecHash;
-use promptfield_core::trainer_wire::Reply;
+use promptfield_core::wire::trainer_wire::Reply;
 
 use crate::support::{Coordinator, Host};
 

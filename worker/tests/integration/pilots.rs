@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use promptfield_core::pilots::PilotState;
+use promptfield_core::scheduler::pilot_records::PilotState;
 use promptfield_core::scheduler::{AttemptEnd, JobStateName, WorkerState};
 use promptfield_worker::{Pilot, Rejected, WorkerError};
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use promptfield_core::scheduler::{AttemptEnd, JobStateName};
-use promptfield_core::trainer_wire::Request;
+use promptfield_core::wire::trainer_wire::Request;
 
 use crate::support::{Coordinator, Host};
 

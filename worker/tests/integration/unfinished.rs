@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use promptfield_core::VERSION;
-use promptfield_core::layout::{LOCK_FILE, LOG_FILE, ORIGIN_FILE, STATE_FILE};
+use promptfield_core::job::layout::{LOCK_FILE, LOG_FILE, ORIGIN_FILE, STATE_FILE};
+use promptfield_core::job::spec::JobSpec;
+use promptfield_core::job::unfinished::{METADATA_KEY, Origin, Reached, Unfinished};
 use promptfield_core::scheduler::JobStateName;
-use promptfield_core::spec::JobSpec;
-use promptfield_core::unfinished::{METADATA_KEY, Origin, Reached, Unfinished};
 
 use crate::support::{Coordinator, Host};
 
@@ -138,7 +138,7 @@ async fn what_lies_on_the_machine_stays_unless_the_same_has_gone_on_elsewhere() 
         ("d", &more, &more, vec!["seed1.partial"]),
     ] {
         let host = Host::new(name, &coordinator);
-        let output = host.output(&promptfield_core::layout::folder(&there.spec));
+        let output = host.output(&promptfield_core::job::layout::folder(&there.spec));
         local.leave_in(&partial(&output));
         assert_eq!(given_back(&host, |_, _| {}).await, found.files(), "{name}");
         assert_eq!(names_beside(&output), beside, "{name}");
@@ -188,7 +188,7 @@ async fn a_folder_in_which_somebody_works_is_left_alone() {
     let [one, other] = ["one", "other"].map(|name| Host::new(name, &coordinator));
     let mut output = PathBuf::new();
     given_back(&one, |spec, partial| {
-        output = other.output(&promptfield_core::layout::folder(&spec));
+        output = other.output(&promptfield_core::job::layout::folder(&spec));
         Attempt::of(spec, 3).leave_in(partial);
     })
     .await;

@@ -16,8 +16,8 @@ const UNFINISHED_MACROS: [&str; 2] = ["todo", "unimplemented"];
 /// A file under version control, or new and not ignored.
 pub(super) struct SourceFile {
     /// Relative to the root.
-    name: String,
-    path: PathBuf,
+    pub(super) name: String,
+    pub(super) path: PathBuf,
     size: u64,
 }
 

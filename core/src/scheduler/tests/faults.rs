@@ -1,8 +1,8 @@
 //! A machine's fault is not its jobs': they go elsewhere, and fail only when nobody is left.
 
 use super::*;
-use crate::fault::FaultOf;
-use crate::pilots::{LauncherKind, PoolSettings};
+use crate::scheduler::machine_fault::FaultOf;
+use crate::scheduler::pilot_records::{LauncherKind, PoolSettings};
 
 const MINUTE: i64 = 60_000;
 

@@ -1,7 +1,7 @@
 //! What is left, and how long it will take.
 
 use super::*;
-use crate::api::overview::{Forecast, Preview};
+use crate::scheduler::{Forecast, Preview};
 
 const EXPERIMENT: ExperimentId = ExperimentId(1);
 

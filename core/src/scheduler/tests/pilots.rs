@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::id::PilotId;
-use crate::pilots::{
+use crate::scheduler::pilot_records::{
     Launch, LauncherKind, Phase, PilotEnd, PilotKey, PilotRecord, PilotState, PoolRecord, PoolSettings, PoolState,
     Sighting, Step,
 };

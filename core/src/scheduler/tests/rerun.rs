@@ -1,7 +1,7 @@
 //! Jobs are computed again: because somebody wants it, because what they rest on has changed, or because a checkpoint is lost.
 
 use super::*;
-use crate::basis::Changed;
+use crate::job::basis::Changed;
 
 const TRAINING: JobId = JobId(1);
 const FIRST: JobId = JobId(2);

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use promptfield_core::basis::Draw;
-use promptfield_core::spec::{BasisHash, hex};
+use promptfield_core::job::basis::Draw;
+use promptfield_core::job::spec::{BasisHash, hex};
 
 use super::*;
 

@@ -100,7 +100,7 @@ fn fuse<'a>(theirs: &mut BTreeMap<String, Stored<'a>>, attention: &str, kind: &s
 mod tests {
     use std::path::Path;
 
-    use promptfield_core::backbone::ArchitectureSettings;
+    use promptfield_core::job::backbone::ArchitectureSettings;
     use tch::Tensor;
 
     use super::super::Weights;

@@ -7,7 +7,7 @@ mod split_file;
 
 use std::path::PathBuf;
 
-use promptfield_core::dataset::DatasetDefinition;
+use promptfield_core::experiment::dataset::DatasetDefinition;
 
 use super::lists::Lists;
 use super::{DataError, Place};

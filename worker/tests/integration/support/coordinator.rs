@@ -6,19 +6,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use promptfield_core::api::pools::Pilots;
-use promptfield_core::api::usage::{DeviceUsage, Usage};
-use promptfield_core::api::{
+use promptfield_core::experiment::Known;
+use promptfield_core::experiment::dataset::Catalogue;
+use promptfield_core::id::{JobId, WorkerId};
+use promptfield_core::job::evaluation::Evaluation;
+use promptfield_core::job::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
+use promptfield_core::job::spec::BasisHash;
+use promptfield_core::scheduler::pilot_records::PilotRecord;
+use promptfield_core::scheduler::{JobStateName, Policy, WorkerDescription, WorkerState};
+use promptfield_core::wire::api::pools::Pilots;
+use promptfield_core::wire::api::usage::{DeviceUsage, Usage};
+use promptfield_core::wire::api::{
     JobDetail, JobSummary, Metrics, PREFIX, Page, PinnedBackbone, SubmitResponse, WorkerSummary,
 };
-use promptfield_core::dataset::Catalogue;
-use promptfield_core::evaluation::Evaluation;
-use promptfield_core::experiment::Known;
-use promptfield_core::id::{JobId, WorkerId};
-use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
-use promptfield_core::pilots::PilotRecord;
-use promptfield_core::scheduler::{JobStateName, Policy, WorkerDescription, WorkerState};
-use promptfield_core::spec::BasisHash;
 use promptfield_server::{Limits, Options, PilotOptions, Retention, Security};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -255,7 +255,7 @@ impl Coordinator {
     }
 
     fn address_of(&self, path: &str) -> String {
-        format!("{}{}{path}", self.url, promptfield_core::api::PREFIX)
+        format!("{}{}{path}", self.url, promptfield_core::wire::api::PREFIX)
     }
 }
 

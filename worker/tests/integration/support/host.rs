@@ -3,8 +3,8 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use promptfield_core::backbone::ArchitectureSettings;
-use promptfield_core::trainer_wire::{BackboneFile, Backbones};
+use promptfield_core::job::backbone::ArchitectureSettings;
+use promptfield_core::wire::trainer_wire::{BackboneFile, Backbones};
 use promptfield_worker::{Caches, Connection, Machine, Options, Stops, Worker, WorkerError};
 use tempfile::TempDir;
 use tokio::net::UnixListener;

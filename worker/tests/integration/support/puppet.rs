@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use promptfield_core::VERSION;
-use promptfield_core::backbone::Architecture;
-use promptfield_core::dataset::Catalogue;
-use promptfield_core::evaluation::{ClassCounts, Evaluation};
-use promptfield_core::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, MANIFEST_FILE};
-use promptfield_core::outcome::{Failure, FailureClass, FileEntry, Manifest, Seconds, TestResult};
-use promptfield_core::spec::{JobSpec, hex};
+use promptfield_core::experiment::dataset::Catalogue;
+use promptfield_core::job::backbone::Architecture;
+use promptfield_core::job::evaluation::{ClassCounts, Evaluation};
+use promptfield_core::job::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, MANIFEST_FILE};
+use promptfield_core::job::outcome::{
+    Failure, FailureClass, FileEntry, Manifest, Outcome, Progress, Seconds, TestResult,
+};
+use promptfield_core::job::spec::{JobSpec, hex};
 use promptfield_core::time::Timestamp;
-use promptfield_core::trainer_job::TrainerJob;
-use promptfield_core::trainer_wire::{Outcome, Progress, Reply, Request};
+use promptfield_core::wire::trainer_job::TrainerJob;
+use promptfield_core::wire::trainer_wire::{Reply, Request};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
