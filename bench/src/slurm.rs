@@ -74,7 +74,7 @@ pub(crate) fn run(args: &SlurmArgs) -> Result<()> {
         let (run, by_sbatch, version) = bench.sbatch()?;
         sbatch.push(run);
         slurm = version;
-        let same = by_pilots.iter().zip(&by_sbatch).map(|(a, b)| (a.result, b.result));
+        let same = by_pilots.iter().zip(&by_sbatch).filter_map(|(a, b)| a.result.zip(b.result));
         equal += same.filter(|(a, b)| (a.correct, a.total) == (b.correct, b.total)).count();
     }
     let (experiment, jobs) = (args.experiment.display().to_string(), bench.jobs.len());

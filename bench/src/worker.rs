@@ -185,7 +185,7 @@ fn completion(grant: LeaseGrant) -> LeaseReport {
         macro_f1: 50.0,
         calibration_error: Some(1.0),
     };
-    let outcome = Outcome { result, adopted: false, manifest: None };
+    let outcome = Outcome { result: Some(result), adopted: false, manifest: None };
     let report = CompletionReport { token: grant.token, outcome, evaluation: None, memory_mib: None };
     LeaseReport { lease: grant.lease, report: Report::Complete(Box::new(report)) }
 }

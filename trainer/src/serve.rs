@@ -269,7 +269,7 @@ mod tests {
         }
         let result =
             TestResult { total: 1, correct: 1, accuracy: 100.0, error: 0.0, macro_f1: 100.0, calibration_error: None };
-        Ok(Outcome { result, adopted: false, manifest: None })
+        Ok(Outcome { result: Some(result), adopted: false, manifest: None })
     }
 
     /// The worker's ends of a trainer that runs scripted jobs.

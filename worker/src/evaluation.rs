@@ -34,7 +34,8 @@ pub(crate) async fn read(folder: &Path, manifest: &Manifest) -> Result<Option<Ev
     }
     let parse = || {
         let evaluation = Evaluation::parse(&String::from_utf8_lossy(&bytes))?;
-        evaluation.check(&manifest.result)?;
+        let expected = || InvalidInput::new("result", "null", "the numbers that the evaluation is of");
+        evaluation.check(manifest.result.as_ref().ok_or_else(expected)?)?;
         Ok(evaluation)
     };
     parse().map(Some).map_err(EvaluationError::Wrong)

@@ -412,8 +412,10 @@ impl<'a> Job<'a> {
                         }
                         answer => {
                             answer?;
-                            let accuracy = report.outcome.result.accuracy;
-                            tracing::info!(%lease, "lease {lease}: {title} {how}, {accuracy:.2} %");
+                            let result = report.outcome.result.as_ref();
+                            let numbers =
+                                result.map_or_else(String::new, |result| format!(", {:.2} %", result.accuracy));
+                            tracing::info!(%lease, "lease {lease}: {title} {how}{numbers}");
                         }
                     }
                 }

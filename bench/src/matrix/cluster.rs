@@ -135,7 +135,7 @@ impl Cluster {
 
     fn end(&mut self, worker: usize) -> Result<()> {
         let Some(held) = self.held[worker].take() else { bail!("worker {worker} ended a job that it didn't have") };
-        let outcome = Box::new(Outcome { result: RESULT, adopted: false, manifest: None });
+        let outcome = Box::new(Outcome { result: Some(RESULT), adopted: false, manifest: None });
         self.apply(Command::Complete { held, outcome, evaluation: None, memory_mib: None })?;
         self.idle.push_back(worker);
         Ok(())

@@ -91,7 +91,7 @@ pub(super) async fn measure(args: &MatrixArgs) -> Result<Demo> {
             eprintln!("repetition {repetition}: a process for each job, threads: {threads}");
             let (run, by_fresh) = matrix.fresh(&jobs, threads).await?;
             runs.push(run);
-            for (a, b) in by_ours.iter().zip(&by_fresh).map(|(a, b)| (a.result, b.result)) {
+            for (a, b) in by_ours.iter().zip(&by_fresh).filter_map(|(a, b)| a.result.zip(b.result)) {
                 equal += usize::from((a.correct, a.total) == (b.correct, b.total));
                 largest_difference = largest_difference.max((a.accuracy - b.accuracy).abs());
             }

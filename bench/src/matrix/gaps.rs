@@ -59,14 +59,14 @@ mod tests {
             code_version: String::new(),
             device: "cpu".to_owned(),
             threads: 1,
-            result: TestResult {
+            result: Some(TestResult {
                 total: 1,
                 correct: 1,
                 accuracy: 100.0,
                 error: 0.0,
                 macro_f1: 100.0,
                 calibration_error: None,
-            },
+            }),
             started_at: Timestamp(started_at),
             seconds: Seconds { prepare, train, test },
             files: BTreeMap::new(),

@@ -103,8 +103,9 @@ pub struct Manifest {
     pub device: String,
     /// CPU threads of the trainer.
     pub threads: u32,
-    /// The numbers.
-    pub result: TestResult,
+    /// The numbers; absent for a stage that evaluates nothing.
+    #[serde(default)]
+    pub result: Option<TestResult>,
     /// When the attempt that completed the folder began.
     pub started_at: Timestamp,
     /// Seconds of training and of evaluation, of that attempt.
@@ -123,7 +124,7 @@ impl Manifest {
     }
 
     /// Refuses a manifest that contradicts itself, or `result`, which is the one reported beside it.
-    pub fn check(&self, result: &TestResult) -> Result<(), InvalidInput> {
+    pub fn check(&self, result: Option<&TestResult>) -> Result<(), InvalidInput> {
         let mut refusals = Refusals::default();
         if !(1..=Self::FORMAT).contains(&self.format) {
             let expected = format!("a whole number from 1 to {}", Self::FORMAT);
@@ -142,7 +143,13 @@ impl Manifest {
                 refusals.add(InvalidInput::new(field, hash, SHA256));
             }
         }
-        if self.result != *result {
+        if self.result.is_some() != self.spec.stage.evaluates() {
+            let shown = serde_json::json!(self.result);
+            let expected =
+                if self.result.is_none() { "the numbers that a job of stage" } else { "nothing: no evaluation" };
+            refusals.add(InvalidInput::new("result", shown, format!("{expected} `{}` ends with", self.spec.stage)));
+        }
+        if self.result.as_ref() != result {
             let shown = serde_json::json!(self.result);
             refusals.add(InvalidInput::new("result", shown, "the numbers of the report's own `result`"));
         }
@@ -251,11 +258,12 @@ const fn is_zero(seconds: &u32) -> bool {
     *seconds == 0
 }
 
-/// A completed job.
+/// What a completed job made: the numbers of an evaluation, or only files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Outcome {
-    /// The numbers.
-    pub result: TestResult,
+    /// The numbers; absent for a stage that evaluates nothing, whose manifest names its files.
+    #[serde(default)]
+    pub result: Option<TestResult>,
     /// The folder was already complete, and nothing was computed.
     pub adopted: bool,
     /// The folder's manifest; absent when another tool completed the folder.

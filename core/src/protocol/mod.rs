@@ -36,6 +36,16 @@ named! {
     }
 }
 
+impl Stage {
+    /// Whether a job of this stage ends with the numbers of an evaluation. One that doesn't makes files only, which its manifest
+    /// names; no table has a cell for it.
+    pub const fn evaluates(self) -> bool {
+        match self {
+            Self::Train | Self::Test => true,
+        }
+    }
+}
+
 impl ClassSubset {
     /// The classes that a job of this protocol and stage is evaluated on.
     pub const fn of(protocol: Protocol, stage: Stage) -> Self {

@@ -404,8 +404,8 @@ pub enum Change {
         job: JobId,
         /// The attempt that brought it.
         lease: LeaseId,
-        /// The numbers.
-        result: TestResult,
+        /// The numbers; absent for a stage that evaluates nothing.
+        result: Option<TestResult>,
         /// Where they come from; absent when another tool completed the folder.
         manifest: Option<Box<Manifest>>,
         /// The numbers by class; absent when the folder has none.

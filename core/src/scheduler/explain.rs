@@ -67,7 +67,9 @@ impl Scheduler {
                 let stale = self.why_stale(id).map_or_else(String::new, |stale| {
                     format!("; it is stale: {}; `promptfield rerun --job {id}` computes it again", stale.because)
                 });
-                format!("{how}: {:.2} % of {} images{stale}", result.accuracy, result.total)
+                let numbers =
+                    result.as_ref().map(|result| format!(": {:.2} % of {} images", result.accuracy, result.total));
+                format!("{how}{}{stale}", numbers.unwrap_or_default())
             }
             JobState::Failed(failure) => failure.reason.clone(),
             JobState::Cancelled => "someone cancelled it".to_owned(),

@@ -46,7 +46,7 @@ impl Scheduler {
         }
         let manifest = manifest.map(Box::new);
         self.changes.push(Change::ResultRecorded { job, lease: held.lease, result, manifest, evaluation });
-        let result = Box::new(result);
+        let result = result.map(Box::new);
         let state = if adopted { JobState::Skipped(result) } else { JobState::Completed(result) };
         self.set_state(job, state, None, now);
         if let Some(since) = since.filter(|_| !adopted) {

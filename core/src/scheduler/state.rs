@@ -24,9 +24,9 @@ pub enum JobState {
     /// A worker has it and has reported progress.
     Running(Box<Lease>),
     /// It has a result.
-    Completed(Box<TestResult>),
+    Completed(Option<Box<TestResult>>),
     /// A completed output was found and adopted.
-    Skipped(Box<TestResult>),
+    Skipped(Option<Box<TestResult>>),
     /// It failed for good.
     Failed(Box<Failure>),
     /// Someone cancelled it.
@@ -203,7 +203,7 @@ impl JobState {
     /// The result, of a job that has one.
     pub fn result(&self) -> Option<&TestResult> {
         match self {
-            Self::Completed(result) | Self::Skipped(result) => Some(result),
+            Self::Completed(result) | Self::Skipped(result) => result.as_deref(),
             _ => None,
         }
     }

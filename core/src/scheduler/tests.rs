@@ -164,7 +164,7 @@ fn held(grant: &Grant) -> Held {
 }
 
 fn completes(grant: &Grant) -> Command {
-    let outcome = Outcome { result: RESULT, adopted: false, manifest: None };
+    let outcome = Outcome { result: Some(RESULT), adopted: false, manifest: None };
     Command::Complete { held: held(grant), outcome: Box::new(outcome), evaluation: None, memory_mib: None }
 }
 
@@ -195,12 +195,12 @@ fn reports(grant: &Grant, (backbone, split, test): On, adopted: bool) -> Command
         code_version: "0".into(),
         device: "cpu".into(),
         threads: 1,
-        result: RESULT,
+        result: Some(RESULT),
         started_at: Timestamp(0),
         seconds: Seconds::default(),
         files: BTreeMap::new(),
     };
-    let outcome = Outcome { result: RESULT, adopted, manifest: Some(manifest) };
+    let outcome = Outcome { result: Some(RESULT), adopted, manifest: Some(manifest) };
     Command::Complete { held: held(grant), outcome: Box::new(outcome), evaluation: None, memory_mib: None }
 }
 
@@ -681,7 +681,7 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
             Command::Progress { held: of(i), progress: (i % 2 == 0).then_some(progress) }
         }
         Action::Complete(i, adopted, memory) => {
-            let outcome = Outcome { result: RESULT, adopted, manifest: None };
+            let outcome = Outcome { result: Some(RESULT), adopted, manifest: None };
             let memory_mib = (memory > 0).then_some(3_000 * memory);
             Command::Complete { held: of(i), outcome: Box::new(outcome), evaluation: None, memory_mib }
         }
@@ -715,7 +715,7 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
         Action::Forge(i) => {
             let Held { lease, token } = of(i);
             let held = Held { lease, token: FencingToken(token.0 + 1) };
-            let outcome = Outcome { result: RESULT, adopted: false, manifest: None };
+            let outcome = Outcome { result: Some(RESULT), adopted: false, manifest: None };
             Command::Complete { held, outcome: Box::new(outcome), evaluation: None, memory_mib: None }
         }
     }

@@ -336,13 +336,26 @@ fn command(lease: LeaseId, report: Report, hash: Option<SpecHash>) -> Result<Rep
         Report::Complete(report) => {
             let CompletionReport { token, outcome, evaluation, memory_mib } = *report;
             let wrong_result = |error: InvalidInput| ApiError::Invalid(error.under("outcome.result"));
-            outcome.result.check().map_err(wrong_result)?;
-            if let Some(evaluation) = &evaluation {
-                evaluation.check(&outcome.result).map_err(|error| ApiError::Invalid(error.under("evaluation")))?;
+            match (&outcome.result, &evaluation) {
+                (Some(result), evaluation) => {
+                    result.check().map_err(wrong_result)?;
+                    if let Some(evaluation) = evaluation {
+                        evaluation.check(result).map_err(|error| ApiError::Invalid(error.under("evaluation")))?;
+                    }
+                    result.check_rates().map_err(wrong_result)?;
+                }
+                (None, Some(_)) => {
+                    let expected = "the numbers that `evaluation` is of";
+                    return Err(ApiError::Invalid(InvalidInput::new("outcome.result", "null", expected)));
+                }
+                (None, None) if outcome.manifest.is_none() => {
+                    let expected = "numbers, or a manifest that names the files";
+                    return Err(ApiError::Invalid(InvalidInput::new("outcome.result", "null", expected)));
+                }
+                (None, None) => {}
             }
-            outcome.result.check_rates().map_err(wrong_result)?;
             if let Some(manifest) = &outcome.manifest {
-                let checked = manifest.check(&outcome.result);
+                let checked = manifest.check(outcome.result.as_ref());
                 checked.map_err(|error| ApiError::Invalid(error.under("outcome.manifest")))?;
             }
             if let Some(memory_mib) = memory_mib.filter(|memory_mib| !(1..=MOST_MIB).contains(memory_mib)) {

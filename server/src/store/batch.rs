@@ -73,7 +73,7 @@ impl<'a> Batch<'a> {
                 }
                 Change::ResultRecorded { job, lease, result, manifest, evaluation } => {
                     let (manifest, evaluation) = (manifest.as_deref(), evaluation.as_deref());
-                    let new = NewResult { job: *job, lease: *lease, result, manifest, evaluation };
+                    let new = NewResult { job: *job, lease: *lease, result: result.as_ref(), manifest, evaluation };
                     batch.results.insert(*job, new);
                 }
                 Change::ResultSuperseded { job, at, reason } => {

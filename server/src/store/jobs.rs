@@ -225,7 +225,10 @@ fn as_it_stands(
         let (latest, since) = latest.zip(since).ok_or("it has no attempt")?;
         Ok::<_, Unreadable>(Box::new(lease(latest, since, beside)))
     };
-    let result = || result.map(Box::new).ok_or("it has no result");
+    let result = || match result.map(Box::new) {
+        None if record.spec.stage.evaluates() => Err("it has no result"),
+        result => Ok(result),
+    };
     record.state = match state.parse()? {
         JobStateName::Blocked => JobState::Blocked,
         JobStateName::Queued => JobState::Queued { not_before: Timestamp(not_before.ok_or("it has no time")?) },

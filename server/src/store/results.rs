@@ -45,7 +45,7 @@ pub(super) const FILE_OF_JOB: &str = "SELECT file.value ->> 'sha256' FROM result
 pub(super) struct NewResult<'a> {
     pub(super) job: JobId,
     pub(super) lease: LeaseId,
-    pub(super) result: &'a TestResult,
+    pub(super) result: Option<&'a TestResult>,
     pub(super) manifest: Option<&'a Manifest>,
     pub(super) evaluation: Option<&'a Evaluation>,
 }
@@ -59,12 +59,12 @@ pub(super) async fn insert<'q>(connection: &mut SqliteConnection, new: &'q [NewR
         query
             .bind(job.0.cast_signed())
             .bind(lease.0.cast_signed())
-            .bind(result.total.cast_signed())
-            .bind(result.correct.cast_signed())
-            .bind(result.accuracy)
-            .bind(result.error)
-            .bind(result.macro_f1)
-            .bind(result.calibration_error)
+            .bind(result.map(|result| result.total.cast_signed()))
+            .bind(result.map(|result| result.correct.cast_signed()))
+            .bind(result.map(|result| result.accuracy))
+            .bind(result.map(|result| result.error))
+            .bind(result.map(|result| result.macro_f1))
+            .bind(result.and_then(|result| result.calibration_error))
             .bind(manifest.map(|manifest| serde_json::json!(manifest).to_string()))
             .bind(evaluation.map(|evaluation| serde_json::json!(evaluation).to_string()))
             .bind(of(|basis| basis.backbone))
@@ -75,15 +75,42 @@ pub(super) async fn insert<'q>(connection: &mut SqliteConnection, new: &'q [NewR
     INSERT.run(connection, new, bind).await
 }
 
-/// All results, by job.
+/// The columns of an evaluation's numbers, which are all there or all absent.
+#[derive(sqlx::FromRow)]
+struct Numbers {
+    total: Option<i64>,
+    correct: Option<i64>,
+    accuracy: Option<f64>,
+    error: Option<f64>,
+    macro_f1: Option<f64>,
+    calibration_error: Option<f64>,
+}
+
+impl Numbers {
+    fn result(self) -> Option<TestResult> {
+        Some(TestResult {
+            total: self.total?.cast_unsigned(),
+            correct: self.correct?.cast_unsigned(),
+            accuracy: self.accuracy?,
+            error: self.error?,
+            macro_f1: self.macro_f1?,
+            calibration_error: self.calibration_error,
+        })
+    }
+}
+
+/// All numbers, by job.
 pub(super) async fn load(connection: &mut SqliteConnection) -> Result<HashMap<JobId, TestResult>, StoreError> {
-    type Row = (i64, i64, i64, f64, f64, f64, Option<f64>);
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        job_id: i64,
+        #[sqlx(flatten)]
+        numbers: Numbers,
+    }
     sqlx::query_as(LOAD)
         .fetch(connection)
-        .map_ok(|(job, total, correct, accuracy, error, macro_f1, calibration_error): Row| {
-            let (total, correct) = (total.cast_unsigned(), correct.cast_unsigned());
-            let result = TestResult { total, correct, accuracy, error, macro_f1, calibration_error };
-            (JobId(job.cast_unsigned()), result)
+        .try_filter_map(|Row { job_id, numbers }| {
+            std::future::ready(Ok(numbers.result().map(|result| (JobId(job_id.cast_unsigned()), result))))
         })
         .try_collect()
         .await
@@ -137,17 +164,21 @@ impl Reader {
 
     /// A job's earlier results, oldest first.
     pub(crate) async fn superseded(&self, job: JobId) -> Result<Vec<Superseded>, StoreError> {
-        type Row = (i64, i64, f64, f64, f64, Option<f64>, Option<String>, i64, String);
+        #[derive(sqlx::FromRow)]
+        struct Row {
+            #[sqlx(flatten)]
+            numbers: Numbers,
+            manifest: Option<String>,
+            superseded_at: i64,
+            reason: String,
+        }
         let id = job.0.cast_signed();
         let query = sqlx::query_as(SUPERSEDED).bind(id).fetch_all(&self.pool);
         let rows: Vec<Row> = query.await.doing("read superseded results")?;
-        let result = |row: Row| {
-            let (total, correct, accuracy, error, macro_f1, calibration_error, manifest, at, reason) = row;
-            let (total, correct) = (total.cast_unsigned(), correct.cast_unsigned());
-            let result = TestResult { total, correct, accuracy, error, macro_f1, calibration_error };
+        let result = |Row { numbers, manifest, superseded_at, reason }: Row| {
             let manifest = manifest.map(|text| serde_json::from_str(&text)).transpose();
             let manifest = manifest.map_err(damaged("a superseded manifest of job", id))?;
-            Ok(Superseded { result, manifest, at: Timestamp(at), reason })
+            Ok(Superseded { result: numbers.result(), manifest, at: Timestamp(superseded_at), reason })
         };
         rows.into_iter().map(result).collect()
     }

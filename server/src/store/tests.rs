@@ -11,7 +11,7 @@ use promptfield_core::scheduler::pilot_records::{
 };
 use promptfield_core::scheduler::{
     AttemptEnd, Command, Event, Grant, Held, JobChange, JobState, JobStateName, Need, Policy, Reply, Scheduler,
-    Speculation, WorkerDescription, WorkerRecord, WorkerState,
+    Setback, Speculation, WorkerDescription, WorkerRecord, WorkerState,
 };
 use promptfield_core::wire::api::{AttemptSummary, LogChunk, MetricPoint};
 use proptest::prelude::*;
@@ -72,7 +72,7 @@ fn outcome(adopted: bool) -> Box<Outcome> {
         macro_f1: 0.1 + 0.2,
         calibration_error: Some(0.7 + 0.1),
     };
-    Box::new(Outcome { result, adopted, manifest: None })
+    Box::new(Outcome { result: Some(result), adopted, manifest: None })
 }
 
 fn evaluation() -> Evaluation {

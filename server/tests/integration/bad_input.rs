@@ -143,6 +143,7 @@ async fn a_result_must_make_sense() {
     let file = json!({"sha256": "0".repeat(64), "bytes": 1});
     for (pointer, value, field) in [
         ("/outcome/result/total", json!(0), "outcome.result.total"),
+        ("/outcome/result", json!(null), "outcome.result"),
         ("/memory_mib", json!(0), "memory_mib"),
         ("/memory_mib", json!((1 << 24) + 1), "memory_mib"),
         ("/outcome/result/correct", json!(201), "outcome.result.correct"),

@@ -105,9 +105,10 @@ async fn the_longest_document_of_imagenet_is_taken() {
     };
     let evaluation = Evaluation { format: Evaluation::FORMAT, classes: (0..1000).map(class).collect() };
     let mut report = CompletionReport { evaluation: Some(evaluation.clone()), ..completion(&grant) };
-    let result = TestResult { total: 50_000, correct: 0, accuracy: 0.0, error: 100.0, ..report.outcome.result };
-    report.outcome.result = result;
-    report.outcome.manifest.as_mut().unwrap().result = result;
+    let result =
+        TestResult { total: 50_000, correct: 0, accuracy: 0.0, error: 100.0, ..report.outcome.result.unwrap() };
+    report.outcome.result = Some(result);
+    report.outcome.manifest.as_mut().unwrap().result = Some(result);
     assert_eq!(server.post(&on(grant.lease, "complete"), &report).await.status(), StatusCode::NO_CONTENT);
     assert_eq!(server.json::<Evaluation>("/jobs/1/evaluation").await, evaluation);
 }

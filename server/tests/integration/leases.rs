@@ -157,7 +157,7 @@ async fn reports_on_several_leases_are_answered_each_for_itself() {
     let mut lie = completion(forged);
     lie.token = FencingToken(forged.token.0 + 1);
     let mut nonsense = completion(alive);
-    nonsense.outcome.result.correct = 1 << 40;
+    nonsense.outcome.result.as_mut().unwrap().correct = 1 << 40;
     let beat = ProgressReport { token: alive.token, progress: None, metrics: Vec::new(), log: None };
     let reports = vec![
         complete(done),

@@ -456,12 +456,12 @@ pub(crate) fn completion(grant: &LeaseGrant) -> CompletionReport {
         code_version: "0.1.0".into(),
         device: "cpu".into(),
         threads: 1,
-        result,
+        result: Some(result),
         started_at: Timestamp(1_795_484_412_345),
         seconds: Seconds { prepare: 0.1, train: 1.5, test: 0.2 },
         files: BTreeMap::from([(CHECKPOINT.to_owned(), checkpoint)]),
     };
-    let outcome = Outcome { result, adopted: false, manifest: Some(manifest) };
+    let outcome = Outcome { result: Some(result), adopted: false, manifest: Some(manifest) };
     CompletionReport { token: grant.token, outcome, evaluation: Some(evaluation()), memory_mib: None }
 }
 

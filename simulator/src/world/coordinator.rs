@@ -564,7 +564,7 @@ impl World {
                     Some(on) => Some(manifest(self.any_spec()?, on)),
                     None => None,
                 };
-                let outcome = Outcome { result: RESULT, adopted, manifest };
+                let outcome = Outcome { result: Some(RESULT), adopted, manifest };
                 Command::Complete { held, outcome: Box::new(outcome), evaluation: None, memory_mib }
             }
             Ask::Fail { class, lacks, .. } => {
@@ -633,7 +633,7 @@ fn manifest(spec: JobSpec, On { weights, lists, says_test }: On) -> Manifest {
         code_version: promptfield_core::VERSION.to_owned(),
         device: "cpu".to_owned(),
         threads: 1,
-        result: RESULT,
+        result: Some(RESULT),
         started_at: Timestamp(0),
         seconds: Seconds::default(),
         files: BTreeMap::new(),

@@ -404,7 +404,7 @@ mod tests {
                 code_version: String::new(),
                 device: "cpu".into(),
                 threads: 1,
-                result,
+                result: Some(result),
                 started_at: Timestamp(0),
                 seconds: Seconds::default(),
                 files,
@@ -503,7 +503,7 @@ mod tests {
         manifest["result"].as_object_mut().unwrap().remove("calibration_error").unwrap();
         fs_err::write(&path, manifest.to_string()).unwrap();
         let outcome = adopt(&output, &origin(1)).unwrap();
-        assert_eq!((outcome.result.correct, outcome.result.calibration_error), (9, None));
+        assert_eq!((outcome.result.unwrap().correct, outcome.result.unwrap().calibration_error), (9, None));
     }
 
     #[test]
@@ -511,7 +511,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs_err::write(root.path().join("log.txt"), LOG).unwrap();
         let outcome = adopt(root.path(), &origin(1)).unwrap();
-        assert_eq!((outcome.result.correct, outcome.manifest), (9, None));
+        assert_eq!((outcome.result.unwrap().correct, outcome.manifest), (9, None));
         fs_err::write(root.path().join("log.txt"), "epoch [1/10]").unwrap();
         assert!(adopt(root.path(), &origin(1)).is_none());
     }

@@ -116,11 +116,9 @@ fn differs(manifest: &Manifest, today: &Today) -> Option<String> {
 
 /// What of a folder's files isn't what its manifest says.
 fn is_damaged(folder: &Path, manifest: &Manifest) -> Option<String> {
-    if let Err(error) = manifest
-        .check(&manifest.result)
-        .and_then(|()| manifest.result.check())
-        .and_then(|()| manifest.result.check_rates())
-    {
+    let result = manifest.result.as_ref();
+    let counted = || result.map_or(Ok(()), |result| result.check().and_then(|()| result.check_rates()));
+    if let Err(error) = manifest.check(result).and_then(|()| counted()) {
         return Some(format!("its {MANIFEST_FILE} contradicts itself: {error}"));
     }
     for (name, entry) in &manifest.files {
@@ -135,23 +133,24 @@ fn is_damaged(folder: &Path, manifest: &Manifest) -> Option<String> {
             Err(error) => return Some(format!("its {name} can't be read: {error}")),
         }
     }
-    contradicts(folder, manifest).map(|what| format!("its {what} says something else than its {MANIFEST_FILE}"))
+    let what = result.and_then(|result| contradicts(folder, manifest, result));
+    what.map(|what| format!("its {what} says something else than its {MANIFEST_FILE}"))
 }
 
 /// Which of its files says something else than a manifest's numbers. They have the hashes that it names, so either was written
 /// by hand, or by a program that was wrong.
-fn contradicts(folder: &Path, manifest: &Manifest) -> Option<&'static str> {
+fn contradicts(folder: &Path, manifest: &Manifest, result: &TestResult) -> Option<&'static str> {
     let has = |name: &str| manifest.files.contains_key(name);
     let text = |name: &str| String::from_utf8_lossy(&fs_err::read(folder.join(name)).unwrap_or_default()).into_owned();
     if has(EVALUATION_FILE) {
         let evaluation = Evaluation::parse(&text(EVALUATION_FILE));
-        if evaluation.and_then(|evaluation| evaluation.check(&manifest.result)).is_err() {
+        if evaluation.and_then(|evaluation| evaluation.check(result)).is_err() {
             return Some(EVALUATION_FILE);
         }
     }
     let logged = has(LOG_FILE).then(|| parse_log_result(&text(LOG_FILE)))?;
     let counts = |result: &TestResult| (result.total, result.correct);
-    let agrees = logged.is_some_and(|logged| counts(&logged) == counts(&manifest.result));
+    let agrees = logged.is_some_and(|logged| counts(&logged) == counts(result));
     (!agrees).then_some(LOG_FILE)
 }
 
@@ -166,7 +165,7 @@ fn look_for_log(folder: &Path, today: &Today) -> Found {
         Ok(result) => result,
         Err(why) => return Found::Other(format!("another tool's {LOG_FILE} {why}")),
     };
-    let whole = || Found::Whole(Box::new(Outcome { result, adopted: true, manifest: None }));
+    let whole = || Found::Whole(Box::new(Outcome { result: Some(result), adopted: true, manifest: None }));
     match &today.foreign {
         Foreign::Alone => whole(),
         Foreign::Training { .. } if has_testable_checkpoint(folder, today) => whole(),

@@ -288,12 +288,12 @@ pub(super) fn run(
         code_version: origin.code_version,
         device: job.device.clone(),
         threads: u32::try_from(tch::get_num_threads()).unwrap_or(0),
-        result,
+        result: Some(result),
         started_at,
         seconds,
         files,
     })?;
-    Ok(Outcome { result, adopted: false, manifest: Some(manifest) })
+    Ok(Outcome { result: Some(result), adopted: false, manifest: Some(manifest) })
 }
 
 /// Trains and evaluates in `folder`.

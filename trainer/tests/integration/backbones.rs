@@ -541,7 +541,7 @@ fn a_resident_trainer_notices_that_something_else_is_said_of_its_weights() {
     let again = run("again");
     let said = [&quick, &gelu, &pixels].map(|manifest| (manifest.architecture.activation, manifest.assumed.len()));
     assert_eq!(said, [(Activation::QuickGelu, 5), (Activation::Gelu, 4), (Activation::Gelu, 2)]);
-    let errors = [&quick, &gelu, &pixels].map(|manifest| manifest.result.calibration_error.unwrap().to_bits());
+    let errors = [&quick, &gelu, &pixels].map(|manifest| manifest.result.unwrap().calibration_error.unwrap().to_bits());
     assert!(errors[0] != errors[1] && errors[1] != errors[2], "{errors:?}");
     assert_eq!(again.result, quick.result);
 }

@@ -126,20 +126,20 @@ fn training_on_the_bundled_photographs_beats_chance_and_its_checkpoint_is_tested
     );
     // 12 of 24 classes; 2 images of each in batches of 4 are 6 steps an epoch; 216 test images in batches of 128, evaluated
     // after the first epoch and at the end, are 4 more steps.
-    assert_eq!(outcome.result.total, 216);
-    assert!(outcome.result.accuracy > 100.0 / 12.0 * 2.0, "{:?}", outcome.result);
+    assert_eq!(outcome.result.unwrap().total, 216);
+    assert!(outcome.result.unwrap().accuracy > 100.0 / 12.0 * 2.0, "{:?}", outcome.result);
     let log = fs_err::read_to_string(base.join("log.txt")).unwrap();
     assert_eq!(log.lines().collect::<Vec<_>>(), notes.lines);
     assert!(log.contains("\nepoch [1/2] batch [6/6] time "), "{log}");
     assert!(log.contains("\nepoch [1/2] test accuracy "), "{log}");
     assert!(log.contains(&format!("specification {}", manifest.spec_hash)), "{log}");
     let evaluation = Evaluation::parse(&fs_err::read_to_string(base.join("evaluation.json")).unwrap()).unwrap();
-    evaluation.check(&outcome.result).unwrap();
+    evaluation.check(&outcome.result.unwrap()).unwrap();
     assert_eq!(evaluation.classes.len(), 12);
-    let calibration = outcome.result.calibration_error.unwrap();
+    let calibration = outcome.result.unwrap().calibration_error.unwrap();
     assert!((0.0..=100.0).contains(&calibration), "{calibration}");
     let read = parse_log_result(&log).unwrap();
-    assert_eq!((read.total, read.correct), (216, outcome.result.correct));
+    assert_eq!((read.total, read.correct), (216, outcome.result.unwrap().correct));
     assert_eq!(notes.metrics.len(), 12);
     assert!(notes.metrics.iter().all(|(_, values)| values.contains_key("loss/seq_norm")));
     let last = notes.progress.last().unwrap();
@@ -149,7 +149,7 @@ fn training_on_the_bundled_photographs_beats_chance_and_its_checkpoint_is_tested
     let outcome = complete(&test);
     let tested = outcome.manifest.unwrap();
     assert_eq!(tested.spec.trained_by, Some(manifest.spec_hash));
-    assert_eq!(outcome.result.total, 216);
+    assert_eq!(outcome.result.unwrap().total, 216);
     assert_eq!(names(&new), ["evaluation.json", "log.txt", "manifest.json"]);
     assert_ne!(tested.split_sha256, manifest.split_sha256);
 }
@@ -160,7 +160,7 @@ fn zero_shot_evaluates_in_both_stages_and_needs_no_checkpoint() {
     for stage in ["train", "test"] {
         let outcome =
             complete(&room.job(stage, json!({"method": "zero_shot", "shots": 0, "stage": stage, "overrides": {}})));
-        assert_eq!(outcome.result.total, 9);
+        assert_eq!(outcome.result.unwrap().total, 9);
         assert_eq!(names(&room.path(stage)), ["evaluation.json", "log.txt", "manifest.json"]);
         assert_eq!(outcome.manifest.unwrap().spec.trained_by, None);
     }
@@ -274,7 +274,7 @@ fn mixed_precision_is_as_accurate_on_the_bundled_photographs() {
     let root = tempfile::tempdir().unwrap();
     let accuracy = |precision: &str| {
         let changes = json!({"dataset": "caltech101", "shots": 2, "precision": precision, "overrides": {"epochs": 2}});
-        complete(&job(&demo(), &root.path().join(precision), changes)).result.accuracy
+        complete(&job(&demo(), &root.path().join(precision), changes)).result.unwrap().accuracy
     };
     let single = accuracy("fp32");
     for precision in ["amp_bf16", "amp_fp16"] {
@@ -348,9 +348,9 @@ fn a_training_of_another_tool_is_adopted_together_with_its_test_and_done_anew_wi
         room.job(&testing, json!({"stage": "test", "checkpoint": checkpoint, "trained_by": trained_by}))
     };
     let outcome = complete(&trains);
-    assert_eq!((outcome.adopted, outcome.result.correct, outcome.manifest), (true, 1, None));
+    assert_eq!((outcome.adopted, outcome.result.unwrap().correct, outcome.manifest), (true, 1, None));
     let outcome = complete(&tests("0".repeat(64).into()));
-    assert_eq!((outcome.adopted, outcome.result.total as usize, outcome.manifest), (true, new, None));
+    assert_eq!((outcome.adopted, outcome.result.unwrap().total as usize, outcome.manifest), (true, new, None));
 
     // On a validation set, broken off, or on other images: the training is done, and so is the test.
     fs_err::write(room.path(&testing).join("log.txt"), foreign_log(new + 1)).unwrap();
@@ -547,7 +547,7 @@ fn a_class_whose_name_has_no_numbers_is_named_in_the_evaluation_of_its_half() {
     };
     let (_, reason) = failure(&job("test"));
     assert!(reason.contains(&format!("the text features of the class `{new}` are not finite")), "{reason}");
-    assert_eq!(complete(&job("train")).result.total, 9);
+    assert_eq!(complete(&job("train")).result.unwrap().total, 9);
 }
 
 /// Changes a list of `tiny`'s split file.
@@ -603,7 +603,7 @@ fn a_class_without_training_images_is_left_out_of_both_halves_and_said() {
         let mut notes = Notes::default();
         let job = room.job(stage, json!({"method": "zero_shot", "shots": 0, "stage": stage, "overrides": {}}));
         let outcome = run(&job, &mut notes).unwrap();
-        total += outcome.result.total;
+        total += outcome.result.unwrap().total;
         assert_eq!(outcome.manifest.unwrap().left_out, [LeftOut { class: class.to_owned(), images: 3 }]);
         let line = format!("class `{class}` has no training image: its 3 test images are left out");
         assert!(notes.lines.contains(&line), "{:?}", notes.lines);

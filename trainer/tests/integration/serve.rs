@@ -134,7 +134,7 @@ fn a_resident_trainer_runs_fails_and_cancels_jobs() {
     trainer.send(&json!({"type": "run", "id": 1, "job": job("seed1", json!({}))}));
     let replies = trainer.hear_job();
     let Some(Reply::Completed { id: 1, outcome }) = replies.last() else { panic!("{replies:?}") };
-    assert_eq!(outcome.result.total, 9);
+    assert_eq!(outcome.result.unwrap().total, 9);
     let steps = replies.iter().filter_map(|reply| match reply {
         Reply::Metrics { step, .. } => Some(*step),
         _ => None,

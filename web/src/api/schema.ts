@@ -1099,7 +1099,7 @@ export interface components {
         } | {
             /** @enum {string} */
             of: "other_backbone";
-            /** @description Their identity ([`crate::backbone::Architecture::identity`]). */
+            /** @description Their identity ([`crate::job::backbone::Architecture::identity`]). */
             sha256: components["schemas"]["BasisHash"];
         } | {
             /** @description Who, as far as it's known: a process and its host. */
@@ -1979,8 +1979,7 @@ export interface components {
             format: number;
             /** @description The classes that have test images and no training image. The published code leaves them out, and so does the result. */
             left_out?: components["schemas"]["LeftOut"][];
-            /** @description The numbers. */
-            result: components["schemas"]["TestResult"];
+            result?: components["schemas"]["TestResult"] | null;
             /** @description Seconds of training and of evaluation, of that attempt. */
             seconds: components["schemas"]["Seconds"];
             /** @description What was computed. */
@@ -2040,13 +2039,12 @@ export interface components {
             /** @description By step. */
             points: components["schemas"]["MetricPoint"][];
         };
-        /** @description A completed job. */
+        /** @description What a completed job made: the numbers of an evaluation, or only files. */
         Outcome: {
             /** @description The folder was already complete, and nothing was computed. */
             adopted: boolean;
             manifest?: components["schemas"]["Manifest"] | null;
-            /** @description The numbers. */
-            result: components["schemas"]["TestResult"];
+            result?: components["schemas"]["TestResult"] | null;
         };
         /** @description Single values that replace a preset's; a key that is absent leaves the preset's value. */
         Overrides: {
@@ -2790,8 +2788,7 @@ export interface components {
             manifest?: components["schemas"]["Manifest"] | null;
             /** @description Why. */
             reason: string;
-            /** @description Its numbers. */
-            result: components["schemas"]["TestResult"];
+            result?: components["schemas"]["TestResult"] | null;
         };
         /** @description A job's numbers (method.md, section 4). Rates are in per cent. */
         TestResult: {
@@ -2881,7 +2878,7 @@ export interface components {
         };
         /** @description What a worker says of itself. */
         WorkerDescription: {
-            /** @description Their identities, as far as they are known ([`crate::backbone::Architecture::identity`]). */
+            /** @description Their identities, as far as they are known ([`crate::job::backbone::Architecture::identity`]). */
             backbone_sha256?: {
                 [key: string]: components["schemas"]["BasisHash"];
             };

@@ -106,7 +106,7 @@ async fn a_result_that_the_coordinator_refuses_fails_the_job() {
     let (worker, mut trainer) = host.start_with_trainer().await;
     let running = trainer.hear_job().await;
     let mut outcome = running.finish();
-    outcome.result.total = 0;
+    outcome.result.as_mut().unwrap().total = 0;
     trainer.say(&Reply::Completed { id: running.id, outcome: Box::new(outcome) }).await;
     let failure = coordinator.until(base, JobStateName::Failed).await.summary.failure.unwrap();
     assert_eq!(failure.class, FailureClass::Bug);

@@ -10,7 +10,7 @@ use super::{
     summary_words,
 };
 use crate::method::Method;
-use crate::protocol::ClassSubset;
+use crate::protocol::Stage;
 use crate::results::stats::Summary;
 
 /// The base-to-new table.
@@ -65,8 +65,10 @@ impl BaseToNew {
             let spec = entry.spec;
             let dataset = place(&mut datasets, &spec.dataset);
             let line = lines.entry((dataset, (spec.method, spec.shots, entry.variant))).or_default();
-            let cell = if spec.classes() == ClassSubset::New { &mut line.new } else { &mut line.base };
-            cell.add(&entry);
+            match spec.stage {
+                Stage::Train => line.base.add(&entry),
+                Stage::Test => line.new.add(&entry),
+            }
         }
         let mut averaged: BTreeMap<Key<'_>, Vec<&Line>> = BTreeMap::new();
         let mut rows = Vec::new();
@@ -209,7 +211,7 @@ mod tests {
 
     fn numbers(spec: &JobSpec) -> f64 {
         let dataset = if spec.dataset == "eurosat" { 80.0 } else { 60.0 };
-        let classes = if spec.classes() == ClassSubset::New { -20.0 } else { 0.0 };
+        let classes = if spec.stage == Stage::Test { -20.0 } else { 0.0 };
         dataset + classes + spec.seed as f64
     }
 
@@ -249,7 +251,7 @@ mod tests {
 
     #[test]
     fn missing_seeds_make_a_number_provisional_and_missing_cells_stay_empty() {
-        let grid = table(|spec| (spec.seed == 1 && spec.classes() == ClassSubset::Base).then_some(50.0)).grid();
+        let grid = table(|spec| (spec.seed == 1 && spec.stage == Stage::Train).then_some(50.0)).grid();
         let words = |row: &[GridCell]| row[2..].iter().map(|cell| cell.words.clone()).collect::<Vec<_>>();
         assert_eq!(words(&grid.groups[0][0]), ["50.00*", "–", "–"]);
         assert_eq!(words(&grid.groups[0][1]), ["–", "–", "–"]);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cell, Collected, Entry, Grid, GridCell, csv_field, method_words, place, summary_csv};
 use crate::method::Method;
+use crate::protocol::Stage;
 
 /// The few-shot table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -42,7 +43,11 @@ impl FewShot {
             let spec = entry.spec;
             shots.insert(spec.shots);
             let line = lines.entry((place(&mut datasets, &spec.dataset), spec.method, entry.variant)).or_default();
-            line.entry(spec.shots).or_default().add(&entry);
+            match spec.stage {
+                Stage::Train => line.entry(spec.shots).or_default().add(&entry),
+                // Few-shot tests nothing besides.
+                Stage::Test => {}
+            }
         }
         let shots: Vec<u32> = shots.into_iter().collect();
         let mut averaged: BTreeMap<(Method, &str), Vec<&Line>> = BTreeMap::new();

@@ -144,7 +144,7 @@ fn faults_end_by_registration_by_success_and_by_command() {
     world.register_as(WorkerDescription { pilot: None, ..on("sick") });
     assert_eq!(fault(&world), 0);
     let (mut world, other) = sick_world();
-    let adopted = Outcome { result: RESULT, adopted: true, manifest: None };
+    let adopted = Outcome { result: Some(RESULT), adopted: true, manifest: None };
     let adopts =
         Command::Complete { held: held(&other), outcome: Box::new(adopted), evaluation: None, memory_mib: None };
     world.apply(adopts).unwrap();

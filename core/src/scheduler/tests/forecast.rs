@@ -22,7 +22,7 @@ fn forecast(world: &World, took: &[(JobId, i64)]) -> Forecast {
 }
 
 fn complete(world: &mut World, grant: &Grant, adopted: bool) {
-    let outcome = Box::new(Outcome { result: RESULT, adopted, manifest: None });
+    let outcome = Box::new(Outcome { result: Some(RESULT), adopted, manifest: None });
     world.apply(Command::Complete { held: held(grant), outcome, evaluation: None, memory_mib: None }).unwrap();
 }
 

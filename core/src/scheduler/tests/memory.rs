@@ -82,7 +82,7 @@ fn only_what_is_news_is_learned() {
     }
     assert_eq!(learned, [vec![], vec![1_000], vec![], vec![], vec![1_051], vec![]]);
     is_restored(&world);
-    let found = Outcome { result: RESULT, adopted: true, manifest: None };
+    let found = Outcome { result: Some(RESULT), adopted: true, manifest: None };
     let grant = &grants[6];
     let command =
         Command::Complete { held: held(grant), outcome: Box::new(found), evaluation: None, memory_mib: Some(9_000) };

@@ -401,7 +401,7 @@ fn a_folder_that_was_adopted_says_what_was_read_and_one_of_another_tool_does_not
     assert_eq!(world.scheduler.reading(TRAINING).unwrap().split, sha256(3));
     assert!(!world.scheduler.is_foreign(TRAINING));
     let test = leases(&mut world, worker, 1).remove(0);
-    let foreign = Outcome { result: RESULT, adopted: true, manifest: None };
+    let foreign = Outcome { result: Some(RESULT), adopted: true, manifest: None };
     let command =
         Command::Complete { held: held(&test), outcome: Box::new(foreign), evaluation: None, memory_mib: None };
     does(&mut world, command).unwrap();

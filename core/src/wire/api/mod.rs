@@ -174,8 +174,8 @@ pub struct JobDetail {
 /// A result that doesn't count any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Superseded {
-    /// Its numbers.
-    pub result: TestResult,
+    /// Its numbers; `null` for a stage that evaluates nothing.
+    pub result: Option<TestResult>,
     /// Where they came from; `null` for a folder that another tool completed.
     pub manifest: Option<Manifest>,
     /// When it was superseded.

@@ -70,7 +70,8 @@ fn told_of_state(state: &JobState) -> String {
         JobState::Leased(lease) | JobState::Running(lease) => {
             format!("{name} by worker {}, token {}", lease.worker, lease.token.0)
         }
-        JobState::Completed(result) | JobState::Skipped(result) => {
+        JobState::Completed(None) | JobState::Skipped(None) => format!("{name}: files only"),
+        JobState::Completed(Some(result)) | JobState::Skipped(Some(result)) => {
             let TestResult { total, correct, accuracy, error, macro_f1, calibration_error } = **result;
             let calibration = or(calibration_error, "none");
             format!("{name}: {correct} of {total}, {accuracy}, {error}, f1 {macro_f1}, calibration {calibration}")
@@ -220,6 +221,27 @@ async fn told(store: &mut Store, reader: &Reader, scheduler: &Scheduler) -> BTre
     told.extend(
         rows.unfinished.iter().map(|(job, sha256)| format!("job {job} goes on from artefact {}", &sha256[60..])),
     );
+    told.extend(rows.faults.values().map(|fault| {
+        let (kind, name) = fault.what.parts();
+        format!(
+            "host `{}` ({}) can't use {kind} {name}: {} ({}), found at {}, {} times, next trial at {} by attempt {}",
+            fault.host,
+            fault.places,
+            fault.failure.class,
+            fault.failure.reason,
+            fault.found_at.0,
+            fault.times,
+            fault.next_trial.0,
+            or(fault.trial, "none")
+        )
+    }));
+    told.extend(rows.setbacks.iter().map(|(job, Setback { epochs, counted, waits, holder })| {
+        let counted = if *counted { "counted" } else { "not counted" };
+        let holder = holder.as_ref().map_or_else(String::new, |holder| {
+            format!(" for {} (on {})", holder.words, or(holder.host.as_ref(), "nowhere"))
+        });
+        format!("job {job} was broken off after {epochs} epochs, {counted}, and waited {waits} times{holder}")
+    }));
     told.extend(rows.readings.iter().map(|(Draw { dataset, classes, shots, seed }, reading)| {
         let short = |hash: BasisHash| hash.to_string()[..4].to_owned();
         format!(
@@ -236,7 +258,7 @@ async fn told(store: &mut Store, reader: &Reader, scheduler: &Scheduler) -> BTre
     for job in &rows.superseded {
         let earlier = reader.superseded(*job).await.unwrap();
         told.extend(earlier.iter().map(|earlier| {
-            let (result, at) = (&earlier.result, earlier.at.0);
+            let (result, at) = (earlier.result.unwrap(), earlier.at.0);
             format!("job {job} had {} of {} until {at}, when {}", result.correct, result.total, earlier.reason)
         }));
     }

@@ -177,13 +177,13 @@ impl Running {
             code_version: VERSION.to_owned(),
             device: self.job.device.clone(),
             threads: 1,
-            result,
+            result: Some(result),
             started_at: Timestamp(0),
             seconds: Seconds::default(),
             files,
         };
         write_manifest(&self.job.output, &manifest);
-        Outcome { result, adopted: false, manifest: Some(manifest) }
+        Outcome { result: Some(result), adopted: false, manifest: Some(manifest) }
     }
 
     /// What stands in this training job's checkpoint.
