@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use crate::data::{self, KeptSplits, Split};
-use crate::engine;
+use crate::working;
 
 /// `inspect outputs`.
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &OutputsArgs) -> anyhow::Result<()> {
     let mut digests = HashMap::new();
     for line in std::io::stdin().lock().lines() {
         let OutputQuestion { job, places } = input::from_json(&line.context("could not read standard input")?)?;
-        let (state, manifest, reason) = engine::look_at_output(&places.output);
+        let (state, manifest, reason) = promptfield_output::look_at_output(&places.output, working::goes_on);
         let (lists, problem) = match lists(&places, &mut splits, args.images.then_some(&mut digests)) {
             Ok(lists) => (Some(lists), None),
             Err(error) => (None, Some(chain(error.as_ref()))),

@@ -4,17 +4,15 @@
 //! lies; otherwise the file comes from the coordinator, into `.artefacts` below the output root, named and verified by its
 //! SHA-256. The other way, a finished training hands its checkpoint to the coordinator.
 
-use std::fs::Permissions;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use promptfield_core::chain::chain;
 use promptfield_core::job::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, LOG_FILE, MANIFEST_FILE};
 use promptfield_core::job::outcome::{Failure, FailureClass, Manifest};
-use promptfield_core::job::spec::hex;
 use promptfield_core::wire::api::CheckpointSource;
-use sha2::{Digest, Sha256};
+use promptfield_output::file::{replace_from, sha256_of};
+use promptfield_output::{ManifestError, manifest_in};
 
 use crate::client::{Client, Rejected};
 use crate::options::Machine;
@@ -90,7 +88,7 @@ pub(crate) async fn find(
         return Err(CheckpointError::OtherContents { sha256: sha256.clone(), found });
     }
     let path = kept.clone();
-    tokio::task::spawn_blocking(move || keep(&cache, &path, &bytes))
+    tokio::task::spawn_blocking(move || replace_from(&cache, &path, &bytes))
         .await
         .map_err(io::Error::other)
         .flatten()
@@ -102,10 +100,8 @@ pub(crate) async fn find(
 /// Whether a folder holds the checkpoint that is meant; if not, why.
 fn lies_in(folder: &Path, source: &CheckpointSource) -> Result<(), String> {
     let shown = folder.display();
-    match fs_err::read(folder.join(MANIFEST_FILE)) {
-        Ok(text) => {
-            let manifest: Manifest = serde_json::from_slice(&text)
-                .map_err(|error| format!("`{shown}` has a {MANIFEST_FILE} that can't be read: {error}"))?;
+    match manifest_in(folder) {
+        Ok(Some(manifest)) => {
             let checkpoint = manifest.files.get(&checkpoint_name());
             if manifest.spec_hash != source.spec.hash() {
                 Err(format!("`{shown}` is of another specification"))
@@ -123,9 +119,10 @@ fn lies_in(folder: &Path, source: &CheckpointSource) -> Result<(), String> {
                 }
             }
         }
+        Err(ManifestError::Parse(error)) => Err(format!("`{shown}` has a {MANIFEST_FILE} that can't be read: {error}")),
         // Another tool trained it: the trainer sees whether it tested it, too, or whether its checkpoint can be tested.
-        Err(_) if source.sha256.is_none() && folder.join(LOG_FILE).is_file() => Ok(()),
-        Err(_) => Err(format!("`{shown}` is not a complete folder on this machine")),
+        _ if source.sha256.is_none() && folder.join(LOG_FILE).is_file() => Ok(()),
+        _ => Err(format!("`{shown}` is not a complete folder on this machine")),
     }
 }
 
@@ -151,19 +148,4 @@ pub(crate) async fn hand_over(client: &Client, folder: &Path, sha256: &str) -> R
 /// Below a training folder, as its manifest names it.
 fn checkpoint_name() -> String {
     format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}")
-}
-
-/// The hash of a file's bytes, as a manifest has it.
-pub(crate) fn sha256_of(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// Writes a file that is whole whenever it has its name, and may be read by whoever may read others.
-pub(crate) fn keep(cache: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    fs_err::create_dir_all(cache)?;
-    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(cache)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }

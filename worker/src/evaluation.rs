@@ -10,8 +10,7 @@ use promptfield_core::input::InvalidInput;
 use promptfield_core::job::evaluation::Evaluation;
 use promptfield_core::job::layout::EVALUATION_FILE;
 use promptfield_core::job::outcome::Manifest;
-
-use crate::checkpoint::sha256_of;
+use promptfield_output::file::sha256_of;
 
 /// Why a folder's numbers by class can't be had.
 #[derive(Debug, thiserror::Error)]

@@ -7,12 +7,13 @@
 //!
 //! Each worker has a folder of its own below the output root, which several may share; a file is named after its lease.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use promptfield_core::chain::chain;
 use promptfield_core::id::LeaseId;
 use promptfield_core::wire::api::CompletionReport;
+use promptfield_output::file::replace_by;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointError;
@@ -60,7 +61,11 @@ impl Spool {
     pub(crate) async fn keep(&self, lease: LeaseId, report: &CompletionReport) {
         let text = serde_json::json!(Undelivered { lease, report: report.clone() }).to_string();
         let (folder, path) = (self.folder.clone(), self.path(lease));
-        let written = tokio::task::spawn_blocking(move || write(&folder, &path, &text)).await;
+        let write = move || {
+            fs_err::create_dir_all(folder)?;
+            replace_by(&path.with_extension(PARTIAL), &path, text.as_bytes())
+        };
+        let written = tokio::task::spawn_blocking(write).await;
         if let Err(error) = written.map_err(io::Error::other).flatten() {
             tracing::warn!(%lease, "lease {lease}: its result would not survive this worker: {}", chain(&error));
         }
@@ -124,17 +129,6 @@ impl Spool {
 /// The folder of a worker, by its name.
 pub(crate) fn folder(output_root: &Path, name: &str) -> PathBuf {
     output_root.join(FOLDER).join(as_file_name(name))
-}
-
-/// Writes a file that is whole whenever it has its name.
-fn write(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
-    fs_err::create_dir_all(folder)?;
-    let partial = path.with_extension(PARTIAL);
-    let mut file = fs_err::File::create(&partial)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs_err::rename(&partial, path)?;
-    fs_err::File::open(folder)?.sync_all()
 }
 
 /// The reports in a folder, the oldest lease first. What is damaged is set aside.

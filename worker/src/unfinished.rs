@@ -8,20 +8,20 @@
 //! Whatever goes wrong here costs epochs, not the job.
 
 use std::collections::BTreeMap;
-use std::fs::TryLockError;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
 use promptfield_core::VERSION;
 use promptfield_core::input::InvalidInput;
-use promptfield_core::job::layout::{LOCK_FILE, MANIFEST_FILE, ORIGIN_FILE, PARTIAL_SUFFIX, STATE_FILE};
+use promptfield_core::job::layout::{MANIFEST_FILE, ORIGIN_FILE, STATE_FILE};
 use promptfield_core::job::outcome::FileEntry;
 use promptfield_core::job::spec::SpecHash;
 use promptfield_core::job::unfinished::{Origin, Reached, Unfinished};
+use promptfield_output::file::{replace_from, sha256_of};
+use promptfield_output::partial::{self, Lock, leftovers, put_aside};
 
-use crate::checkpoint::{CACHE_FOLDER, keep, sha256_of};
+use crate::checkpoint::CACHE_FOLDER;
 use crate::client::{Client, Rejected};
 
 /// The most bytes of a list of files.
@@ -100,7 +100,7 @@ pub(crate) async fn hand_over(
     job: SpecHash,
     known: u32,
 ) -> Result<Option<(String, u32)>, UnfinishedError> {
-    let partial = partial_of(output);
+    let partial = partial::of(output);
     let read = move || {
         let left = Left::read(&partial, job).map_err(UnfinishedError::Folder)?;
         Ok(left.filter(|left| left.epochs > known).map(|left| (left.list(), left)))
@@ -176,7 +176,7 @@ impl Place {
         if fs_err::symlink_metadata(&self.output).is_ok() {
             return Ok(false);
         }
-        let partial = partial_of(&self.output);
+        let partial = partial::of(&self.output);
         if fs_err::symlink_metadata(partial.join(MANIFEST_FILE)).is_ok() {
             return Ok(false);
         }
@@ -192,81 +192,38 @@ impl Place {
 
     /// Writes the files, if they are still wanted when nobody else works there.
     fn fill(&self, travelled: &Left) -> Result<Start, UnfinishedError> {
-        let partial = partial_of(&self.output);
-        let held = lock(&partial)?;
+        let partial = partial::of(&self.output);
+        let held = hold(&partial)?;
         if !self.is_wanted()? {
             return Ok(Start::Local);
         }
         let origin = fs_err::read(partial.join(ORIGIN_FILE)).ok();
         let is_of_same = origin.is_some() && origin.as_ref() == travelled.files.get(ORIGIN_FILE);
-        let held = if is_of_same || is_empty(&partial).map_err(UnfinishedError::Folder)? {
+        let held = if is_of_same || leftovers(&partial).map_err(UnfinishedError::Folder)?.is_empty() {
             held
         } else {
             let aside = put_aside(&partial).map_err(UnfinishedError::Folder)?;
             tracing::info!("`{}` was put aside as `{}`", partial.display(), aside.display());
-            lock(&partial)?
+            hold(&partial)?
         };
-        let write = || {
-            for name in Unfinished::FILES {
-                if let Some(bytes) = travelled.files.get(name) {
-                    keep(&self.cache, &partial.join(name), bytes)?;
-                }
+        for name in Unfinished::FILES {
+            if let Some(bytes) = travelled.files.get(name) {
+                replace_from(&self.cache, &partial.join(name), bytes).map_err(UnfinishedError::Folder)?;
             }
-            File::open(&partial)?.sync_all()
-        };
-        write().map_err(UnfinishedError::Folder)?;
+        }
         drop(held);
         Ok(Start::Travelled)
     }
 }
 
 /// Takes hold of a `….partial` folder, made if it isn't there, as a trainer does: until the file is closed, none will.
-fn lock(partial: &Path) -> Result<File, UnfinishedError> {
-    let path = partial.join(LOCK_FILE);
-    let open = || {
-        fs_err::create_dir_all(partial)?;
-        File::options().create(true).truncate(false).write(true).open(&path)
-    };
-    let file = open().map_err(UnfinishedError::Folder)?;
-    let is_here = || {
-        let (held, here) = (file.metadata()?, fs_err::metadata(&path)?);
-        Ok::<_, io::Error>((held.dev(), held.ino()) == (here.dev(), here.ino()))
-    };
-    match file.try_lock() {
-        // If not, its holder has just renamed the folder.
-        Ok(()) if is_here().unwrap_or_default() => Ok(file),
-        Ok(()) | Err(TryLockError::WouldBlock) => Err(UnfinishedError::Held(partial.to_owned())),
-        Err(TryLockError::Error(error)) => Err(UnfinishedError::Folder(error)),
+fn hold(partial: &Path) -> Result<File, UnfinishedError> {
+    let lock = fs_err::create_dir_all(partial).and_then(|()| partial::lock(partial));
+    match lock.map_err(UnfinishedError::Folder)? {
+        Lock::Held(file) => Ok(file),
+        // Where it's gone, its holder has just renamed the folder.
+        Lock::Gone | Lock::Busy(_) => Err(UnfinishedError::Held(partial.to_owned())),
     }
-}
-
-/// Whether there is nothing but the lock.
-fn is_empty(partial: &Path) -> io::Result<bool> {
-    for entry in fs_err::read_dir(partial)? {
-        if entry?.file_name() != LOCK_FILE {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Renames a folder as a trainer does that finds it in its way.
-fn put_aside(partial: &Path) -> io::Result<PathBuf> {
-    let mut number = 1;
-    loop {
-        let aside = partial.with_added_extension(format!("aside-{number}"));
-        if fs_err::symlink_metadata(&aside).is_err() {
-            fs_err::rename(partial, &aside)?;
-            return Ok(aside);
-        }
-        number += 1;
-    }
-}
-
-fn partial_of(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
-    name.push(PARTIAL_SUFFIX);
-    name.into()
 }
 
 async fn fetch(client: &Client, sha256: &str, most: u64) -> Result<Vec<u8>, UnfinishedError> {

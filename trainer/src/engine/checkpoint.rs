@@ -9,18 +9,17 @@ use std::path::{Path, PathBuf};
 
 use promptfield_core::job::backbone::Architecture;
 use promptfield_core::job::outcome::FileEntry;
-use promptfield_core::job::spec::{JobSpec, SpecHash, hex};
+use promptfield_core::job::spec::{JobSpec, SpecHash};
 use promptfield_core::job::unfinished::METADATA_KEY;
 use promptfield_core::method::hyper::Evaluation;
 use promptfield_core::protocol::Protocol;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use super::folder::replace;
 use crate::methods::NamedTensors;
+use promptfield_output::file::{replace, sha256_of};
 
 /// Why a file of tensors can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +109,7 @@ pub(super) fn read_checked<M: DeserializeOwned>(
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => CheckpointError::Missing { path: path.to_owned() },
         _ => CheckpointError::Read { path: path.to_owned(), source },
     })?;
-    if entry.is_some_and(|entry| entry.sha256 != hex(&Sha256::digest(&bytes))) {
+    if entry.is_some_and(|entry| entry.sha256 != sha256_of(&bytes)) {
         return Err(malformed("its bytes aren't those that the manifest beside it names".to_owned()));
     }
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| malformed(error.to_string()))?;

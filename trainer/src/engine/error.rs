@@ -13,12 +13,12 @@ use promptfield_core::scheduler::machine_fault::Cause;
 use tch::TchError;
 
 use super::checkpoint::CheckpointError;
-use super::folder::FolderError;
 use crate::clip::WeightsError;
 use crate::data::DataError;
 use crate::image::ImageError;
 use crate::methods::MethodError;
 use crate::optimiser::StateError;
+use promptfield_output::FolderError;
 
 /// Why a job ended without a result.
 #[derive(Debug, thiserror::Error)]

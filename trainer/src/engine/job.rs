@@ -5,22 +5,19 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use promptfield_core::experiment::dataset::DatasetDefinition;
-use promptfield_core::job::layout::{
-    CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOG_FILE, MANIFEST_FILE, STATE_FILE,
-};
+use promptfield_core::job::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOG_FILE, STATE_FILE};
 use promptfield_core::job::outcome::{LeftOut, Manifest, Outcome, Progress, Seconds, TestResult};
 use promptfield_core::job::spec::JobSpec;
 use promptfield_core::job::unfinished::Origin;
 use promptfield_core::protocol::{ClassSubset, Protocol, Stage};
 use promptfield_core::wire::trainer_job::TrainerJob;
 use promptfield_core::{VERSION, time::Timestamp};
+use promptfield_output::{Foreign, Opened, Today, WorkFolder, file};
 use tch::{Cuda, Device, Kind, Tensor};
 
 use super::checkpoint::{self, CheckpointError, Provenance};
 use super::error::JobError;
 use super::evaluate::{self, evaluate};
-use super::folder::{self, Opened, Today, WorkFolder};
-use super::found::{self, Foreign};
 use super::log::result_block;
 use super::report::{CancelFlag, Report, Reporter};
 use super::session::Session;
@@ -29,6 +26,7 @@ use crate::clip::{Backbone, Clip, WeightsError};
 use crate::data::{self, DataError, KeptSplits, Split};
 use crate::image::{ImageCache, PixelScale};
 use crate::methods::{self, Classes, Evaluated, Model, NamedTensors};
+use crate::working;
 
 /// What a job reads while it runs, on whichever thread.
 pub(super) struct Inputs<'a> {
@@ -94,7 +92,17 @@ fn checkpoint_at(path: &Path) -> PathBuf {
 /// SHA-256 of a file in hexadecimal, if it can be read.
 fn hash_of(path: &Path) -> Option<String> {
     let mut file = fs_err::File::open(path).ok()?;
-    Some(folder::digest(&mut file).ok()?.sha256)
+    Some(file::digest(&mut file, working::goes_on).ok()?.sha256)
+}
+
+/// Whether a file is a checkpoint of this program that a training of `origin` may have written.
+fn is_checkpoint_of(path: &Path, origin: &Origin) -> bool {
+    checkpoint::read::<Provenance>(path).is_ok_and(|(provenance, _)| {
+        let Origin { spec, backbone_sha256, split_sha256, .. } = origin;
+        provenance.spec_hash == spec.hash()
+            && provenance.backbone_sha256() == *backbone_sha256
+            && provenance.split_sha256.as_ref().is_none_or(|trained_on| trained_on == split_sha256)
+    })
 }
 
 impl Trained {
@@ -103,8 +111,7 @@ impl Trained {
     fn read(path: &Path) -> Result<Self, CheckpointError> {
         let folder = if path.is_dir() { Some(path) } else { path.parent().and_then(Path::parent) };
         let path = checkpoint_at(path);
-        let manifest = folder.and_then(|folder| fs_err::read(folder.join(MANIFEST_FILE)).ok());
-        let manifest: Option<Manifest> = manifest.and_then(|text| serde_json::from_slice(&text).ok());
+        let manifest = folder.and_then(|folder| promptfield_output::manifest_in(folder).ok().flatten());
         let name = format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}");
         let entry = manifest.as_ref().and_then(|manifest| manifest.files.get(&name));
         let (mut provenance, parameters): (Provenance, _) = checkpoint::read_checked(&path, entry)?;
@@ -177,7 +184,7 @@ fn foreign(
         (Protocol::FewShot, _) => Foreign::Alone,
         (Protocol::BaseToNew, Stage::Train) => {
             let images = split_of(ClassSubset::New)?.test.len();
-            Foreign::Training { test: found::test_of(output).map(|folder| (folder, images)) }
+            Foreign::Training { test: promptfield_output::test_of(output).map(|folder| (folder, images)) }
         }
         (Protocol::CrossDataset, Stage::Train) => Foreign::Training { test: None },
         (protocol, Stage::Test) => match job.checkpoint.as_deref().filter(|path| path.is_dir()) {
@@ -231,8 +238,18 @@ pub(super) fn run(
         code_version: VERSION.to_owned(),
     };
     let checkpoint_sha256 = tested.and_then(|path| hash_of(&checkpoint_at(path)));
-    let today = Today { origin: &origin, split: &split, checkpoint_sha256, afresh: job.afresh, foreign };
-    if let Some(outcome) = folder::find_complete(&output, &today) {
+    let today = Today {
+        origin: &origin,
+        test_sha256: split.test_hash(),
+        left_out: &split.left_out,
+        test_images: split.test.len(),
+        checkpoint_sha256,
+        afresh: job.afresh,
+        foreign,
+        is_checkpoint_of,
+        on_block: working::goes_on,
+    };
+    if let Some(outcome) = promptfield_output::find_complete(&output, &today) {
         return Ok(outcome);
     }
     if let (Some(path), None) = (tested, &trained) {
@@ -246,7 +263,7 @@ pub(super) fn run(
     if *clip.backbone() != backbone {
         return Err(WeightsError::Changed { path: job.weights.clone() }.into());
     }
-    let folder = match folder::open(&output, &today)? {
+    let folder = match promptfield_output::open(&output, &today)? {
         Opened::Complete(outcome) => return Ok(*outcome),
         Opened::Busy { partial, holder } => return Err(JobError::Busy { partial, holder }),
         Opened::Partial(folder) => folder,
@@ -273,7 +290,7 @@ pub(super) fn run(
     };
     let (result, seconds) = compute(&inputs, clip, &provenance, trained.as_ref(), &folder, &mut report, started)?;
     drop(report);
-    let checkpoint_sha256 = today.checkpoint_sha256;
+    let Today { checkpoint_sha256, test_sha256, .. } = today;
     let manifest = folder.complete(&[STATE_FILE], |files| Manifest {
         format: Manifest::FORMAT,
         spec_hash: origin.spec.hash(),
@@ -282,7 +299,7 @@ pub(super) fn run(
         architecture: backbone.architecture,
         assumed: backbone.assumed,
         split_sha256: origin.split_sha256,
-        test_sha256: Some(split.test_hash()),
+        test_sha256: Some(test_sha256),
         checkpoint_sha256,
         left_out: split.left_out.clone(),
         code_version: origin.code_version,

@@ -2,15 +2,13 @@
 //!
 //! Rule of this room: it decides nothing of the science. Towers, losses and inference are the methods', which image is seen
 //! when is the data's; here is the order in which they are called, and what reaches the disk when. A job's folder is
-//! complete or absent ([`folder`]), an interrupted job goes on from its last epoch ([`train`]), and neither a failure nor a
+//! complete or absent ([`promptfield_output`]), an interrupted job goes on from its last epoch ([`train`]), and neither a failure nor a
 //! panic of a job ends the process ([`run`]).
 
 mod calibration;
 mod checkpoint;
 mod error;
 mod evaluate;
-mod folder;
-mod found;
 mod job;
 mod loader;
 mod log;
@@ -26,8 +24,6 @@ use promptfield_core::wire::trainer_job::TrainerJob;
 
 pub use checkpoint::CheckpointError;
 pub use error::JobError;
-pub use folder::FolderError;
-pub use found::look_at_output;
 pub use job::devices;
 pub use report::{CancelFlag, Reporter};
 pub use session::Session;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fs_err::File;
 use promptfield_core::job::outcome::Progress;
 
-use super::folder::FolderError;
+use promptfield_output::FolderError;
 
 /// Takes what a job has to say while it runs. Losing any of it changes no result.
 pub trait Reporter {

@@ -15,7 +15,6 @@ use tch::{Kind, Tensor};
 use super::checkpoint::{self, CheckpointError};
 use super::error::JobError;
 use super::evaluate::{evaluate_rates, is_finite, not_finite};
-use super::folder::WorkFolder;
 use super::job::Inputs;
 use super::loader::each_prefetched;
 use super::log::{EpochMeters, Position, epoch_line};
@@ -27,6 +26,7 @@ use crate::image::{AugmentationDraws, load_batch_train};
 use crate::loss_scale::LossScaling;
 use crate::methods::{Evaluated, Model, NamedTensors, TrainingLoss};
 use crate::optimiser::{Optimiser, learning_rate};
+use promptfield_output::WorkFolder;
 
 /// An epoch's last batch is always logged, and every so many before it.
 const LOG_EVERY: u32 = 20;

@@ -10,10 +10,11 @@ struct Rule {
     reason: &'static str,
 }
 
-const RULES: [Rule; 5] = [
+const RULES: [Rule; 6] = [
     Rule {
         packages: &[
             "promptfield-core",
+            "promptfield-output",
             "promptfield-server",
             "promptfield-worker",
             "promptfield",
@@ -24,6 +25,11 @@ const RULES: [Rule; 5] = [
         ],
         forbidden: &["promptfield-trainer", "tch", "torch-sys"],
         reason: "everything but the trainer builds on a machine without libtorch",
+    },
+    Rule {
+        packages: &["promptfield-output"],
+        forbidden: &["axum", "reqwest", "sqlx", "tokio"],
+        reason: "it reads and writes folders, for the trainer too",
     },
     Rule {
         packages: &["promptfield-trainer"],

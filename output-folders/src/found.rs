@@ -4,26 +4,24 @@
 //! are what they are today, and if its log and its numbers by class say the same as its manifest. Nothing here needs a model or
 //! reads an image.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
 use promptfield_core::job::evaluation::Evaluation;
 use promptfield_core::job::layout::{
-    CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOCK_FILE, LOG_FILE, MANIFEST_FILE, foreign_result,
-    parse_log_result,
+    CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOG_FILE, MANIFEST_FILE, foreign_result, parse_log_result,
 };
 use promptfield_core::job::outcome::{Manifest, Outcome, TestResult};
-use promptfield_core::job::unfinished::Origin;
 use promptfield_core::wire::output_report::OutputState;
 
-use super::checkpoint::{self, Provenance};
-use super::folder::{Today, digest};
+use crate::file::digest;
+use crate::folder::Today;
+use crate::partial::leftovers;
 
 /// What lies in a folder.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// Nothing that could be a result: no folder, or one without a manifest and without a log.
     Nothing,
     /// What the job would make.
@@ -34,7 +32,7 @@ pub(super) enum Found {
 
 /// Whether a folder that another tool completed counts.
 #[derive(Clone, Debug)]
-pub(super) enum Foreign {
+pub enum Foreign {
     /// Never.
     Refused,
     /// If its run is whole: an evaluation that rests on no training, or a training whose checkpoint nobody tests.
@@ -54,18 +52,18 @@ pub(super) enum Foreign {
 }
 
 /// Looks into a folder.
-pub(super) fn look(folder: &Path, today: &Today) -> Found {
+pub(crate) fn look(folder: &Path, today: &Today) -> Found {
     let manifest = match manifest_in(folder) {
         Ok(Some(manifest)) => manifest,
         Ok(None) => return look_for_log(folder, today),
-        Err(why) => return Found::Other(why),
+        Err(why) => return Found::Other(why.to_string()),
     };
-    let difference = differs(&manifest, today).or_else(|| is_damaged(folder, &manifest));
+    let difference = differs(&manifest, today).or_else(|| is_damaged(folder, &manifest, today.on_block));
     difference.map_or_else(
         || {
             // The split is the same, so what an older manifest doesn't say of it is known now.
-            let test_sha256 = Some(today.split.test_hash());
-            let left_out = today.split.left_out.clone();
+            let test_sha256 = Some(today.test_sha256.clone());
+            let left_out = today.left_out.to_vec();
             let manifest = Manifest { test_sha256, left_out, ..manifest };
             Found::Whole(Box::new(Outcome { result: manifest.result, adopted: true, manifest: Some(manifest) }))
         },
@@ -74,28 +72,40 @@ pub(super) fn look(folder: &Path, today: &Today) -> Found {
 }
 
 /// What lies in the output folder of a job that has a result, whatever it rests on, with its manifest and what is wrong.
-pub fn look_at_output(folder: &Path) -> (OutputState, Option<Manifest>, Option<String>) {
+/// After each block of a file that was hashed, `on_block` is called.
+pub fn look_at_output(folder: &Path, on_block: fn()) -> (OutputState, Option<Manifest>, Option<String>) {
     let damaged = |reason: String| (OutputState::Damaged, None, Some(reason));
     match manifest_in(folder) {
-        Err(reason) => damaged(reason),
+        Err(why) => damaged(why.to_string()),
         Ok(None) if !folder.is_dir() => (OutputState::Absent, None, None),
         Ok(None) if folder.join(LOG_FILE).is_file() => (OutputState::Foreign, None, None),
         Ok(None) => damaged(format!("it has no {MANIFEST_FILE}, and no {LOG_FILE}")),
-        Ok(Some(manifest)) => match is_damaged(folder, &manifest) {
+        Ok(Some(manifest)) => match is_damaged(folder, &manifest, on_block) {
             Some(reason) => (OutputState::Damaged, Some(manifest), Some(reason)),
             None => (OutputState::Whole, Some(manifest), None),
         },
     }
 }
 
-/// A folder's manifest, if there is one; else why it can't be read.
-fn manifest_in(folder: &Path) -> Result<Option<Manifest>, String> {
+/// Why a folder's manifest can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Its bytes can't be read.
+    #[error("its {MANIFEST_FILE} can't be read: {0}")]
+    Read(io::Error),
+    /// It is none.
+    #[error("its {MANIFEST_FILE} can't be understood: {0}")]
+    Parse(serde_json::Error),
+}
+
+/// A folder's manifest, if there is one.
+pub fn manifest_in(folder: &Path) -> Result<Option<Manifest>, ManifestError> {
     let text = match fs_err::read(folder.join(MANIFEST_FILE)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("its {MANIFEST_FILE} can't be read: {error}")),
+        Err(error) => return Err(ManifestError::Read(error)),
     };
-    serde_json::from_slice(&text).map(Some).map_err(|error| format!("its {MANIFEST_FILE} can't be understood: {error}"))
+    serde_json::from_slice(&text).map(Some).map_err(ManifestError::Parse)
 }
 
 /// In what a manifest isn't of the same origin.
@@ -115,14 +125,14 @@ fn differs(manifest: &Manifest, today: &Today) -> Option<String> {
 }
 
 /// What of a folder's files isn't what its manifest says.
-fn is_damaged(folder: &Path, manifest: &Manifest) -> Option<String> {
+fn is_damaged(folder: &Path, manifest: &Manifest, on_block: fn()) -> Option<String> {
     let result = manifest.result.as_ref();
     let counted = || result.map_or(Ok(()), |result| result.check().and_then(|()| result.check_rates()));
     if let Err(error) = manifest.check(result).and_then(|()| counted()) {
         return Some(format!("its {MANIFEST_FILE} contradicts itself: {error}"));
     }
     for (name, entry) in &manifest.files {
-        let found = File::open(folder.join(name)).and_then(|mut file| digest(&mut file));
+        let found = File::open(folder.join(name)).and_then(|mut file| digest(&mut file, on_block));
         match found {
             Ok(found) if found == *entry => {}
             Ok(_) => {
@@ -158,17 +168,18 @@ fn contradicts(folder: &Path, manifest: &Manifest, result: &TestResult) -> Optio
 fn look_for_log(folder: &Path, today: &Today) -> Found {
     let log = match fs_err::read(folder.join(LOG_FILE)) {
         Ok(log) => String::from_utf8_lossy(&log).into_owned(),
-        Err(_) if is_empty(folder) => return Found::Nothing,
+        Err(_) if leftovers(folder).unwrap_or_default().is_empty() => return Found::Nothing,
         Err(_) => return Found::Other(format!("it has no {MANIFEST_FILE}, and no {LOG_FILE}")),
     };
-    let result = match foreign_result(&log, today.split.test.len()) {
+    let result = match foreign_result(&log, today.test_images) {
         Ok(result) => result,
         Err(why) => return Found::Other(format!("another tool's {LOG_FILE} {why}")),
     };
     let whole = || Found::Whole(Box::new(Outcome { result: Some(result), adopted: true, manifest: None }));
+    let is_testable = || (today.is_checkpoint_of)(&folder.join(CHECKPOINT_FOLDER).join(CHECKPOINT_FILE), today.origin);
     match &today.foreign {
         Foreign::Alone => whole(),
-        Foreign::Training { .. } if has_testable_checkpoint(folder, today) => whole(),
+        Foreign::Training { .. } if is_testable() => whole(),
         Foreign::Training { test: Some((test, images)) } if is_complete_log(test, Some(*images)) => whole(),
         Foreign::Training { .. } => Found::Other(
             "another tool trained it, its checkpoint can't be tested here, and no complete test of it lies beside it"
@@ -192,26 +203,8 @@ fn is_complete_log(folder: &Path, images: Option<usize>) -> bool {
     !is_own && images.is_some_and(|images| foreign_result(&log, images).is_ok())
 }
 
-/// Whether a folder holds a checkpoint of this program that is of the training that a job asks for.
-fn has_testable_checkpoint(folder: &Path, today: &Today) -> bool {
-    let path = folder.join(CHECKPOINT_FOLDER).join(CHECKPOINT_FILE);
-    checkpoint::read::<Provenance>(&path).is_ok_and(|(provenance, _)| {
-        let Origin { spec, backbone_sha256, split_sha256, .. } = today.origin;
-        provenance.spec_hash == spec.hash()
-            && provenance.backbone_sha256() == *backbone_sha256
-            && provenance.split_sha256.as_ref().is_none_or(|trained_on| trained_on == split_sha256)
-    })
-}
-
-/// Whether there is nothing in a folder, but perhaps the lock of whoever looks.
-fn is_empty(folder: &Path) -> bool {
-    let names: BTreeSet<_> =
-        fs_err::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name())).collect();
-    names.iter().all(|name| name == LOCK_FILE)
-}
-
 /// Where the test of a base-to-new training lies: the same path below `test_new` as the training's below `train_base`.
-pub(super) fn test_of(output: &Path) -> Option<PathBuf> {
+pub fn test_of(output: &Path) -> Option<PathBuf> {
     let mut found = false;
     let parts = output.components().map(|part| match part.as_os_str() {
         name if name == "train_base" && !std::mem::replace(&mut found, true) => {

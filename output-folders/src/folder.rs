@@ -4,24 +4,20 @@
 //! finished folder is synced to the disk, gets its manifest and is then renamed, so a folder under its final name that has a
 //! manifest is whole. Whoever is killed after the manifest and before the rename has it done by the next one who takes the
 //! folder. What stands in the way is put aside under another name, never deleted. Whether a complete folder is what the job would
-//! make today is found out in [`super::found`].
+//! make today is found out in [`crate::found`].
 
 use std::collections::BTreeMap;
-use std::fs::TryLockError;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
-use promptfield_core::job::layout::{LOCK_FILE, MANIFEST_FILE, ORIGIN_FILE, PARTIAL_SUFFIX};
-use promptfield_core::job::outcome::{FileEntry, Manifest, Outcome};
-use promptfield_core::job::spec::hex;
+use promptfield_core::job::layout::{LOCK_FILE, MANIFEST_FILE, ORIGIN_FILE};
+use promptfield_core::job::outcome::{FileEntry, LeftOut, Manifest, Outcome};
 use promptfield_core::job::unfinished::Origin;
-use sha2::{Digest, Sha256};
 
-use super::found::{Foreign, Found, look};
-use crate::data::Split;
-use crate::working;
+use crate::file::{digest, replace, sync};
+use crate::found::{Foreign, Found, look};
+use crate::partial::{self, Lock, leftovers, lock, put_aside};
 
 /// An output folder couldn't be written.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +31,7 @@ pub struct FolderError {
 
 /// What [`open`] found.
 #[derive(Debug)]
-pub(super) enum Opened {
+pub enum Opened {
     /// The folder is complete already.
     Complete(Box<Outcome>),
     /// The folder has to be made.
@@ -51,39 +47,50 @@ pub(super) enum Opened {
 
 /// A `….partial` folder that this process holds.
 #[derive(Debug)]
-pub(super) struct WorkFolder {
+pub struct WorkFolder {
     output: PathBuf,
     partial: PathBuf,
     /// What was put aside on the way here, one sentence each, for the log.
-    pub(super) notes: Vec<String>,
+    pub notes: Vec<String>,
+    /// Called after each block of a file that was hashed.
+    on_block: fn(),
     /// Released when the file is closed.
     _lock: File,
 }
 
 /// What a job rests on today, with which a complete folder is compared.
 #[derive(Debug)]
-pub(super) struct Today<'a> {
-    pub(super) origin: &'a Origin,
-    /// The split that the origin names by its hash.
-    pub(super) split: &'a Split,
+pub struct Today<'a> {
+    /// What the job is made of.
+    pub origin: &'a Origin,
+    /// SHA-256 of the class names and the test list of the split that the origin names by its hash.
+    pub test_sha256: String,
+    /// The classes that the split leaves out.
+    pub left_out: &'a [LeftOut],
+    /// How many images the split tests.
+    pub test_images: usize,
     /// SHA-256 of the checkpoint that a test would test, if it is there.
-    pub(super) checkpoint_sha256: Option<String>,
+    pub checkpoint_sha256: Option<String>,
     /// Whether a complete folder is put aside, whatever it holds.
-    pub(super) afresh: bool,
+    pub afresh: bool,
     /// What makes a folder that another tool completed acceptable.
-    pub(super) foreign: Foreign,
+    pub foreign: Foreign,
+    /// Whether a file is a checkpoint that a training of this origin may have written.
+    pub is_checkpoint_of: fn(&Path, &Origin) -> bool,
+    /// Called after each block of a file that was hashed.
+    pub on_block: fn(),
 }
 
 impl Today<'_> {
     /// The same for a folder that only this program can have made.
     fn of_own(&self) -> Self {
-        let checkpoint_sha256 = self.checkpoint_sha256.clone();
-        Self { checkpoint_sha256, afresh: false, foreign: Foreign::Refused, ..*self }
+        let (test_sha256, checkpoint_sha256) = (self.test_sha256.clone(), self.checkpoint_sha256.clone());
+        Self { test_sha256, checkpoint_sha256, afresh: false, foreign: Foreign::Refused, ..*self }
     }
 }
 
 /// The outcome that a complete folder holds, if it is what the job would make today.
-pub(super) fn find_complete(output: &Path, today: &Today) -> Option<Outcome> {
+pub fn find_complete(output: &Path, today: &Today) -> Option<Outcome> {
     match look(output, today) {
         Found::Whole(outcome) if !today.afresh => Some(*outcome),
         _ => None,
@@ -92,12 +99,12 @@ pub(super) fn find_complete(output: &Path, today: &Today) -> Option<Outcome> {
 
 /// Takes hold of the folder of a job: finds it complete, or locks `<output>.partial`, new or as an earlier attempt of the same
 /// origin left it.
-pub(super) fn open(output: &Path, today: &Today) -> Result<Opened, FolderError> {
+pub fn open(output: &Path, today: &Today) -> Result<Opened, FolderError> {
     take(output, today).map_err(|source| FolderError { output: output.to_owned(), source })
 }
 
 fn take(output: &Path, today: &Today) -> io::Result<Opened> {
-    let partial = with_suffix(output, PARTIAL_SUFFIX);
+    let partial = partial::of(output);
     let mut notes = Vec::new();
     loop {
         fs_err::create_dir_all(&partial)?;
@@ -138,7 +145,7 @@ fn take(output: &Path, today: &Today) -> io::Result<Opened> {
             let aside = put_aside(output)?;
             notes.push(format!("{}: {why}; it was put aside as {}", output.display(), aside.display()));
         }
-        let folder = WorkFolder { output: output.to_owned(), partial, notes, _lock: lock };
+        let folder = WorkFolder { output: output.to_owned(), partial, notes, on_block: today.on_block, _lock: lock };
         return Ok(match finished {
             Some(manifest) => {
                 folder.publish(&manifest)?;
@@ -153,100 +160,19 @@ fn adopted(manifest: Manifest) -> Outcome {
     Outcome { result: manifest.result, adopted: true, manifest: Some(manifest) }
 }
 
-enum Lock {
-    Held(File),
-    /// The folder was renamed meanwhile, by a trainer that completed it.
-    Gone,
-    /// Another process has it; the text says which.
-    Busy(String),
-}
-
-fn lock(partial: &Path) -> io::Result<Lock> {
-    let path = partial.join(LOCK_FILE);
-    let mut options = File::options();
-    let file = match options.create(true).truncate(false).write(true).open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lock::Gone),
-        Err(error) => return Err(error),
-    };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let holder = fs_err::read_to_string(&path).unwrap_or_default();
-            return Ok(Lock::Busy(match holder.as_str() {
-                "" => "another trainer".to_owned(),
-                holder => holder.to_owned(),
-            }));
-        }
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
-    let held = file.metadata()?;
-    let is_here = fs_err::metadata(&path).is_ok_and(|here| (here.dev(), here.ino()) == (held.dev(), held.ino()));
-    if !is_here {
-        return Ok(Lock::Gone);
-    }
-    let host = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    fs_err::write(&path, format!("process {} on {}", std::process::id(), host.trim()))?;
-    Ok(Lock::Held(file))
-}
-
-/// The names in the folder, but for the lock's.
-fn leftovers(partial: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-    let mut names = Vec::new();
-    for entry in fs_err::read_dir(partial)? {
-        let name = entry?.file_name();
-        if name != LOCK_FILE {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
 fn read_origin(partial: &Path) -> Option<Origin> {
     serde_json::from_slice(&fs_err::read(partial.join(ORIGIN_FILE)).ok()?).ok()
 }
 
-/// Renames `path` to the first free `<path>.aside-N`.
-fn put_aside(path: &Path) -> io::Result<PathBuf> {
-    let mut number = 1;
-    loop {
-        let aside = with_suffix(path, &format!(".aside-{number}"));
-        if fs_err::symlink_metadata(&aside).is_err() {
-            fs_err::rename(path, &aside)?;
-            return Ok(aside);
-        }
-        number += 1;
-    }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// Writes a file so that it holds either what it held before or all of `bytes`, whenever the machine stops.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = with_suffix(path, ".new");
-    fs_err::write(&temporary, bytes)?;
-    File::open(&temporary)?.sync_all()?;
-    fs_err::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), sync)
-}
-
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 impl WorkFolder {
     /// The file `name` in the folder.
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.partial.join(name)
     }
 
     /// Completes the folder: hands the files' sizes and hashes to `manifest`, but those of `scratch` (names of files that only a
     /// resumed attempt needs), writes what it returns, removes `scratch`, and gives the folder its final name.
-    pub(super) fn complete(
+    pub fn complete(
         self,
         scratch: &[&str],
         manifest: impl FnOnce(BTreeMap<String, FileEntry>) -> Manifest,
@@ -255,7 +181,7 @@ impl WorkFolder {
     }
 
     /// An error of writing in this folder.
-    pub(super) fn error(&self, source: io::Error) -> FolderError {
+    pub fn error(&self, source: io::Error) -> FolderError {
         FolderError { output: self.output.clone(), source }
     }
 
@@ -266,7 +192,7 @@ impl WorkFolder {
     ) -> io::Result<Manifest> {
         let mut files = BTreeMap::new();
         let unlisted = [&[LOCK_FILE, ORIGIN_FILE, MANIFEST_FILE], scratch].concat();
-        seal(&self.partial, "", &unlisted, &mut files)?;
+        self.seal(&self.partial, "", &unlisted, &mut files)?;
         let manifest = manifest(files);
         let text = serde_json::to_vec_pretty(&manifest).map_err(io::Error::other)?;
         replace(&self.file(MANIFEST_FILE), &text)?;
@@ -284,55 +210,45 @@ impl WorkFolder {
             }
         }
         fs_err::rename(&self.partial, &self.output)?;
-        if let Some(parent) = self.output.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync(parent)?;
-        }
+        self.output.parent().map_or(Ok(()), sync)?;
         // Last, so that until the rename nobody could take the folder.
         fs_err::remove_file(self.output.join(LOCK_FILE))
     }
-}
 
-/// Syncs every file below `folder` to the disk but those named in `unlisted`, and the folders, and notes the files' sizes and
-/// hashes.
-fn seal(folder: &Path, prefix: &str, unlisted: &[&str], files: &mut BTreeMap<String, FileEntry>) -> io::Result<()> {
-    for entry in fs_err::read_dir(folder)? {
-        let entry = entry?;
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        if entry.file_type()?.is_dir() {
-            seal(&entry.path(), &format!("{name}/"), unlisted, files)?;
-        } else if !unlisted.contains(&name.as_str()) {
-            let mut file = File::open(entry.path())?;
-            files.insert(name, digest(&mut file)?);
-            file.sync_all()?;
+    /// Syncs every file below `folder` to the disk but those named in `unlisted`, and the folders, and notes the files' sizes and
+    /// hashes.
+    fn seal(
+        &self,
+        folder: &Path,
+        prefix: &str,
+        unlisted: &[&str],
+        files: &mut BTreeMap<String, FileEntry>,
+    ) -> io::Result<()> {
+        for entry in fs_err::read_dir(folder)? {
+            let entry = entry?;
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type()?.is_dir() {
+                self.seal(&entry.path(), &format!("{name}/"), unlisted, files)?;
+            } else if !unlisted.contains(&name.as_str()) {
+                let mut file = File::open(entry.path())?;
+                files.insert(name, digest(&mut file, self.on_block)?);
+                file.sync_all()?;
+            }
         }
-    }
-    sync(folder)
-}
-
-pub(super) fn digest(file: &mut File) -> io::Result<FileEntry> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut bytes = 0;
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(FileEntry { sha256: hex(&hasher.finalize()), bytes });
-        }
-        hasher.update(&buffer[..read]);
-        bytes += read as u64;
-        working::goes_on();
+        sync(folder)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Item, Role};
     use promptfield_core::job::backbone::Architecture;
     use promptfield_core::job::outcome::{Seconds, TestResult};
     use promptfield_core::job::spec::JobSpec;
     use promptfield_core::time::Timestamp;
 
+    const SPLIT: &str = "5";
+    const TEST: &str = "7";
     const LOG: &str = "=> result\n* total: 10\n* correct: 9\n* accuracy: 90.0%\n* error: 10.0%\n* macro_f1: 90.0%\n";
 
     fn origin(seed: u64) -> Origin {
@@ -351,26 +267,30 @@ mod tests {
             trained_by: None,
         };
         let backbone_sha256 = "b".repeat(64);
-        Origin { spec, backbone_sha256, split_sha256: split().hash(), code_version: "1".into() }
+        Origin { spec, backbone_sha256, split_sha256: SPLIT.to_owned(), code_version: "1".into() }
     }
 
-    /// Ten test images.
-    fn split() -> Split {
-        let item = |n| Item { path: format!("{n}.png").into(), relative: format!("{n}.png"), label: 0 };
-        let (classnames, test) = (vec!["star".to_owned()], (0..10).map(item).collect());
-        Split { classnames, train: Vec::new(), val: Vec::new(), test, role: Role::Full, left_out: Vec::new() }
-    }
-
-    fn today<T>(origin: &Origin, look: impl FnOnce(&Today) -> T) -> T {
-        look(&Today { origin, split: &split(), checkpoint_sha256: None, afresh: false, foreign: Foreign::Alone })
+    /// What a job with ten test images rests on.
+    fn now(origin: &Origin, afresh: bool, foreign: Foreign) -> Today<'_> {
+        Today {
+            origin,
+            test_sha256: TEST.to_owned(),
+            left_out: &[],
+            test_images: 10,
+            checkpoint_sha256: None,
+            afresh,
+            foreign,
+            is_checkpoint_of: |_, _| false,
+            on_block: || (),
+        }
     }
 
     fn open(output: &Path, origin: &Origin) -> Result<Opened, FolderError> {
-        today(origin, |today| super::open(output, today))
+        super::open(output, &now(origin, false, Foreign::Alone))
     }
 
     fn adopt(output: &Path, origin: &Origin) -> Option<Outcome> {
-        today(origin, |today| find_complete(output, today))
+        find_complete(output, &now(origin, false, Foreign::Alone))
     }
 
     fn work(output: &Path, origin: &Origin) -> WorkFolder {
@@ -398,7 +318,7 @@ mod tests {
                 architecture: Architecture::OPENAI,
                 assumed: Vec::new(),
                 split_sha256: origin.split_sha256.clone(),
-                test_sha256: Some(split().test_hash()),
+                test_sha256: Some(TEST.to_owned()),
                 checkpoint_sha256: None,
                 left_out: Vec::new(),
                 code_version: String::new(),
@@ -536,7 +456,7 @@ mod tests {
             }
         });
         let manifest = adopt(&output, &origin(1)).unwrap().manifest.unwrap();
-        assert_eq!((manifest.format, manifest.test_sha256), (1, Some(split().test_hash())));
+        assert_eq!((manifest.format, manifest.test_sha256), (1, Some(TEST.to_owned())));
     }
 
     /// What is done to a complete folder, and what is then said of it.
@@ -600,10 +520,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let output = root.path().join("seed1");
         complete(work(&output, &origin(1)), &origin(1));
-        let split = split();
         let origin = origin(1);
-        let today =
-            Today { origin: &origin, split: &split, checkpoint_sha256: None, afresh: true, foreign: Foreign::Alone };
+        let today = now(&origin, true, Foreign::Alone);
         assert!(find_complete(&output, &today).is_none());
         let Opened::Partial(folder) = super::open(&output, &today).unwrap() else { panic!("adopted") };
         assert!(folder.notes[0].contains("seed1: it is computed again; it was put aside"), "{:?}", folder.notes);
@@ -613,16 +531,10 @@ mod tests {
     fn another_tools_training_counts_only_with_what_tests_it() {
         let root = tempfile::tempdir().unwrap();
         let training = root.path().join("base2new/train_base/icons/shots_1/X/c/seed1");
-        let test = super::super::found::test_of(&training).unwrap();
+        let test = crate::test_of(&training).unwrap();
         assert_eq!(test, root.path().join("base2new/test_new/icons/shots_1/X/c/seed1"));
-        let (split, origin) = (split(), origin(1));
-        let found = |folder: &Path, foreign: Foreign| {
-            find_complete(
-                folder,
-                &Today { origin: &origin, split: &split, checkpoint_sha256: None, afresh: false, foreign },
-            )
-            .is_some()
-        };
+        let origin = origin(1);
+        let found = |folder: &Path, foreign: Foreign| find_complete(folder, &now(&origin, false, foreign)).is_some();
         let trains = || Foreign::Training { test: Some((test.clone(), 10)) };
         let tests = || Foreign::Test { training: training.clone(), images: Some(10) };
         let whole = format!("epoch [1/1]\nFinish training\nEvaluate on the *test* set\n{LOG}");
