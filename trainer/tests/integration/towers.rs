@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use promptfield_core::job::backbone::ArchitectureSettings;
 use promptfield_core::method::Method;
-use promptfield_trainer::replay;
+use promptfield_trainer::commands::replay;
 use promptfield_trainer::tokenizer::Tokenizer;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -65,7 +65,7 @@ pub struct FeaturesArgs {
 }
 
 /// Prints geometry, format, parameter count, hash and identity as JSON.
-pub fn weights(args: &WeightsArgs) -> anyhow::Result<()> {
+pub(super) fn weights(args: &WeightsArgs) -> anyhow::Result<()> {
     let weights = Weights::open(&args.file, &args.backbone.settings())?;
     let Backbone { weights_sha256, architecture, assumed } = weights.backbone();
     let mut geometry = serde_json::json!(weights.geometry());
@@ -85,7 +85,7 @@ pub fn weights(args: &WeightsArgs) -> anyhow::Result<()> {
 }
 
 /// Writes zero-shot CLIP's features of images and texts.
-pub fn features(args: &FeaturesArgs) -> anyhow::Result<()> {
+pub(super) fn features(args: &FeaturesArgs) -> anyhow::Result<()> {
     const BATCH: usize = 64;
     let clip = Clip::open(&args.weights, &args.backbone.settings(), Device::Cpu, Precision::Fp32)?;
     let size = clip.geometry().vision.image_size;

@@ -4,16 +4,22 @@
 //! caller's thread. When the input ends the worker is gone: the running job stops at its next step and nothing new starts.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsFd as _;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use promptfield_core::chain::chain;
+use promptfield_core::input;
 use promptfield_core::job::outcome::{Failure, FailureClass, Outcome, Progress};
 use promptfield_core::wire::trainer_job::TrainerJob;
-use promptfield_core::wire::trainer_wire::{Reply, Request};
+use promptfield_core::wire::trainer_wire::{BackboneFile, Backbones, Reply, Request};
 
-use crate::engine::{CancelFlag, JobError, Reporter};
+use super::machine::Machine;
+use crate::clip::Backbone;
+use crate::engine::{self, CancelFlag, JobError, Reporter};
 use crate::talk::talk;
 use crate::working;
 
@@ -22,8 +28,36 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// At most this often a step's metrics are sent.
 const METRICS_EVERY: Duration = Duration::from_millis(100);
 
+/// Serves the worker that started this process. Replies go to what was stdout; from here on stdout is stderr, so that no library's line can get between them.
+pub fn run(backbones: &str, machine: &Machine) -> anyhow::Result<()> {
+    let backbones: Backbones = input::from_json(backbones)?;
+    let replies = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdout(io::stderr())?;
+    working::speak_to(replies.try_clone()?);
+    let mut session = machine.session()?;
+    serve(BufReader::new(io::stdin()), replies, ready(&backbones), |job, reporter, cancel| {
+        engine::run(job, &mut session, reporter, cancel)
+    })
+    .context("the worker can't be talked to")
+}
+
+/// What is said first: which devices there are, and which backbones.
+fn ready(backbones: &Backbones) -> Reply {
+    let (mut backbone_sha256, mut unusable) = (BTreeMap::new(), BTreeMap::new());
+    for (name, BackboneFile { weights, architecture }) in backbones {
+        match Backbone::identify(weights, architecture) {
+            Ok(backbone) => backbone_sha256.extend(backbone.basis().map(|sha256| (name.clone(), sha256))),
+            Err(error) => {
+                unusable.insert(name.clone(), chain(&error));
+            }
+        }
+    }
+    let version = promptfield_core::VERSION.to_owned();
+    Reply::Ready { version, devices: engine::devices(), backbone_sha256, unusable }
+}
+
 /// Takes requests from `input` until it ends, and runs each job with `run`. `ready` is said first.
-pub fn serve(
+fn serve(
     input: impl BufRead + Send,
     output: impl Write + Send,
     ready: Reply,

@@ -13,11 +13,12 @@ use promptfield_core::names::Precision;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use crate::clip::{Clip, FrozenCache};
+use super::inspect_model::BackboneArgs;
+use super::machine::Machine;
+use super::replay::ReplayJob;
+use crate::clip::Clip;
 use crate::draws::Draws;
-use crate::inspect_model::BackboneArgs;
 use crate::methods;
-use crate::replay::ReplayJob;
 
 /// `measure`.
 #[derive(Debug, Args)]
@@ -71,7 +72,9 @@ struct Measured {
 }
 
 /// Measures on the CPU and prints one line of JSON.
-pub fn run(args: &MeasureArgs, cache: Option<FrozenCache>) -> anyhow::Result<()> {
+pub fn run(args: &MeasureArgs, machine: &Machine) -> anyhow::Result<()> {
+    machine.use_threads()?;
+    let cache = machine.frozen_cache()?;
     let mut gemm = gemm_flops_per_cpu_s()?;
     let job = ReplayJob::read(&args.job)?;
     let began = Instant::now();

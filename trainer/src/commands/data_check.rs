@@ -19,7 +19,7 @@ use crate::data::{self, DataError, Role, Split};
 use crate::image::{self, ImageError};
 
 /// What happens while images are looked at; called from several threads.
-pub trait Watch: Sync {
+pub(super) trait Watch: Sync {
     /// So many images of this data set will be looked at.
     fn begin(&self, dataset: &str, images: usize);
     /// One more was.
@@ -29,7 +29,7 @@ pub trait Watch: Sync {
 }
 
 /// Checks one data set.
-pub fn check(definition: &DatasetDefinition, data_root: &Path, depth: ImageCheck, watch: &dyn Watch) -> DatasetReport {
+pub(super) fn check(definition: &DatasetDefinition, data_root: &Path, depth: ImageCheck, watch: &dyn Watch) -> DatasetReport {
     let folder = data_root.join(&definition.folder);
     let lies_there = |below: &str| folder.join(below).exists();
     let pickles = data::pickles(definition, data_root);

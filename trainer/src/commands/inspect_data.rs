@@ -13,8 +13,8 @@ use promptfield_core::experiment::dataset::DatasetDefinition;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::wire::data_report::{DataReport, ImageCheck};
 
+use super::data_check::{self, Watch};
 use crate::data::{self, DataError};
-use crate::data_check::{self, Watch};
 
 /// `inspect data`.
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub struct DataArgs {
 }
 
 /// Checks the data sets one after the other and prints a [`DataReport`].
-pub fn run(args: &DataArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &DataArgs) -> anyhow::Result<()> {
     if !args.data_root.is_dir() {
         let expected = "the folder that holds the data sets' folders";
         return Err(InvalidInput::new("data-root", args.data_root.display(), expected).into());

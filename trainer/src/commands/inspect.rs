@@ -14,9 +14,10 @@ use promptfield_core::job::outcome::LeftOut;
 use promptfield_core::protocol::ClassSubset;
 use safetensors::tensor::{Dtype, TensorView};
 
+use super::{inspect_data, inspect_model, inspect_outputs};
 use crate::talk::talk;
 use crate::tokenizer::{Tokenizer, Tokens};
-use crate::{data, image, inspect_data, inspect_model, inspect_outputs};
+use crate::{data, image};
 
 /// What to look at.
 #[derive(Debug, Subcommand)]
