@@ -6,14 +6,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use promptfield_client::{Client, ClientOptions, Connection};
 use promptfield_core::id::ExperimentId;
 use promptfield_core::protocol::Protocol;
-use promptfield_core::wire::api::{ExperimentSummary, JobDetail, JobSummary, Page, SubmitResponse};
+use promptfield_core::wire::api::{JobDetail, SubmitResponse};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use crate::client::Client;
 use crate::process::{Cpu, resident, threads};
 use crate::worker::BACKBONE;
 
@@ -55,8 +55,8 @@ impl Coordinator {
         let first = tokio::time::timeout(START_TIME, lines.next_line()).await;
         let first = first.context("the coordinator doesn't start")??.unwrap_or_default();
         let url = first.strip_prefix("coordinator at ").with_context(|| format!("the coordinator says: {first}"))?;
-        let client = Client::new(url)?;
-        while !client.ready().await {
+        let client = Client::new(url, &Connection::default(), ClientOptions::default())?;
+        while client.ready().await.is_err() {
             ensure!(started.elapsed() < START_TIME, "the coordinator at {url} is never ready");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -81,7 +81,7 @@ impl Coordinator {
             "seeds": (first_seed..first_seed + seeds).collect::<Vec<u64>>(),
             "backbone": BACKBONE,
         });
-        let SubmitResponse { created, experiment } = self.client.post("/experiments", &experiment).await?;
+        let SubmitResponse { created, experiment } = self.client.submit(&experiment, None).await?;
         let counts = &experiment.counts;
         let submitted = counts.blocked + counts.queued + counts.leased + counts.running + counts.completed;
         ensure!(created && submitted as u64 == jobs, "{jobs} jobs were submitted, and {submitted} were added");
@@ -90,26 +90,21 @@ impl Coordinator {
 
     /// An experiment's completed jobs.
     pub(crate) async fn completed(&self, experiment: ExperimentId) -> Result<u64> {
-        let summary: ExperimentSummary = self.client.get(&format!("/experiments/{experiment}")).await?;
-        Ok(summary.counts.completed as u64)
+        Ok(self.client.experiment(experiment).await?.counts.completed as u64)
     }
 
     /// The queued jobs of all experiments.
     pub(crate) async fn queued(&self) -> Result<u64> {
-        let page: Page<ExperimentSummary> = self.client.get("/experiments?limit=1000").await?;
-        Ok(page.items.iter().map(|experiment| experiment.counts.queued as u64).sum())
+        let experiments = self.client.experiments().await?;
+        Ok(experiments.iter().map(|experiment| experiment.counts.queued as u64).sum())
     }
 
     /// The jobs of all experiments, with all that is known of them.
     pub(crate) async fn jobs(&self) -> Result<Vec<JobDetail>> {
-        let experiments: Page<ExperimentSummary> = self.client.get("/experiments?limit=1000").await?;
         let mut jobs = Vec::new();
-        for experiment in experiments.items {
-            let page: Page<JobSummary> =
-                self.client.get(&format!("/experiments/{}/jobs?limit=1000", experiment.id)).await?;
-            ensure!(page.next.is_none(), "experiment {} has more than 1000 jobs", experiment.id);
-            for job in page.items {
-                jobs.push(self.client.get(&format!("/jobs/{}", job.id)).await?);
+        for experiment in self.client.experiments().await? {
+            for job in self.client.jobs(experiment.id, None).await? {
+                jobs.push(self.client.job(job.id).await?);
             }
         }
         Ok(jobs)

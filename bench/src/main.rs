@@ -7,7 +7,6 @@
 mod args;
 mod bundled;
 mod cell;
-mod client;
 mod coordinator;
 mod fleet;
 mod machine;

@@ -10,15 +10,16 @@
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use promptfield_client::{Client, ClientOptions, Connection};
 use promptfield_core::id::WorkerId;
 use promptfield_core::job::outcome::{Outcome, TestResult};
 use promptfield_core::scheduler::WorkerDescription;
 use promptfield_core::wire::api::{
-    CompletionReport, LeaseGrant, LeaseReport, LeaseRequest, LeaseResponse, MOST_REPORTS, Registered, Report,
-    ReportAnswer, ReportAnswers, Reports,
+    CompletionReport, LeaseGrant, LeaseReport, LeaseResponse, MOST_REPORTS, Report, ReportAnswer, ReportAnswers,
+    Reports,
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
@@ -26,13 +27,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::args::WorkerArgs;
-use crate::client::Client;
 
 /// The backbone of every job here.
 pub(crate) const BACKBONE: &str = "ViT-B/16";
 
 /// How long a lease request waits for jobs.
-const WAIT_MS: u64 = 20_000;
+const WAIT: Duration = Duration::from_secs(20);
 
 /// What a worker process says.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: &WorkerArgs) -> Result<()> {
     let mut workers = JoinSet::new();
     let most = usize::try_from(args.slots.get() + args.prefetch).context("there are too many slots")?;
     for index in 0..args.workers.get() {
-        let client = Client::new(&args.coordinator)?;
+        let client = Client::new(&args.coordinator, &Connection::default(), ClientOptions::default())?;
         let worker = register(&client, format!("{}-{index}", args.name), args.slots.get() as usize).await?;
         let (grants, ended) = mpsc::channel(most);
         workers.spawn(lease(client.clone(), worker, most, grants, Arc::clone(&tally), took.clone()));
@@ -115,7 +115,7 @@ async fn register(client: &Client, name: String, slots: usize) -> Result<WorkerI
         pilot: None,
         time_left_ms: None,
     };
-    Ok(client.post::<Registered>("/workers", &description).await?.worker)
+    Ok(client.register(&description).await?.worker)
 }
 
 /// Takes jobs for as long as there is room for them.
@@ -127,14 +127,12 @@ async fn lease(
     tally: Arc<Tally>,
     took: mpsc::UnboundedSender<Trip>,
 ) -> Result<()> {
-    let path = format!("/workers/{worker}/lease");
     let mut first = true;
     loop {
         // Every job ends at once, so that all slots are free when the last ones have gone to be reported.
         let room = grants.reserve_many(most).await.context("nobody reports any more")?;
         let asked = Instant::now();
-        let request = LeaseRequest { slots: most, wait_ms: WAIT_MS };
-        let LeaseResponse { leases, .. } = client.post(&path, &request).await?;
+        let LeaseResponse { leases, .. } = client.lease(worker, most, WAIT).await?;
         if leases.is_empty() {
             continue;
         }
@@ -160,7 +158,7 @@ async fn report(
     while ended.recv_many(&mut grants, MOST_REPORTS).await > 0 {
         let reports = Reports { reports: grants.drain(..).map(completion).collect() };
         let asked = Instant::now();
-        let ReportAnswers { answers } = client.post("/leases/reports", &reports).await?;
+        let ReportAnswers { answers } = client.report(&reports).await?;
         // As above.
         let _ = took.send(Trip::Complete(microseconds(asked)));
         if let Some(other) = answers.iter().find(|answer| !matches!(answer, ReportAnswer::Done)) {

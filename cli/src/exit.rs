@@ -1,8 +1,8 @@
 //! Exit codes (interfaces.md, section 2).
 
 use std::io;
-use std::time::Duration;
 
+use promptfield_client::Error;
 use promptfield_core::input::InvalidInput;
 
 /// Done.
@@ -29,15 +29,6 @@ pub(crate) enum Coded {
     /// Bad usage or input.
     #[error("{0}")]
     BadInput(String),
-    /// The coordinator can't be reached.
-    #[error(
-        "can't reach the coordinator at {url}; start one with `promptfield serve`, or name another with `--coordinator`"
-    )]
-    Unreachable {
-        url: String,
-        #[source]
-        source: reqwest::Error,
-    },
     /// The coordinator refused the token.
     #[error("the coordinator at {url} refused: {detail}")]
     Refused { url: String, detail: String },
@@ -47,9 +38,6 @@ pub(crate) enum Coded {
         #[source]
         source: io::Error,
     },
-    /// The coordinator can't do it now; its code is [`FAILED`].
-    #[error("the coordinator at {url} can't do this now: {detail}")]
-    NotNow { url: String, detail: String, retry_after: Option<Duration> },
 }
 
 /// The exit code for an error.
@@ -60,10 +48,22 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
         }
         match cause.downcast_ref() {
             Some(Coded::BadInput(_)) => return BAD_INPUT,
-            Some(Coded::Unreachable { .. }) => return UNREACHABLE,
             Some(Coded::Refused { .. }) => return REFUSED,
             Some(Coded::Unwritten { .. }) => return UNWRITTEN,
-            Some(Coded::NotNow { .. }) | None => {}
+            None => {}
+        }
+        match cause.downcast_ref() {
+            Some(Error::Unreachable { .. }) => return UNREACHABLE,
+            Some(Error::Page { .. }) => return BAD_INPUT,
+            Some(Error::Refused(refusal)) => match refusal.status {
+                _ if !refusal.errors.is_empty() => return BAD_INPUT,
+                401 | 403 => return REFUSED,
+                // What can't be done now may be done later.
+                408 | 429 => {}
+                400..500 => return BAD_INPUT,
+                _ => {}
+            },
+            _ => {}
         }
     }
     FAILED

@@ -6,7 +6,6 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod args;
-mod client;
 mod commands;
 mod credentials;
 mod data_sets;
@@ -18,7 +17,6 @@ mod output;
 mod print;
 mod settings;
 mod span;
-mod sse;
 mod terminal;
 #[cfg(feature = "otel")]
 mod traces;

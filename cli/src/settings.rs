@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use promptfield_client::coordinator_address;
 use promptfield_core::experiment::dataset::{Catalogue, DatasetDefinition};
 use promptfield_core::experiment::{Known, LABEL, is_label};
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
@@ -15,7 +16,7 @@ use promptfield_core::scheduler::Speculation;
 use promptfield_core::scheduler::pilot_records::{PoolSettings, pool_name};
 use promptfield_core::wire::trainer_wire::{BackboneFile, Backbones};
 use promptfield_server::{Keep, Limits, PilotOptions, Retention, Tls, TokenRule, Webhook, url_here};
-use promptfield_worker::{Caches, coordinator_address};
+use promptfield_worker::Caches;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};

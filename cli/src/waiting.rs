@@ -12,14 +12,22 @@ use promptfield_core::scheduler::{Event, EventKind, JobStateName};
 use promptfield_core::wire::api::{ExperimentSummary, JobDetail};
 use tokio::time::MissedTickBehavior;
 
-use crate::client::Client;
 use crate::display::Display;
-use crate::sse::{Message, Messages};
+use crate::print;
+use promptfield_client::{Client, Message, Patience};
 
 /// How often the progress of running jobs is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// Before who is patient asks again.
+const PAUSE: Duration = Duration::from_millis(500);
 /// When nothing of an experiment has run for so long, it's said what it waits for.
 const QUIET: Duration = Duration::from_secs(5);
+
+/// A client that waits for a coordinator which is away, once it was there: for commands that wait anyway.
+pub(crate) fn patient(client: Client) -> Client {
+    let patience = Patience { first: PAUSE, longest: PAUSE, most: None, unattended: false };
+    client.patient(patience, |error| print::talk(format_args!("{error}; waiting for it, Ctrl-C stops")))
+}
 
 /// Waits until nothing more will happen to the experiment by itself, showing how far it is.
 pub(crate) async fn until_done(
@@ -27,19 +35,19 @@ pub(crate) async fn until_done(
     id: ExperimentId,
     display: &mut Display,
 ) -> anyhow::Result<ExperimentSummary> {
-    let jobs = client.jobs(id, "").await?;
+    let jobs = client.jobs(id, None).await?;
     // What has still to be announced; whatever the stream doesn't tell is announced at the end.
     let mut open: HashSet<JobId> = jobs.into_iter().filter(|job| !job.state.is_final()).map(|job| job.id).collect();
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let (mut quiet_since, mut said) = (Instant::now(), None);
     'streams: loop {
-        let mut events = Messages::new(client.events().await?);
+        let mut events = client.events().await?;
         loop {
             let experiment = client.experiment(id).await?;
             display.counts(&experiment.counts);
             if experiment.counts.open() == 0 {
-                let jobs = client.jobs(id, "").await?;
+                let jobs = client.jobs(id, None).await?;
                 jobs.iter()
                     .filter(|job| open.contains(&job.id) && has_ended(job.state))
                     .for_each(|job| display.ended(job));
@@ -76,7 +84,7 @@ pub(crate) async fn until_done(
                 }
                 _ = looks.tick(), if display.is_live() || waits => {
                     if display.is_live() {
-                        display.running(&client.jobs(id, "state=running").await?);
+                        display.running(&client.jobs(id, Some(JobStateName::Running)).await?);
                     }
                 }
             }

@@ -14,7 +14,7 @@ use promptfield_core::wire::api::CheckpointSource;
 use promptfield_output::file::{replace_from, sha256_of};
 use promptfield_output::{ManifestError, manifest_in};
 
-use crate::client::{Client, Rejected};
+use crate::coordinator::{Coordinator, Rejected};
 use crate::options::Machine;
 
 /// Where artefacts are kept, below the output root.
@@ -52,7 +52,7 @@ impl CheckpointError {
 /// The checkpoint to test: a training folder, or a file. `training` is where the training job's folder would lie. Waits for
 /// as long as the coordinator is out of reach.
 pub(crate) async fn find(
-    client: &Client,
+    coordinator: &Coordinator,
     machine: &Machine,
     source: &CheckpointSource,
     training: PathBuf,
@@ -78,7 +78,7 @@ pub(crate) async fn find(
     if fs_err::tokio::read(&kept).await.is_ok_and(|bytes| sha256_of(&bytes) == *sha256) {
         return Ok(kept);
     }
-    let bytes = match client.until_answered(|| client.get_artefact(sha256)).await {
+    let bytes = match coordinator.until_answered(|| coordinator.client.get_artefact(sha256, u64::MAX)).await {
         Ok(bytes) => bytes,
         Err(Rejected::NotFound(reason)) => return Err(missing(reason)),
         Err(source) => return Err(CheckpointError::Refused { sha256: sha256.clone(), source }),
@@ -133,16 +133,16 @@ pub(crate) fn made(manifest: &Manifest) -> Option<&str> {
 
 /// Hands the checkpoint of a finished folder to the coordinator, if it hasn't got it. Waits for as long as the coordinator is
 /// out of reach.
-pub(crate) async fn hand_over(client: &Client, folder: &Path, sha256: &str) -> Result<(), CheckpointError> {
+pub(crate) async fn hand_over(coordinator: &Coordinator, folder: &Path, sha256: &str) -> Result<(), CheckpointError> {
     let refused = |source| CheckpointError::Refused { sha256: sha256.to_owned(), source };
-    if client.until_answered(|| client.has_artefact(sha256)).await.map_err(refused)? {
+    if coordinator.until_answered(|| coordinator.client.has_artefact(sha256)).await.map_err(refused)? {
         return Ok(());
     }
     let path = folder.join(checkpoint_name());
     let bytes = fs_err::tokio::read(path)
         .await
         .map_err(|source| CheckpointError::NotRead { sha256: sha256.to_owned(), source })?;
-    client.until_answered(|| client.put_artefact(sha256, bytes.clone())).await.map_err(refused)
+    coordinator.until_answered(|| coordinator.client.put_artefact(sha256, bytes.clone())).await.map_err(refused)
 }
 
 /// Below a training folder, as its manifest names it.

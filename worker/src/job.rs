@@ -21,7 +21,7 @@ use promptfield_core::wire::trainer_wire::{Reply, Request};
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use crate::client::Rejected;
+use crate::coordinator::Rejected;
 use crate::devices::Device;
 use crate::memory::Meter;
 use crate::places::PlaceError;
@@ -110,7 +110,7 @@ impl<'a> Job<'a> {
         let _busy = self.agent.busy();
         let machine = &self.agent.options.machine;
         let job = tokio::select! {
-            job = places::trainer_job(&self.agent.client, machine, &self.device.inside, &self.grant) => job,
+            job = places::trainer_job(&self.agent.coordinator, machine, &self.device.inside, &self.grant) => job,
             () = self.stop_wanted() => return (End::Stopped, Some(trainer)),
         };
         let job = match job {
@@ -141,11 +141,11 @@ impl<'a> Job<'a> {
 
     /// Has the trainer go on from where another machine was, if the coordinator has that. Without it, the job takes longer.
     async fn take_over(&self) {
-        let Self { agent: Agent { client, options: Options { machine, .. }, .. }, grant, .. } = self;
+        let Self { agent: Agent { coordinator, options: Options { machine, .. }, .. }, grant, .. } = self;
         let (Some(sha256), Ok(output)) = (&grant.unfinished, places::output_folder(machine, &grant.spec)) else {
             return;
         };
-        let taking_over = unfinished::take_over(client, &machine.output_root, &output, grant.hash, sha256);
+        let taking_over = unfinished::take_over(coordinator, &machine.output_root, &output, grant.hash, sha256);
         let lease = grant.lease;
         match timeout(TAKE_OVER_LIMIT, taking_over).await {
             Ok(Ok((start, epochs))) => {
@@ -170,13 +170,13 @@ impl<'a> Job<'a> {
     /// Hands over what a job that is given back has done, if others can't reach it here: its artefact. Without it, they do it
     /// again.
     async fn hand_over_unfinished(&self, end: &End) -> Option<String> {
-        let Self { agent: Agent { client, options: Options { machine, .. }, .. }, grant, .. } = self;
+        let Self { agent: Agent { coordinator, options: Options { machine, .. }, .. }, grant, .. } = self;
         if !matches!(end, End::Stopped) || machine.shared_output == Some(true) {
             return None;
         }
         let known = *self.kept_epochs.get()?;
         let output = places::output_folder(machine, &grant.spec).ok()?;
-        let handing_over = unfinished::hand_over(client, &output, grant.hash, known);
+        let handing_over = unfinished::hand_over(coordinator, &output, grant.hash, known);
         let lease = grant.lease;
         match timeout_at(self.agent.hands_over_until(), handing_over).await {
             Ok(Ok(Some((sha256, epochs)))) => {
@@ -302,9 +302,9 @@ impl<'a> Job<'a> {
             return self.failed(Failure { class: FailureClass::Bug, reason });
         }
         report.evaluation = self.evaluation(manifest).await;
-        let Agent { client, options: Options { machine, .. }, spool, .. } = self.agent;
+        let Agent { coordinator, options: Options { machine, .. }, spool, .. } = self.agent;
         spool.keep(self.grant.lease, &report).await;
-        let handed_over = places::hand_over(client, machine, &self.grant.spec, report.outcome.manifest.as_ref());
+        let handed_over = places::hand_over(coordinator, machine, &self.grant.spec, report.outcome.manifest.as_ref());
         tokio::select! {
             result = self.agent.unless_shut_down(handed_over) => match result {
                 Some(Ok(())) => End::Completed(report),
@@ -364,12 +364,12 @@ impl<'a> Job<'a> {
 
     /// Sends one report, and hears where the lease stands.
     async fn report(&self) -> Standing {
-        let Self { agent: Agent { client, .. }, outbox, grant, .. } = self;
+        let Self { agent: Agent { coordinator, .. }, outbox, grant, .. } = self;
         if let Some(meter) = self.meter.get() {
             meter.look();
         }
         let report = outbox.report(grant.token, self.silence());
-        let standing = match client.until_answered(|| client.progress(grant.lease, &report)).await {
+        let standing = match coordinator.until_answered(|| coordinator.progress(grant.lease, &report)).await {
             Ok(renewed) => Standing::Ours { ttl_ms: renewed.ttl_ms },
             Err(Rejected::UnknownWorker(reason)) => return Standing::Orphaned(reason),
             Err(Rejected::Stale(reason) | Rejected::NotFound(reason)) => return Standing::Revoked(reason),
@@ -395,7 +395,7 @@ impl<'a> Job<'a> {
     async fn deliver(&self, end: End, unfinished: Option<String>) {
         let (lease, token) = (self.grant.lease, self.grant.token);
         let title = self.grant.title();
-        let Agent { client, spool, .. } = self.agent;
+        let Agent { coordinator, spool, .. } = self.agent;
         if self.revoked.get().is_some() {
             spool.forget(lease).await;
             return;
@@ -404,7 +404,7 @@ impl<'a> Job<'a> {
             match end {
                 End::Completed(report) => {
                     let how = if report.outcome.adopted { "was complete already" } else { "completed" };
-                    match client.until_answered(|| client.complete(lease, &report)).await {
+                    match coordinator.until_answered(|| coordinator.complete(lease, &report)).await {
                         // It would be refused again after another attempt.
                         Err(refused @ Rejected::Refused { .. }) => {
                             let failure = Failure { class: FailureClass::Bug, reason: refused.to_string() };
@@ -422,7 +422,7 @@ impl<'a> Job<'a> {
                 End::Failed(report) => self.fail(report).await?,
                 End::Stopped => {
                     let report = ReleaseReport { token, unfinished };
-                    client.until_answered(|| client.release(lease, &report)).await?;
+                    coordinator.until_answered(|| coordinator.release(lease, &report)).await?;
                     tracing::info!(%lease, "lease {lease}: {title} released");
                 }
             }
@@ -458,7 +458,7 @@ impl<'a> Job<'a> {
 
     async fn fail(&self, report: FailureReport) -> Result<(), Rejected> {
         let lease = self.grant.lease;
-        self.agent.client.until_answered(|| self.agent.client.fail(lease, &report)).await?;
+        self.agent.coordinator.until_answered(|| self.agent.coordinator.fail(lease, &report)).await?;
         let Failure { class, reason } = &report.failure;
         tracing::warn!(%lease, "lease {lease}: {} failed ({class}): {reason}", self.grant.title());
         Ok(())

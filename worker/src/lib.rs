@@ -8,9 +8,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `options` | the settings and their checks |
-//! | `address` | the address by which the coordinator is called |
-//! | `connection` | the token and the authorities that a client needs |
-//! | `client` | what is said to the coordinator and asked of it, and patience with it |
+//! | `coordinator` | the coordinator, and patience with it |
 //! | `mailbox` | reports of all slots, gathered into requests |
 //! | `program` | a program whose file may be replaced |
 //! | `registration` | the worker's identifier, which can change |
@@ -33,6 +31,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
+use promptfield_client::ConnectionError;
 use promptfield_core::VERSION;
 use promptfield_core::id::WorkerId;
 use promptfield_core::job::spec::{BasisHash, hex};
@@ -41,10 +40,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-mod address;
 mod checkpoint;
-mod client;
-mod connection;
+mod coordinator;
 mod devices;
 mod evaluation;
 mod job;
@@ -64,15 +61,13 @@ mod spool;
 mod trainer;
 mod unfinished;
 
-pub use address::{coordinator_address, host_name};
-pub use client::Rejected;
-pub use connection::{Connection, ConnectionError};
+pub use coordinator::Rejected;
 pub use options::{Caches, Machine, Options, OptionsError};
 pub use pilot::{Pilot, slurm_time_left};
 pub use program::Program;
 pub use trainer::TrainerDeath;
 
-use client::Client;
+use coordinator::Coordinator;
 use memory::Gauge;
 use name::Name;
 use pilot::Deadline;
@@ -139,7 +134,7 @@ struct Agent {
     trainer: Program,
     /// Which slices of GPUs the slots' trainers are started for, by turns.
     slices: Vec<String>,
-    client: Client,
+    coordinator: Coordinator,
     registration: Registration,
     spool: Spool,
     gauge: Gauge,
@@ -176,7 +171,7 @@ impl Worker {
         let trainer = Program::open(&options.trainer).map_err(|source| OptionsError::Trainer { source })?;
         let time_left = options.pilot.as_ref().and_then(|pilot| pilot.time_left);
         let deadline = Deadline::new(time_left.map(|left| Instant::now() + left));
-        let client = Client::new(&options.coordinator, &options.name, &options.connection)?;
+        let coordinator = Coordinator::new(&options.coordinator, &options.connection)?;
         let slices = devices::slices(options.visible_gpus.as_deref(), &options.devices);
         let starting = try_join_all((0..options.slots).map(async |slot| {
             let started = start_trainer(&options, &trainer, &slices, slot, slot == 0).await;
@@ -194,8 +189,8 @@ impl Worker {
         let description = describe(&options, &names, &gauge, found.backbone_sha256);
         let spool = Spool::of(&options);
         let registering = async {
-            spool.deliver(&client, &options.machine).await;
-            Registration::new(&client, description, &deadline).await
+            spool.deliver(&coordinator, &options.machine).await;
+            Registration::new(&coordinator, description, &deadline).await
         };
         let patience = options.pilot.as_ref().map(|pilot| pilot.leave_after);
         let registration = tokio::select! {
@@ -214,7 +209,7 @@ impl Worker {
             options,
             trainer,
             slices,
-            client,
+            coordinator,
             registration,
             spool,
             gauge,
@@ -337,7 +332,7 @@ impl Agent {
 
     /// Registers anew, unless that was done since `unknown` was this worker. A pilot that isn't wanted any more ends.
     async fn renew(&self, unknown: WorkerId, reason: &str) -> Result<(), Rejected> {
-        let renewed = self.registration.renew(&self.client, &self.deadline, unknown, reason).await;
+        let renewed = self.registration.renew(&self.coordinator, &self.deadline, unknown, reason).await;
         if let (Err(Rejected::Stale(reason)), Some(_)) = (&renewed, &self.options.pilot) {
             tracing::info!("{reason}");
             self.shutdown.cancel();
@@ -376,7 +371,7 @@ impl Agent {
     /// Says goodbye; what this worker still holds is then given to others at once.
     async fn leave(&self) {
         let worker = self.registration.current().await;
-        match self.unless_shut_down(self.client.until_answered(|| self.client.leave(worker))).await {
+        match self.unless_shut_down(self.coordinator.until_answered(|| self.coordinator.client.leave(worker))).await {
             Some(Ok(())) => tracing::info!(%worker, "worker {worker} has left"),
             Some(Err(rejected)) => tracing::debug!(%worker, "worker {worker} was gone already: {rejected}"),
             None => tracing::warn!(%worker, "worker {worker} could not say goodbye: the coordinator is out of reach"),

@@ -49,9 +49,9 @@ pub(crate) async fn report(agent: &Agent, devices: &[String]) {
         before = now;
         let report = LoadReport { devices: devices.iter().map(|device| look(&agent.gauge, device, busy)).collect() };
         let worker = agent.registration.current().await;
-        match agent.unless_shut_down(agent.client.report_load(worker, &report)).await {
+        match agent.unless_shut_down(agent.coordinator.client.report_load(worker, &report)).await {
             Some(Ok(())) => {}
-            Some(Err(error)) => tracing::debug!("nobody hears what the devices are at: {error:?}"),
+            Some(Err(error)) => tracing::debug!("nobody hears what the devices are at: {error}"),
             None => return,
         }
         tokio::select! {

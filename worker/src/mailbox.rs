@@ -3,11 +3,12 @@
 //! One request is under way at a time; whatever the slots have to say meanwhile goes with the next one. So a worker with many
 //! slots costs the coordinator no more requests than one with a few, and nobody waits for a timer.
 
+use promptfield_client::{Client, Error, REPORTS_CALL, Refusal};
 use promptfield_core::id::LeaseId;
 use promptfield_core::wire::api::{LeaseReport, MOST_REPORTS, Report, ReportAnswer, ReportAnswers, Reports};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::client::{CallError, Http, Rejected};
+use crate::coordinator::{PATIENCE, Rejected};
 
 /// About as many bytes as one request may have.
 const MOST_BYTES: usize = 4 << 20;
@@ -15,41 +16,45 @@ const MOST_BYTES: usize = 4 << 20;
 /// Where reports are left. The task that delivers them ends when the last of these is gone.
 #[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
+    client: Client,
     letters: mpsc::UnboundedSender<Letter>,
 }
 
 #[derive(Debug)]
 struct Letter {
     content: LeaseReport,
-    answer: oneshot::Sender<Result<ReportAnswer, CallError>>,
+    answer: oneshot::Sender<Result<ReportAnswer, Error>>,
 }
 
 impl Mailbox {
     /// Starts the task that delivers.
-    pub(crate) fn open(http: Http) -> Self {
+    pub(crate) fn open(client: Client) -> Self {
         let (letters, waiting) = mpsc::unbounded_channel();
-        tokio::spawn(deliver(http, waiting));
-        Self { letters }
+        tokio::spawn(deliver(client.clone(), waiting));
+        Self { client, letters }
     }
 
     /// Leaves a report, and waits for its answer. A refusal is an error, as it is of the lease's own route.
-    pub(crate) async fn send(&self, lease: LeaseId, report: Report) -> Result<ReportAnswer, CallError> {
+    pub(crate) async fn send(&self, lease: LeaseId, report: Report) -> Result<ReportAnswer, Error> {
         let (answer, heard) = oneshot::channel();
-        let gone = || CallError::Unavailable { reason: "this worker is stopping".into(), retry_after: None };
+        let gone = || unexpected("doesn't come: this worker is stopping");
         self.letters.send(Letter { content: LeaseReport { lease, report }, answer }).map_err(|_| gone())?;
         match heard.await.map_err(|_| gone())?? {
-            ReportAnswer::Refused(problem) => Err(CallError::from_problem("POST /leases/reports", problem)),
+            ReportAnswer::Refused(problem) => {
+                let refusal = Refusal::new(self.client.url().into(), REPORTS_CALL.to_owned(), problem);
+                Err(Error::Refused(Box::new(refusal)))
+            }
             answer => Ok(answer),
         }
     }
 }
 
-async fn deliver(http: Http, mut waiting: mpsc::UnboundedReceiver<Letter>) {
+async fn deliver(client: Client, mut waiting: mpsc::UnboundedReceiver<Letter>) {
     let mut letters = Vec::new();
     while waiting.recv_many(&mut letters, MOST_REPORTS).await > 0 {
         while !letters.is_empty() {
             let rest = letters.split_off(fitting(&letters));
-            post(&http, std::mem::replace(&mut letters, rest)).await;
+            post(&client, std::mem::replace(&mut letters, rest)).await;
         }
     }
 }
@@ -80,11 +85,12 @@ fn size(report: &Report) -> usize {
     }
 }
 
-async fn post(http: &Http, letters: Vec<Letter>) {
+async fn post(client: &Client, letters: Vec<Letter>) {
     let (reports, answers): (Vec<LeaseReport>, Vec<_>) =
         letters.into_iter().map(|letter| (letter.content, letter.answer)).unzip();
     let reports = Reports { reports };
-    match http.report(&reports).await {
+    let short = || unexpected("has not one answer for each report");
+    match client.report(&reports).await {
         Ok(ReportAnswers { answers: heard }) if heard.len() == answers.len() => {
             for (answer, heard) in answers.into_iter().zip(heard) {
                 // Who asked may be gone.
@@ -92,9 +98,9 @@ async fn post(http: &Http, letters: Vec<Letter>) {
             }
         }
         // One report that the coordinator can't take must not cost the others theirs.
-        Err(CallError::Rejected(Rejected::Refused { .. })) if answers.len() > 1 => {
+        Err(error) if answers.len() > 1 && is_refused(&error) => {
             for (report, answer) in reports.reports.into_iter().zip(answers) {
-                let alone = http.report(&Reports { reports: vec![report] }).await;
+                let alone = client.report(&Reports { reports: vec![report] }).await;
                 let _ = answer.send(alone.and_then(|answers| answers.answers.into_iter().next().ok_or_else(short)));
             }
         }
@@ -103,12 +109,16 @@ async fn post(http: &Http, letters: Vec<Letter>) {
     }
 }
 
-/// The answer hasn't an answer for each report.
-fn short() -> CallError {
-    CallError::Unavailable { reason: "the answer to POST /leases/reports is too short".into(), retry_after: None }
+/// Whether the coordinator can't take what was said, now or later.
+fn is_refused(error: &Error) -> bool {
+    !PATIENCE.covers(error) && matches!(Rejected::from(error.clone()), Rejected::Refused { .. })
 }
 
-fn refuse_all(answers: Vec<oneshot::Sender<Result<ReportAnswer, CallError>>>, error: &CallError) {
+fn unexpected(what: &str) -> Error {
+    Error::Unexpected { call: REPORTS_CALL.to_owned(), what: what.to_owned() }
+}
+
+fn refuse_all(answers: Vec<oneshot::Sender<Result<ReportAnswer, Error>>>, error: &Error) {
     for answer in answers {
         let _ = answer.send(Err(error.clone()));
     }
@@ -128,6 +138,17 @@ mod tests {
             content: LeaseReport { lease: LeaseId(1), report: Report::Progress(report) },
             answer: oneshot::channel().0,
         }
+    }
+
+    #[test]
+    fn what_may_pass_is_no_refusal_of_a_report() {
+        let refused = |status| {
+            let problem = serde_json::json!({ "type": "x", "title": "x", "status": status, "detail": "x" });
+            let problem = serde_json::from_value(problem).unwrap();
+            is_refused(&Error::Refused(Box::new(Refusal::new("url".into(), REPORTS_CALL.to_owned(), problem))))
+        };
+        assert!([400, 401, 413, 422].into_iter().all(refused));
+        assert!(![404, 408, 409, 410, 429, 500, 503].into_iter().any(refused));
     }
 
     #[test]

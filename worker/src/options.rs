@@ -7,11 +7,10 @@ use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use promptfield_client::{Connection, coordinator_address};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::wire::trainer_wire::{BackboneFile, Backbones};
 
-use crate::address::coordinator_address;
-use crate::connection::Connection;
 use crate::devices::is_device;
 use crate::pilot::Pilot;
 

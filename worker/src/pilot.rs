@@ -80,8 +80,8 @@ async fn end_in_time(agent: &Agent, pilot: &Pilot) {
     agent.drain.cancel();
     let worker = agent.registration.current().await;
     // The coordinator sees it at the next request otherwise.
-    if let Err(error) = agent.client.drain(worker).await {
-        tracing::debug!("the coordinator doesn't hear that the worker takes no more jobs: {error:?}");
+    if let Err(error) = agent.coordinator.client.drain(worker).await {
+        tracing::debug!("the coordinator doesn't hear that the worker takes no more jobs: {error}");
     }
     if let Some(deadline) = agent.deadline.get() {
         sleep_until(earlier(deadline, LAST)).await;
@@ -97,7 +97,7 @@ fn earlier(at: Instant, by: Duration) -> Instant {
 /// Nobody may be there any more to say that the worker isn't wanted.
 async fn leave_when_alone(agent: &Agent, pilot: &Pilot) {
     loop {
-        let alone_since = agent.client.out_of_reach_since().filter(|_| agent.is_idle());
+        let alone_since = agent.coordinator.out_of_reach_since().filter(|_| agent.is_idle());
         let alone_for = alone_since.map_or(Duration::ZERO, |since| since.elapsed());
         if alone_for >= pilot.leave_after {
             tracing::warn!("the coordinator has been out of reach for {} s: the worker ends", alone_for.as_secs());

@@ -16,7 +16,7 @@ use promptfield_core::wire::api::LeaseGrant;
 use promptfield_core::wire::trainer_job::{Places, TrainerJob};
 
 use crate::checkpoint::{self, CheckpointError};
-use crate::client::Client;
+use crate::coordinator::Coordinator;
 use crate::options::Machine;
 
 /// A file system that doesn't answer for so long is gone.
@@ -70,7 +70,7 @@ impl PlaceError {
 /// The job that a lease asks for, as a trainer on this machine does it. Fetches the checkpoint of a test if it isn't here, and
 /// waits for it as long as the coordinator is out of reach.
 pub(crate) async fn trainer_job(
-    client: &Client,
+    coordinator: &Coordinator,
     machine: &Machine,
     device: &str,
     grant: &LeaseGrant,
@@ -93,7 +93,7 @@ pub(crate) async fn trainer_job(
         None => None,
         Some(source) => {
             let training = output_folder(machine, &source.spec)?;
-            let found = checkpoint::find(client, machine, source, training).await;
+            let found = checkpoint::find(coordinator, machine, source, training).await;
             Some(found.map_err(PlaceError::Checkpoint)?)
         }
     };
@@ -121,7 +121,7 @@ async fn in_time<T>(answer: impl Future<Output = io::Result<T>>) -> io::Result<T
 /// Hands the checkpoint of a finished job to the coordinator, if the job made one that the other workers can't reach here.
 /// Waits for as long as the coordinator is out of reach.
 pub(crate) async fn hand_over(
-    client: &Client,
+    coordinator: &Coordinator,
     machine: &Machine,
     spec: &JobSpec,
     manifest: Option<&Manifest>,
@@ -130,7 +130,7 @@ pub(crate) async fn hand_over(
         return Ok(());
     };
     let folder = output_folder(machine, spec)?;
-    checkpoint::hand_over(client, &folder, sha256).await.map_err(PlaceError::Checkpoint)
+    checkpoint::hand_over(coordinator, &folder, sha256).await.map_err(PlaceError::Checkpoint)
 }
 
 /// Where a job's folder lies on this machine.

@@ -8,7 +8,7 @@ use promptfield_core::scheduler::WorkerDescription;
 use promptfield_core::wire::api::Registered;
 use tokio::sync::Mutex;
 
-use crate::client::{Client, Rejected};
+use crate::coordinator::{Coordinator, Rejected};
 use crate::pilot::Deadline;
 
 /// A worker that the coordinator knows.
@@ -21,11 +21,11 @@ pub(crate) struct Registration {
 impl Registration {
     /// Registers. Waits for as long as the coordinator is out of reach. Also gives its answer.
     pub(crate) async fn new(
-        client: &Client,
+        coordinator: &Coordinator,
         description: WorkerDescription,
         deadline: &Deadline,
     ) -> Result<(Self, Registered), Rejected> {
-        let registered = register(client, &description, deadline).await?;
+        let registered = register(coordinator, &description, deadline).await?;
         Ok((Self { description, current: Mutex::new(registered.worker) }, registered))
     }
 
@@ -38,7 +38,7 @@ impl Registration {
     /// out of reach.
     pub(crate) async fn renew(
         &self,
-        client: &Client,
+        coordinator: &Coordinator,
         deadline: &Deadline,
         unknown: WorkerId,
         reason: &str,
@@ -46,22 +46,22 @@ impl Registration {
         let mut current = self.current.lock().await;
         if *current == unknown {
             tracing::warn!(worker = %unknown, "{reason}");
-            *current = register(client, &self.description, deadline).await?.worker;
+            *current = register(coordinator, &self.description, deadline).await?.worker;
         }
         Ok(())
     }
 }
 
 async fn register(
-    client: &Client,
+    coordinator: &Coordinator,
     description: &WorkerDescription,
     deadline: &Deadline,
 ) -> Result<Registered, Rejected> {
     let call = async || {
         let time_left_ms = deadline.left_ms();
-        client.register(&WorkerDescription { time_left_ms, ..description.clone() }).await
+        coordinator.client.register(&WorkerDescription { time_left_ms, ..description.clone() }).await
     };
-    let registered = client.until_answered(call).await?;
+    let registered = coordinator.until_answered(call).await?;
     let worker = registered.worker;
     tracing::info!(%worker, name = description.name, "registered as worker {worker}");
     Ok(registered)

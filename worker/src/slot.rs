@@ -6,12 +6,14 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use backon::Retryable as _;
+use promptfield_client::Patience;
 use promptfield_core::id::WorkerId;
 use promptfield_core::wire::api::LeaseGrant;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
-use crate::client::{Rejected, pause};
+use crate::coordinator::{PATIENCE, Rejected};
 use crate::devices::Device;
 use crate::job::Job;
 use crate::trainer::{Flaw, Trainer, out_of_turn};
@@ -22,7 +24,7 @@ const POLL: Duration = Duration::from_secs(20);
 /// The shortest time between two polls: a coordinator that gives this worker no more jobs answers at once.
 const SHORTEST_POLL: Duration = Duration::from_secs(1);
 /// So many trainers that don't get as far as `ready`, one after the other, are enough.
-const MOST_FAILED_STARTS: u32 = 4;
+const MOST_FAILED_STARTS: usize = 4;
 
 /// Runs jobs on `device` until the worker shuts down or takes no more, beginning with a trainer that was started already.
 pub(crate) async fn run(agent: &Agent, slot: usize, device: &Device, first: Trainer) -> Result<(), WorkerError> {
@@ -60,7 +62,7 @@ async fn lease(agent: &Agent) -> Result<(WorkerId, LeaseGrant), Rejected> {
     loop {
         let worker = agent.registration.current().await;
         let asked = Instant::now();
-        match agent.client.until_answered(|| agent.client.lease(worker, 1, POLL)).await {
+        match agent.coordinator.until_answered(|| agent.coordinator.client.lease(worker, 1, POLL)).await {
             Ok(answer) => {
                 if answer.draining && agent.options.pilot.is_some() {
                     agent.drain.cancel();
@@ -86,27 +88,15 @@ async fn idle(trainer: &mut Trainer) -> Flaw {
 
 /// Starts another trainer; `None` when the worker shuts down meanwhile.
 async fn restart(agent: &Agent, slot: usize) -> Result<Option<Trainer>, WorkerError> {
-    let mut failures = 0;
-    loop {
-        let attempt = async {
-            if failures > 0 {
-                sleep(pause(&agent.options.name, failures)).await;
-            }
-            start_trainer(&agent.options, &agent.trainer, &agent.slices, slot, false).await
-        };
-        let started = tokio::select! {
-            started = attempt => started,
-            () = agent.wants_no_more() => return Ok(None),
-        };
-        match started {
-            Ok((trainer, _)) => return Ok(Some(trainer)),
-            Err(source) => {
-                failures += 1;
-                if failures == MOST_FAILED_STARTS {
-                    return Err(WorkerError::Trainer { slot, source });
-                }
-                tracing::warn!(slot, "a trainer could not be started: {source}");
-            }
-        }
+    let start = || start_trainer(&agent.options, &agent.trainer, &agent.slices, slot, false);
+    let starting = start
+        .retry(Patience { most: Some(MOST_FAILED_STARTS - 1), ..PATIENCE }.pauses())
+        .notify(|death, _| tracing::warn!(slot, "a trainer could not be started: {death}"));
+    tokio::select! {
+        started = starting => match started {
+            Ok((trainer, _)) => Ok(Some(trainer)),
+            Err(source) => Err(WorkerError::Trainer { slot, source }),
+        },
+        () = agent.wants_no_more() => Ok(None),
     }
 }

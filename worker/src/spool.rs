@@ -17,7 +17,7 @@ use promptfield_output::file::replace_by;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointError;
-use crate::client::Client;
+use crate::coordinator::Coordinator;
 use crate::options::{Machine, Options};
 use crate::places::{self, PlaceError};
 
@@ -83,7 +83,7 @@ impl Spool {
     }
 
     /// Delivers what an earlier run of this worker left. Waits for as long as the coordinator is out of reach.
-    pub(crate) async fn deliver(&self, client: &Client, machine: &Machine) {
+    pub(crate) async fn deliver(&self, coordinator: &Coordinator, machine: &Machine) {
         let folder = self.folder.clone();
         let found = tokio::task::spawn_blocking(move || read(&folder)).await.map_err(io::Error::other).flatten();
         let found = found.unwrap_or_else(|error| {
@@ -91,14 +91,14 @@ impl Spool {
             Vec::new()
         });
         for undelivered in found {
-            self.deliver_one(client, machine, undelivered).await;
+            self.deliver_one(coordinator, machine, undelivered).await;
         }
     }
 
-    async fn deliver_one(&self, client: &Client, machine: &Machine, undelivered: Undelivered) {
+    async fn deliver_one(&self, coordinator: &Coordinator, machine: &Machine, undelivered: Undelivered) {
         let Undelivered { lease, report } = undelivered;
         if let Some(manifest) = &report.outcome.manifest
-            && let Err(error) = places::hand_over(client, machine, &manifest.spec, Some(manifest)).await
+            && let Err(error) = places::hand_over(coordinator, machine, &manifest.spec, Some(manifest)).await
         {
             tracing::warn!(%lease, "lease {lease}: the checkpoint of an earlier run is lost: {}", chain(&error));
             if !matches!(error, PlaceError::Checkpoint(CheckpointError::Refused { .. })) {
@@ -106,7 +106,7 @@ impl Spool {
             }
             return;
         }
-        match client.until_answered(|| client.complete(lease, &report)).await {
+        match coordinator.until_answered(|| coordinator.complete(lease, &report)).await {
             Ok(()) => {
                 tracing::info!(%lease, "lease {lease}: the result of an earlier run is delivered");
                 self.forget(lease).await;

@@ -22,7 +22,7 @@ use promptfield_output::file::{replace_from, sha256_of};
 use promptfield_output::partial::{self, Lock, leftovers, put_aside};
 
 use crate::checkpoint::CACHE_FOLDER;
-use crate::client::{Client, Rejected};
+use crate::coordinator::{Coordinator, Rejected};
 
 /// The most bytes of a list of files.
 const LONGEST_LIST: u64 = 64 << 10;
@@ -95,7 +95,7 @@ impl Left {
 /// Hands over what a broken-off training left beside `output`, if that's more than `known` epochs. Gives what was handed over:
 /// its artefact and its epochs. Waits for as long as the coordinator is out of reach.
 pub(crate) async fn hand_over(
-    client: &Client,
+    coordinator: &Coordinator,
     output: &Path,
     job: SpecHash,
     known: u32,
@@ -109,12 +109,12 @@ pub(crate) async fn hand_over(
     list.check().map_err(UnfinishedError::WrongList)?;
     for (name, FileEntry { sha256, .. }) in &list.files {
         if let Some(bytes) = left.files.remove(name.as_str()) {
-            send(client, sha256, bytes).await?;
+            send(coordinator, sha256, bytes).await?;
         }
     }
     let text = serde_json::json!(list).to_string().into_bytes();
     let sha256 = sha256_of(&text);
-    send(client, &sha256, text).await?;
+    send(coordinator, &sha256, text).await?;
     Ok(Some((sha256, list.epochs)))
 }
 
@@ -130,13 +130,13 @@ pub(crate) enum Start {
 /// Puts what another machine left of a training where the trainer looks for it, unless it finds more here. Gives how many epochs
 /// the coordinator has too. Waits for as long as the coordinator is out of reach.
 pub(crate) async fn take_over(
-    client: &Client,
+    coordinator: &Coordinator,
     output_root: &Path,
     output: &Path,
     job: SpecHash,
     sha256: &str,
 ) -> Result<(Start, u32), UnfinishedError> {
-    let list = fetch(client, sha256, LONGEST_LIST).await?;
+    let list = fetch(coordinator, sha256, LONGEST_LIST).await?;
     let list: Unfinished = serde_json::from_slice(&list).map_err(UnfinishedError::NoList)?;
     list.check().map_err(UnfinishedError::WrongList)?;
     let place = Place { cache: output_root.join(CACHE_FOLDER), output: output.to_owned(), job, list };
@@ -152,7 +152,7 @@ pub(crate) async fn take_over(
     let mut files = BTreeMap::new();
     for name in Unfinished::FILES {
         if let Some(FileEntry { sha256, bytes }) = place.list.files.get(name) {
-            files.insert(name, fetch(client, sha256, *bytes).await?);
+            files.insert(name, fetch(coordinator, sha256, *bytes).await?);
         }
     }
     let travelled =
@@ -226,19 +226,19 @@ fn hold(partial: &Path) -> Result<File, UnfinishedError> {
     }
 }
 
-async fn fetch(client: &Client, sha256: &str, most: u64) -> Result<Vec<u8>, UnfinishedError> {
-    let fetched = client.until_answered(|| client.get_artefact_up_to(sha256, most)).await;
+async fn fetch(coordinator: &Coordinator, sha256: &str, most: u64) -> Result<Vec<u8>, UnfinishedError> {
+    let fetched = coordinator.until_answered(|| coordinator.client.get_artefact(sha256, most)).await;
     let bytes = fetched.map_err(|source| UnfinishedError::Refused { sha256: sha256.to_owned(), source })?;
     let found = sha256_of(&bytes);
     if found == sha256 { Ok(bytes) } else { Err(UnfinishedError::OtherContents { sha256: sha256.to_owned(), found }) }
 }
 
-async fn send(client: &Client, sha256: &str, bytes: Vec<u8>) -> Result<(), UnfinishedError> {
+async fn send(coordinator: &Coordinator, sha256: &str, bytes: Vec<u8>) -> Result<(), UnfinishedError> {
     let refused = |source| UnfinishedError::Refused { sha256: sha256.to_owned(), source };
-    if client.until_answered(|| client.has_artefact(sha256)).await.map_err(refused)? {
+    if coordinator.until_answered(|| coordinator.client.has_artefact(sha256)).await.map_err(refused)? {
         return Ok(());
     }
-    client.until_answered(|| client.put_artefact(sha256, bytes.clone())).await.map_err(refused)
+    coordinator.until_answered(|| coordinator.client.put_artefact(sha256, bytes.clone())).await.map_err(refused)
 }
 
 /// What takes a disk's time.

@@ -3,16 +3,16 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use promptfield_client::{Client, Message, Target};
 use promptfield_core::id::{JobId, LeaseId};
 use promptfield_core::time::Timestamp;
 use promptfield_core::wire::api::{Changed, ExperimentSummary, JobSummary, LogLine, PinnedBackbone};
 
 use super::Context;
 use crate::args::{JobArgs, LogsArgs, PinArgs, RecheckArgs, RerunArgs, ResultsArgs, StatusArgs, TargetArgs};
-use crate::client::Client;
 use crate::exit::{self, Coded};
-use crate::sse::{Message, Messages};
 use crate::terminal::in_line;
+use crate::waiting::patient;
 use crate::{output, print};
 
 /// Before a log that broke off is asked for again.
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) async fn status(context: &Context, args: StatusArgs) -> anyhow::Result<u8> {
     let client = context.client(args.coordinator.url.as_deref())?;
     if let Some(id) = args.experiment {
-        let (experiment, jobs) = (client.experiment(id).await?, client.jobs(id, "").await?);
+        let (experiment, jobs) = (client.experiment(id).await?, client.jobs(id, None).await?);
         if context.json {
             output::json(&serde_json::json!({ "experiment": experiment, "jobs": jobs }))?;
         } else {
@@ -76,7 +76,7 @@ pub(super) async fn results(context: &Context, args: ResultsArgs) -> anyhow::Res
 pub(super) async fn logs(context: &Context, args: LogsArgs) -> anyhow::Result<u8> {
     let client = context.client(args.coordinator.url.as_deref())?;
     if args.follow {
-        let client = client.patient();
+        let client = patient(client);
         return tokio::select! {
             done = follow_log(context, &client, args.job, args.attempt) => done,
             () = print::reader_gone() => Ok(exit::DONE),
@@ -95,7 +95,7 @@ pub(super) async fn logs(context: &Context, args: LogsArgs) -> anyhow::Result<u8
 async fn follow_log(context: &Context, client: &Client, job: JobId, attempt: Option<LeaseId>) -> anyhow::Result<u8> {
     let mut last = None;
     loop {
-        let mut messages = Messages::new(client.follow_log(job, attempt, last.as_deref()).await?);
+        let mut messages = client.follow_log(job, attempt, last.as_deref()).await?;
         while let Some(Message { id, event, data }) = messages.next().await {
             if event.as_deref() == Some("end") {
                 return Ok(exit::DONE);
@@ -136,16 +136,15 @@ pub(super) enum Act {
 
 pub(super) async fn act(context: &Context, args: TargetArgs, act: Act) -> anyhow::Result<u8> {
     let client = context.client(args.coordinator.url.as_deref())?;
-    let action = match act {
-        Act::Cancel => "cancel",
-        Act::Retry => "retry",
-    };
     let target = target(&args)?;
     let was_cancelled = match args.experiment {
         Some(id) => client.experiment(id).await?.cancelled,
         None => false,
     };
-    let changed = client.act(&target, action).await?;
+    let changed = match act {
+        Act::Cancel => client.cancel(target).await?,
+        Act::Retry => client.retry(target).await?,
+    };
     let because = match (args.experiment, args.job) {
         (Some(id), _) => {
             let experiment = client.experiment(id).await?;
@@ -194,16 +193,15 @@ fn why_it_stays(job: &JobSummary, act: Act) -> String {
 pub(super) async fn rerun(context: &Context, args: RerunArgs) -> anyhow::Result<u8> {
     let RerunArgs { target: named, stale, shared } = args;
     let client = context.client(named.coordinator.url.as_deref())?;
-    let changed = client.rerun(&target(&named)?, stale, shared).await?;
+    let changed = client.rerun(target(&named)?, stale, shared).await?;
     let nothing = if stale { "no result is stale" } else { "there are no results yet" };
     say_changed(context, changed, (changed.changed == 0).then(|| nothing.to_owned()))
 }
 
-/// `experiments/1`, or `jobs/1`.
-fn target(args: &TargetArgs) -> anyhow::Result<String> {
+fn target(args: &TargetArgs) -> anyhow::Result<Target> {
     match (args.experiment, args.job) {
-        (_, Some(job)) => Ok(format!("jobs/{job}")),
-        (Some(experiment), None) => Ok(format!("experiments/{experiment}")),
+        (_, Some(job)) => Ok(Target::Job(job)),
+        (Some(experiment), None) => Ok(Target::Experiment(experiment)),
         (None, None) => Err(Coded::BadInput("name an experiment, or a job with `--job`".to_owned()).into()),
     }
 }

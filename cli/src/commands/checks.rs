@@ -4,18 +4,18 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
+use promptfield_core::chain::chain;
 use promptfield_core::scheduler::pilot_records::PoolState;
 use promptfield_core::scheduler::{SILENT_S, WorkerState};
 use promptfield_core::time::Timestamp;
 use promptfield_core::{VERSION, works_with};
 use promptfield_server::{Care, Health, network_file_system};
-use reqwest::header::DATE;
 use serde::Serialize;
 
 use super::Context;
 use crate::args::DoctorArgs;
-use crate::client::Client;
 use crate::{exit, output, print};
+use promptfield_client::Client;
 
 /// Below this a job may not be able to write its output.
 const LEAST_ROOM: u64 = 1 << 30;
@@ -143,17 +143,16 @@ async fn database(path: &Path) -> Check {
 async fn coordinator(client: &Client) -> Vec<Check> {
     let check = "coordinator";
     let sent = SystemTime::now().into();
-    let answer = match client.alive().await {
-        Ok(answer) => answer,
+    let date = match client.alive().await {
+        Ok(date) => date,
         Err(error) => {
-            return vec![Check::new(check, Verdict::Wrong, format!("{error:#}"), "start it, or check the address")];
+            return vec![Check::new(check, Verdict::Wrong, chain(&error), "start it, or check the address")];
         }
     };
     let received = SystemTime::now().into();
-    let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
     let ready = match client.ready().await {
-        Ok(_) => Check::fine(check, format!("{} answers and can write its database", client.url())),
-        Err(error) => Check::new(check, Verdict::Wrong, format!("{error:#}"), "look into its log and at its disk"),
+        Ok(()) => Check::fine(check, format!("{} answers and can write its database", client.url())),
+        Err(error) => Check::new(check, Verdict::Wrong, chain(&error), "look into its log and at its disk"),
     };
     let mut checks = vec![ready, clock(date.as_deref(), sent, received), workers(client).await];
     checks.extend(backbones(client).await);
@@ -189,7 +188,7 @@ async fn workers(client: &Client) -> Check {
     let check = "workers";
     let workers = match client.workers().await {
         Ok(workers) => workers,
-        Err(error) => return Check::new(check, Verdict::Wrong, format!("{error:#}"), "use a token that may read"),
+        Err(error) => return Check::new(check, Verdict::Wrong, chain(&error), "use a token that may read"),
     };
     let now = Timestamp::from(SystemTime::now());
     let here = |state| matches!(state, WorkerState::Active | WorkerState::Draining);
@@ -258,7 +257,7 @@ async fn pools(client: &Client) -> Option<Check> {
     let mut pools = match client.pools().await {
         Ok(pools) => pools.pools,
         Err(error) => {
-            return Some(Check::new(check, Verdict::Wrong, format!("{error:#}"), "use a token that may read"));
+            return Some(Check::new(check, Verdict::Wrong, chain(&error), "use a token that may read"));
         }
     };
     pools.retain(|pool| pool.state != PoolState::Off);

@@ -9,9 +9,9 @@ use promptfield_server::{Database, DatabaseError};
 use tokio::io::AsyncWriteExt;
 
 use super::Context;
-use crate::client::Client;
-use crate::exit::{self, Coded};
+use crate::exit::Coded;
 use crate::print;
+use promptfield_client::{Client, Error};
 
 /// Who answers.
 pub(super) enum Door {
@@ -25,7 +25,7 @@ impl Door {
         let client = context.client(named)?;
         match client.alive().await {
             Ok(_) => Ok(Self::Coordinator(client)),
-            Err(error) if named.is_none() && exit::code_of(&error) == exit::UNREACHABLE => {
+            Err(Error::Unreachable { .. }) if named.is_none() => {
                 let path = context.settings.database();
                 print::talk(format_args!(
                     "no coordinator answers at {}; using {} itself",
@@ -34,13 +34,13 @@ impl Door {
                 ));
                 Ok(Self::Database(Database::open(&path).await?))
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
     pub(super) async fn create_token(self, request: TokenRequest) -> anyhow::Result<TokenCreated> {
         match self {
-            Self::Coordinator(client) => client.create_token(&request).await,
+            Self::Coordinator(client) => Ok(client.create_token(&request).await?),
             Self::Database(mut database) => {
                 let created = database.create_token(request).await?;
                 database.close().await?;
@@ -70,7 +70,7 @@ impl Door {
 
     pub(super) async fn tokens(self) -> anyhow::Result<Vec<TokenSummary>> {
         match self {
-            Self::Coordinator(client) => client.tokens().await,
+            Self::Coordinator(client) => Ok(client.tokens().await?),
             Self::Database(database) => {
                 let tokens = database.tokens();
                 database.close().await?;
@@ -81,7 +81,7 @@ impl Door {
 
     pub(super) async fn revoke_token(self, id: TokenId) -> anyhow::Result<()> {
         match self {
-            Self::Coordinator(client) => client.revoke_token(id).await,
+            Self::Coordinator(client) => Ok(client.revoke_token(id).await?),
             Self::Database(mut database) => {
                 let revoked = database.revoke_token(id).await;
                 database.close().await?;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 
 use anyhow::Context as _;
+use promptfield_client::host_name;
 use promptfield_core::id::{ExperimentId, JobId};
 use promptfield_core::job::backbone::ArchitectureSettings;
 use promptfield_core::job::basis::Finding;
@@ -15,13 +16,12 @@ use promptfield_core::job::layout;
 use promptfield_core::wire::api::{Findings, JobOutput, MOST_FINDINGS};
 use promptfield_core::wire::output_report::{OutputQuestion, OutputReport, OutputState};
 use promptfield_core::wire::trainer_job::{Places, TrainerJob};
-use promptfield_worker::host_name;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
 use super::Context;
-use crate::client::Client;
+use promptfield_client::Client;
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]

@@ -17,10 +17,9 @@ mod work;
 use std::path::{Path, PathBuf};
 
 use ask::Act;
-use promptfield_worker::Connection;
+use promptfield_client::{Client, ClientOptions, Connection};
 
 use crate::args::{Args, Command, ConfigCommand};
-use crate::client::Client;
 use crate::credentials;
 use crate::settings::Settings;
 
@@ -34,7 +33,12 @@ pub(crate) struct Context {
 impl Context {
     /// A client of the coordinator that was named, or that the settings name.
     pub(crate) fn client(&self, named: Option<&str>) -> anyhow::Result<Client> {
-        Client::new(self.settings.coordinator_url(named)?, &self.connection()?)
+        self.client_of(&self.settings.coordinator_url(named)?)
+    }
+
+    /// A client of the coordinator at an address.
+    pub(crate) fn client_of(&self, url: &str) -> anyhow::Result<Client> {
+        Ok(Client::new(url, &self.connection()?, ClientOptions::default())?)
     }
 
     /// The token and the authorities for it.

@@ -7,7 +7,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, serve, submit};
 use crate::args::RunArgs;
-use crate::client::Client;
 use crate::display::Display;
 use crate::local::Fleet;
 use crate::{exit, output, print};
@@ -26,7 +25,7 @@ pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow:
     display.say(&format!("coordinator at {url}, {workers} worker{plural}"));
     let stop = CancellationToken::new();
     let fleet = tokio::spawn(Fleet::new(context, url.clone(), workers)?.run(stop.clone()));
-    let client = Client::new(url.clone(), &context.connection()?)?;
+    let client = context.client_of(&url)?;
     let work = async {
         let submitted = submit::hand_over(&client, &experiments, &display).await?;
         for known in submitted.iter().map(|handed| &handed.submitted).filter(|submitted| !submitted.created) {

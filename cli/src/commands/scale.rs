@@ -9,9 +9,10 @@ use promptfield_core::wire::api::pools::PoolSummary;
 
 use super::Context;
 use crate::args::{PoolArgs, ScaleCommand, ScaleLocalArgs, ScaleSlurmArgs, ScaleStatusArgs};
-use crate::client::Client;
 use crate::exit::{self, Coded};
+use crate::waiting::patient;
 use crate::{output, print};
+use promptfield_client::Client;
 
 /// What stands in a pool's place to turn pools off.
 const OFF: &str = "off";
@@ -98,7 +99,7 @@ async fn set(context: &Context, client: &Client, name: &str, settings: PoolSetti
 }
 
 async fn turn_off(context: &Context, client: Client, launcher: LauncherKind, args: &PoolArgs) -> anyhow::Result<u8> {
-    let client = if args.no_wait { client } else { client.patient() };
+    let client = if args.no_wait { client } else { patient(client) };
     let all = client.pools().await?.pools;
     let is_on = |pool: &&PoolSummary| pool.settings.launcher == launcher && pool.state != PoolState::Off;
     let named = args.names.get(1..).unwrap_or_default();

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
+use promptfield_client::host_name;
 use promptfield_core::scheduler::Policy;
 use promptfield_server::{Coordinator, Options, Security};
-use promptfield_worker::host_name;
 use tokio::signal::unix::{SignalKind, signal as unix_signal};
 
 use super::Context;

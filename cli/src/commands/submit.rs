@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use promptfield_client::{Client, Target};
+use promptfield_core::chain::chain;
 use promptfield_core::experiment::Experiment;
 use promptfield_core::id::ExperimentId;
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
@@ -15,7 +17,6 @@ use serde_json::{Map, Value};
 use super::Context;
 use super::look::{self, Images};
 use crate::args::{ExperimentArgs, SubmitArgs};
-use crate::client::Client;
 use crate::display::Display;
 use crate::settings::Settings;
 use crate::{exit, output, print, waiting};
@@ -30,7 +31,7 @@ const BUILT_IN: &[(&str, &str)] = &[
 
 pub(super) async fn submit(context: &Context, args: SubmitArgs) -> anyhow::Result<u8> {
     let client = context.client(args.coordinator.url.as_deref())?;
-    let client = if args.wait { client.patient() } else { client };
+    let client = if args.wait { waiting::patient(client) } else { client };
     let experiments = documents(&args.experiment, &context.settings)?;
     let display = Display::new(context.json || !args.wait);
     let submitted = hand_over(&client, &experiments, &display).await?;
@@ -149,14 +150,14 @@ pub(super) async fn hand_over(
     let run = random_key()?;
     let mut all = Vec::with_capacity(experiments.len());
     for (place, experiment) in experiments.iter().enumerate() {
-        let mut submitted = client.submit(experiment, &format!("{run}-{place}")).await?;
+        let mut submitted = client.submit(experiment, Some(&format!("{run}-{place}"))).await?;
         let summary = &mut submitted.experiment;
         let what = if submitted.created { "submitted" } else { "known already" };
         let (id, name, counts) = (summary.id, &summary.name, output::counts(&summary.counts));
         display.say(&format!("experiment {id} `{name}` ({what}): {counts}"));
         let mut revived = None;
         if summary.cancelled || summary.counts.failed + summary.counts.cancelled > 0 {
-            let retried = client.act(&format!("experiments/{id}"), "retry").await?.changed;
+            let retried = client.retry(Target::Experiment(id)).await?.changed;
             let text = tried_again(summary, retried);
             display.say(&text);
             revived = Some(text);
@@ -205,10 +206,10 @@ pub(super) async fn rerun_stale(
         return Ok(());
     }
     results.notes.iter().filter(|note| note.starts_with("stale")).for_each(|note| display.say(note));
-    match client.rerun(&format!("experiments/{experiment}"), true, shared).await {
+    match client.rerun(Target::Experiment(experiment), true, shared).await {
         Ok(Changed { changed }) => display.say(&format!("{changed} jobs are computed again")),
         // They stay, and the table says so.
-        Err(error) => display.say(&format!("stale results stay as they are: {error:#}")),
+        Err(error) => display.say(&format!("stale results stay as they are: {}", chain(&error))),
     }
     Ok(())
 }
@@ -232,7 +233,7 @@ pub(super) async fn wait_and_print(
             printed = printed.and(print::line(output::results(&results)));
         }
         tables.push(results);
-        for job in client.jobs(ended.id, &format!("state={}", JobStateName::Failed)).await? {
+        for job in client.jobs(ended.id, Some(JobStateName::Failed)).await? {
             print::talk(format_args!("job {} failed: {}: {}", job.id, job.title, output::remark(&job)));
         }
         if ended.counts.done() < ended.counts.total() {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use promptfield_worker::{Machine, Options, Pilot, Rejected, Stops, Worker, WorkerError, host_name, slurm_time_left};
+use promptfield_client::host_name;
+use promptfield_worker::{Machine, Options, Pilot, Rejected, Stops, Worker, WorkerError, slurm_time_left};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 

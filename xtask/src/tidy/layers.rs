@@ -10,11 +10,12 @@ struct Rule {
     reason: &'static str,
 }
 
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     Rule {
         packages: &[
             "promptfield-core",
             "promptfield-output",
+            "promptfield-client",
             "promptfield-server",
             "promptfield-worker",
             "promptfield",
@@ -35,6 +36,11 @@ const RULES: [Rule; 6] = [
         packages: &["promptfield-trainer"],
         forbidden: &["axum", "sqlx", "tokio"],
         reason: "the trainer computes, and talks to the worker by JSON lines only",
+    },
+    Rule {
+        packages: &["promptfield-client"],
+        forbidden: &["promptfield-server", "promptfield-worker", "sqlx"],
+        reason: "who calls a coordinator knows of it what its HTTP API says",
     },
     Rule {
         packages: &["promptfield-simulator"],

@@ -3,9 +3,10 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use promptfield_client::Connection;
 use promptfield_core::job::backbone::ArchitectureSettings;
 use promptfield_core::wire::trainer_wire::{BackboneFile, Backbones};
-use promptfield_worker::{Caches, Connection, Machine, Options, Stops, Worker, WorkerError};
+use promptfield_worker::{Caches, Machine, Options, Stops, Worker, WorkerError};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;

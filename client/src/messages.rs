@@ -6,7 +6,7 @@ use reqwest::Response;
 
 /// A stream of them.
 #[derive(Debug)]
-pub(crate) struct Messages {
+pub struct Messages {
     response: Response,
     /// What has come of a message that isn't whole yet.
     rest: Vec<u8>,
@@ -15,11 +15,13 @@ pub(crate) struct Messages {
 
 /// One of them.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Message {
-    pub(crate) id: Option<String>,
+pub struct Message {
+    /// Where it stands in the stream.
+    pub id: Option<String>,
     /// Of which kind it is; the usual ones say nothing.
-    pub(crate) event: Option<String>,
-    pub(crate) data: String,
+    pub event: Option<String>,
+    /// What it says.
+    pub data: String,
 }
 
 impl Messages {
@@ -28,7 +30,7 @@ impl Messages {
     }
 
     /// The next one; `None` when the stream is over, or broke.
-    pub(crate) async fn next(&mut self) -> Option<Message> {
+    pub async fn next(&mut self) -> Option<Message> {
         loop {
             if let Some(message) = self.ready.pop_front() {
                 return Some(message);
@@ -40,7 +42,7 @@ impl Messages {
     }
 
     /// Whether the next one has come already.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 }
