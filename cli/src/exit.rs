@@ -52,19 +52,26 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
             Some(Coded::Unwritten { .. }) => return UNWRITTEN,
             None => {}
         }
-        match cause.downcast_ref() {
-            Some(Error::Unreachable { .. }) => return UNREACHABLE,
-            Some(Error::Page { .. }) => return BAD_INPUT,
-            Some(Error::Refused(refusal)) => match refusal.status {
-                _ if !refusal.errors.is_empty() => return BAD_INPUT,
-                401 | 403 => return REFUSED,
-                // What can't be done now may be done later.
-                408 | 429 => {}
-                400..500 => return BAD_INPUT,
-                _ => {}
-            },
-            _ => {}
+        if let Some(error) = cause.downcast_ref() {
+            return code_of_call(error);
         }
     }
     FAILED
+}
+
+/// The exit code for a call that brought nothing.
+fn code_of_call(error: &Error) -> u8 {
+    match error {
+        Error::Unreachable { .. } => UNREACHABLE,
+        Error::Page { .. } => BAD_INPUT,
+        Error::Refused(refusal) => match refusal.status {
+            _ if !refusal.errors.is_empty() => BAD_INPUT,
+            401 | 403 => REFUSED,
+            // It may be done later.
+            408 | 429 => FAILED,
+            400..500 => BAD_INPUT,
+            _ => FAILED,
+        },
+        Error::Broken { .. } | Error::Unexpected { .. } | Error::Unreadable { .. } => FAILED,
+    }
 }

@@ -12,7 +12,7 @@ use promptfield_worker::Program;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::Context;
+use crate::context::Context;
 use crate::exit;
 
 /// A worker that lives for less than this has died at once.

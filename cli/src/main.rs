@@ -5,18 +5,20 @@
 
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
-mod args;
+mod admin_access;
 mod commands;
+mod context;
 mod credentials;
-mod data_sets;
 mod display;
 mod exit;
 mod local;
 mod logging;
 mod output;
+mod output_folders;
 mod print;
 mod settings;
 mod span;
+mod target;
 mod terminal;
 #[cfg(feature = "otel")]
 mod traces;
@@ -44,7 +46,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 }
 
 fn main() -> ExitCode {
-    let args = match args::Args::try_parse() {
+    let args = match commands::Args::try_parse() {
         Ok(args) => args,
         Err(error) => return unparsed(&error),
     };

@@ -15,9 +15,7 @@ use promptfield_core::time::Timestamp;
 use promptfield_core::wire::access::TokenSummary;
 use promptfield_core::wire::api::pools::PoolSummary;
 use promptfield_core::wire::api::{ExperimentSummary, JobSummary, PinnedBackbone, Results, WorkerSummary};
-use serde::Serialize;
 
-use crate::print;
 use crate::terminal::in_line;
 
 /// Lines above, below the header and below, as in papers.
@@ -68,18 +66,9 @@ pub(crate) fn pilots(pilots: &[PilotRecord]) -> String {
     table.trim_fmt()
 }
 
-/// Prints a value as one JSON document.
-pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    print::line(serde_json::to_string_pretty(value)?)?;
-    Ok(())
-}
-
-/// Prints what there is of one experiment as one JSON document, of several as a list.
-pub(crate) fn json_of_each(values: &[impl Serialize]) -> anyhow::Result<()> {
-    match values {
-        [value] => json(value),
-        values => json(&values),
-    }
+/// A line for each of them.
+pub(crate) fn lines<T>(items: &[T], line: impl FnMut(&T) -> String) -> String {
+    items.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The result table with what its marks mean.

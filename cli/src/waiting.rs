@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use promptfield_client::{Client, Message, Patience};
 use promptfield_core::id::{ExperimentId, JobId};
 use promptfield_core::scheduler::{Event, EventKind, JobStateName};
 use promptfield_core::wire::api::{ExperimentSummary, JobDetail};
@@ -14,7 +15,6 @@ use tokio::time::MissedTickBehavior;
 
 use crate::display::Display;
 use crate::print;
-use promptfield_client::{Client, Message, Patience};
 
 /// How often the progress of running jobs is looked at.
 const LOOK: Duration = Duration::from_millis(500);

@@ -5,11 +5,26 @@ use std::time::Instant;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, serve, submit};
-use crate::args::RunArgs;
+use super::serve::{self, ServeArgs};
+use super::submit::{self, ExperimentArgs};
+use crate::context::Context;
 use crate::display::Display;
 use crate::local::Fleet;
 use crate::{exit, output, print};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArgs,
+    /// Worker processes to start on this machine [default: the settings', or 1].
+    #[arg(long, env = "PROMPTFIELD_WORKERS", value_name = "N")]
+    pub(crate) workers: Option<usize>,
+    /// Compute stale results again that other experiments show too.
+    #[arg(long)]
+    pub(crate) shared: bool,
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+}
 
 pub(super) async fn run(context: &Context, args: RunArgs, stay: bool) -> anyhow::Result<u8> {
     let started = Instant::now();

@@ -1,35 +1,159 @@
 //! `scale`: pools of workers that are started on demand.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::Subcommand;
+use promptfield_client::Client;
 use promptfield_core::input::InvalidInput;
 use promptfield_core::scheduler::pilot_records::{LauncherKind, PoolSettings, PoolState, pool_name};
 use promptfield_core::wire::api::pools::PoolSummary;
 
-use super::Context;
-use crate::args::{PoolArgs, ScaleCommand, ScaleLocalArgs, ScaleSlurmArgs, ScaleStatusArgs};
+use crate::context::{Context, CoordinatorArgs};
 use crate::exit::{self, Coded};
+use crate::output;
+use crate::span::{Span, WallTime};
 use crate::waiting::patient;
-use crate::{output, print};
-use promptfield_client::Client;
 
 /// What stands in a pool's place to turn pools off.
 const OFF: &str = "off";
 /// Between two looks at pools that are being turned off.
 const LOOK: Duration = Duration::from_millis(500);
 
-pub(super) async fn scale(context: &Context, what: ScaleCommand) -> anyhow::Result<u8> {
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScaleCommand {
+    /// Have a pool of workers that are jobs of a Slurm cluster: `scale slurm NAME …`; or turn pools off: `scale slurm off [NAMES]`.
+    Slurm(Box<ScaleSlurmArgs>),
+    /// Have a pool of workers on the coordinator's host: `scale local NAME …`; or turn pools off: `scale local off [NAMES]`.
+    Local(ScaleLocalArgs),
+    /// Show the pools and the latest pilots.
+    Status(ScaleStatusArgs),
+    /// Let a pool that was paused go on.
+    Resume(ScaleResumeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ScaleLocalArgs {
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ScaleStatusArgs {
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ScaleResumeArgs {
+    /// The pool.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+/// What all pools have.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PoolArgs {
+    /// The pool's name; or `off`, and the pools to turn off [default: all of this launcher].
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// The most workers at once, those that still wait included.
+    #[arg(long, value_name = "N")]
+    pub(crate) max: Option<u32>,
+    /// So many are kept whatever there is to do.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) min: u32,
+    /// A worker goes when it had nothing to do for so long [default: 5m].
+    #[arg(long, value_name = "TIME")]
+    pub(crate) idle: Option<Span>,
+    /// Jobs at once for each GPU of a worker.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) slots_per_gpu: u32,
+    /// What experiments may ask these workers for; may be given several times.
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
+    /// The memory that the slots of a worker share, in MiB [default: what it finds].
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory_mib: Option<u64>,
+    /// The time between two submissions [default: 10s].
+    #[arg(long, value_name = "TIME")]
+    pub(crate) submit_every: Option<Span>,
+    /// So long before its time is up, a worker takes no more jobs [default: 2m].
+    #[arg(long, value_name = "TIME")]
+    pub(crate) lead: Option<Span>,
+    /// With `off`: don't wait until no worker is left.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ScaleSlurmArgs {
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+    /// Slurm's partition.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) partition: Option<String>,
+    /// What each worker gets besides processors, such as `gpu:1`.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) gres: Option<String>,
+    /// How long each worker may run, as Slurm writes it or with a unit: `4:00:00`, `4h`.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) time: Option<WallTime>,
+    /// Whose account pays.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) account: Option<String>,
+    /// The quality of service.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) qos: Option<String>,
+    /// The features that nodes must have.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) constraint: Option<String>,
+    /// Memory of each node.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) mem: Option<String>,
+    /// Processors of each worker.
+    #[arg(long, value_name = "N")]
+    pub(crate) cpus_per_task: Option<u32>,
+    /// A shell script that each worker's job runs first, such as `module load cuda`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) setup: Option<PathBuf>,
+    /// Any other options of `sbatch`, each as one word: `-- --exclude=n7 --reservation=vision`.
+    #[arg(last = true, value_name = "SBATCH OPTIONS")]
+    pub(crate) options: Vec<String>,
+}
+
+impl ScaleSlurmArgs {
+    /// What is passed on to `sbatch` as it is.
+    pub(crate) fn sbatch_options(&self) -> Vec<String> {
+        let Self { account, qos, constraint, mem, cpus_per_task, options, .. } = self;
+        let cpus = cpus_per_task.map(|cpus| cpus.to_string());
+        let named = [
+            ("account", account.as_ref()),
+            ("qos", qos.as_ref()),
+            ("constraint", constraint.as_ref()),
+            ("mem", mem.as_ref()),
+            ("cpus-per-task", cpus.as_ref()),
+        ];
+        let given = named.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?)));
+        given.chain(options.iter().cloned()).collect()
+    }
+}
+
+pub(super) async fn run(context: &Context, what: ScaleCommand) -> anyhow::Result<u8> {
     match what {
         ScaleCommand::Slurm(args) => {
-            let client = context.client(args.pool.coordinator.url.as_deref())?;
+            let client = context.client(&args.pool.coordinator)?;
             match named(&args.pool)? {
                 Some(name) => set(context, &client, name, slurm_settings(&args)?).await,
                 None => turn_off(context, client, LauncherKind::Slurm, &args.pool).await,
             }
         }
         ScaleCommand::Local(ScaleLocalArgs { pool }) => {
-            let client = context.client(pool.coordinator.url.as_deref())?;
+            let client = context.client(&pool.coordinator)?;
             match named(&pool)? {
                 Some(name) => set(context, &client, name, settings(LauncherKind::Local, &pool)?).await,
                 None => turn_off(context, client, LauncherKind::Local, &pool).await,
@@ -37,12 +161,9 @@ pub(super) async fn scale(context: &Context, what: ScaleCommand) -> anyhow::Resu
         }
         ScaleCommand::Status(args) => status(context, &args).await,
         ScaleCommand::Resume(args) => {
-            context.client(args.coordinator.url.as_deref())?.resume_pool(&args.name).await?;
-            if context.json {
-                output::json(&serde_json::json!({ "resumed": args.name }))?;
-            } else {
-                print::line(format_args!("the pool `{}` goes on", args.name))?;
-            }
+            context.client(&args.coordinator)?.resume_pool(&args.name).await?;
+            context
+                .print(&serde_json::json!({ "resumed": args.name }), |_| format!("the pool `{}` goes on", args.name))?;
             Ok(exit::DONE)
         }
     }
@@ -89,12 +210,10 @@ fn slurm_settings(args: &ScaleSlurmArgs) -> anyhow::Result<PoolSettings> {
 
 async fn set(context: &Context, client: &Client, name: &str, settings: PoolSettings) -> anyhow::Result<u8> {
     let pool = client.set_pool(name, &settings.checked()?).await?;
-    if context.json {
-        output::json(&pool)?;
-    } else {
+    context.print(&pool, |pool| {
         let PoolSettings { min, max, launcher, .. } = pool.settings;
-        print::line(format_args!("the pool `{name}` has {min} to {max} pilots ({launcher}), as jobs need them"))?;
-    }
+        format!("the pool `{name}` has {min} to {max} pilots ({launcher}), as jobs need them")
+    })?;
     Ok(exit::DONE)
 }
 
@@ -118,27 +237,22 @@ async fn turn_off(context: &Context, client: Client, launcher: LauncherKind, arg
         }
         tokio::time::sleep(LOOK).await;
     };
-    if context.json {
-        output::json(&pools)?;
-    } else {
-        for pool in pools {
-            let left = match pool.pilots.total() {
-                0 => String::new(),
-                left => format!(": {left} pilots are left"),
-            };
-            print::line(format_args!("the pool `{}` is {}{left}", pool.name, pool.state))?;
-        }
-    }
+    let line = |pool: &PoolSummary| {
+        let left = match pool.pilots.total() {
+            0 => String::new(),
+            left => format!(": {left} pilots are left"),
+        };
+        format!("the pool `{}` is {}{left}", pool.name, pool.state)
+    };
+    context.print(&pools, |pools| output::lines(pools, line))?;
     Ok(exit::DONE)
 }
 
 async fn status(context: &Context, args: &ScaleStatusArgs) -> anyhow::Result<u8> {
-    let client = context.client(args.coordinator.url.as_deref())?;
+    let client = context.client(&args.coordinator)?;
     let (pools, pilots) = (client.pools().await?.pools, client.pilots().await?.pilots);
-    if context.json {
-        output::json(&serde_json::json!({ "pools": pools, "pilots": pilots }))?;
-    } else {
-        print::line(format_args!("{}\n{}", output::pools(&pools), output::pilots(&pilots)))?;
-    }
+    context.print(&serde_json::json!({ "pools": pools, "pilots": pilots }), |_| {
+        format!("{}\n{}", output::pools(&pools), output::pilots(&pilots))
+    })?;
     Ok(exit::DONE)
 }

@@ -8,12 +8,18 @@ use promptfield_core::scheduler::Policy;
 use promptfield_server::{Coordinator, Options, Security};
 use tokio::signal::unix::{SignalKind, signal as unix_signal};
 
-use super::Context;
-use crate::args::ServeArgs;
+use crate::context::Context;
 use crate::settings::Settings;
 use crate::{exit, print};
 
-pub(super) async fn serve(context: &Context, args: &ServeArgs) -> anyhow::Result<u8> {
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// The address to listen on [default: the settings', or 127.0.0.1:7878].
+    #[arg(long, env = "PROMPTFIELD_LISTEN", value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+pub(super) async fn run(context: &Context, args: &ServeArgs) -> anyhow::Result<u8> {
     let settings = &context.settings;
     let coordinator = start(settings, args.listen).await?;
     let others = match (&settings.url, args.listen.unwrap_or(settings.listen)) {

@@ -14,10 +14,9 @@ use promptfield_core::wire::api::{Changed, ExperimentSummary, SubmitResponse};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Context;
-use super::look::{self, Images};
-use crate::args::{ExperimentArgs, SubmitArgs};
+use crate::context::{Context, CoordinatorArgs};
 use crate::display::Display;
+use crate::output_folders::{self, Images};
 use crate::settings::Settings;
 use crate::{exit, output, print, waiting};
 
@@ -29,8 +28,45 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("demo", include_str!("../../../configs/experiments/demo.toml")),
 ];
 
-pub(super) async fn submit(context: &Context, args: SubmitArgs) -> anyhow::Result<u8> {
-    let client = context.client(args.coordinator.url.as_deref())?;
+/// Which experiments, and what is different from their files.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExperimentArgs {
+    /// Experiment files, or names of built-in experiments: `base_to_new`, `cross_dataset`, `few_shot`, `demo`.
+    #[arg(required = true, value_name = "EXPERIMENT")]
+    pub(crate) experiments: Vec<String>,
+    /// The methods, separated by commas or spaces.
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) methods: Option<String>,
+    /// The data sets, separated by commas or spaces, or `all`.
+    #[arg(long, env = "DATASETS", value_name = "NAMES")]
+    pub(crate) datasets: Option<String>,
+    /// The seeds, separated by commas or spaces.
+    #[arg(long, env = "SEEDS", value_name = "NUMBERS")]
+    pub(crate) seeds: Option<String>,
+    /// Training images per class, separated by commas or spaces.
+    #[arg(long, env = "SHOTS", value_name = "NUMBERS")]
+    pub(crate) shots: Option<String>,
+    /// The backbone.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) backbone: Option<String>,
+    /// A value that replaces the preset's for every job, such as `epochs=2`; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArgs,
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+    /// Wait for the end, and print the tables.
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+pub(super) async fn run(context: &Context, args: SubmitArgs) -> anyhow::Result<u8> {
+    let client = context.client(&args.coordinator)?;
     let client = if args.wait { waiting::patient(client) } else { client };
     let experiments = documents(&args.experiment, &context.settings)?;
     let display = Display::new(context.json || !args.wait);
@@ -44,13 +80,15 @@ pub(super) async fn submit(context: &Context, args: SubmitArgs) -> anyhow::Resul
         }
         return wait_and_print(context, &client, submitted).await;
     }
-    if context.json {
-        output::json_of_each(&submitted)?;
-    } else {
-        for HandedOver { submitted: SubmitResponse { experiment, .. }, revived } in submitted {
-            print::line(format_args!("experiment {}: {}", experiment.id, output::counts(&experiment.counts)))?;
+    context.print_each(&submitted, |submitted| {
+        output::lines(submitted, |HandedOver { submitted: SubmitResponse { experiment, .. }, .. }| {
+            format!("experiment {}: {}", experiment.id, output::counts(&experiment.counts))
+        })
+    })?;
+    if !context.json {
+        for HandedOver { submitted, revived } in &submitted {
             if let Some(revived) = revived {
-                print::talk(format_args!("experiment {}: {revived}", experiment.id));
+                print::talk(format_args!("experiment {}: {revived}", submitted.experiment.id));
             }
         }
     }
@@ -187,7 +225,7 @@ pub(super) async fn look_at_known(
     experiment: ExperimentId,
     display: &Display,
 ) -> anyhow::Result<()> {
-    let looked = look::look(context, client, experiment, Images::Skip).await?;
+    let looked = output_folders::look(context, client, experiment, Images::Skip).await?;
     if looked.is_wrong() || !looked.unreadable.is_empty() {
         looked.lines().iter().for_each(|line| display.say(line));
     }
@@ -240,9 +278,8 @@ pub(super) async fn wait_and_print(
             code = exit::FAILED;
         }
     }
-    if context.json {
-        output::json_of_each(&tables)?;
-    }
+    // As text, each was printed when its experiment had ended.
+    context.print_each(&tables, |_| String::new())?;
     printed?;
     Ok(code)
 }

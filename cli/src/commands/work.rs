@@ -1,23 +1,67 @@
 //! `work`: a worker.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use promptfield_client::host_name;
+use promptfield_core::scheduler::pilot_records::PilotKey;
 use promptfield_worker::{Machine, Options, Pilot, Rejected, Stops, Worker, WorkerError, slurm_time_left};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, serve};
-
-use crate::args::WorkArgs;
+use super::serve;
+use crate::context::{Context, CoordinatorArgs};
 use crate::exit::{self, Coded};
+use crate::span::Span;
 use crate::{local, print};
 
 /// How long a pilot that nobody told waits for a coordinator that is out of reach.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-pub(super) async fn work(context: &Context, args: WorkArgs) -> anyhow::Result<u8> {
+#[derive(Debug, clap::Args)]
+pub(crate) struct WorkArgs {
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+    /// The worker's name; one that stays the same when it is started again [default: the settings', or the host's name].
+    #[arg(long, env = "PROMPTFIELD_WORKER", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Jobs at once [default: the settings', or 1].
+    #[arg(long, env = "PROMPTFIELD_SLOTS", value_name = "N")]
+    pub(crate) slots: Option<usize>,
+    /// CPU threads of each trainer [default: the settings', or the host's cores divided by the slots].
+    #[arg(long, env = "PROMPTFIELD_THREADS", value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// The output root is the coordinator host's own: checkpoints needn't be sent.
+    #[arg(long)]
+    pub(crate) shared_output: bool,
+    /// The pilot that it is; set by what starts pilots.
+    #[arg(long, value_name = "KEY", requires = "leave_after")]
+    pub(crate) pilot: Option<PilotKey>,
+    /// A pilot goes when the coordinator has been out of reach for so long.
+    #[arg(long, value_name = "TIME", requires = "pilot")]
+    pub(crate) leave_after: Option<Span>,
+    /// So long before its time is up, a pilot takes no more jobs.
+    #[arg(long, value_name = "TIME", requires = "pilot", default_value = "120s")]
+    pub(crate) lead: Span,
+    /// Instead of `--slots`: jobs at once for each GPU that `CUDA_VISIBLE_DEVICES` names, or in all if it names none.
+    #[arg(long, value_name = "N")]
+    pub(crate) slots_per_gpu: Option<usize>,
+    /// The memory that the slots share, in MiB [default: the settings', or what there is].
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory_mib: Option<u64>,
+    /// What experiments may ask this worker for, besides what the settings say; may be given several times.
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
+    /// The trainer's binary [default: the settings', or beside this program].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trainer: Option<PathBuf>,
+    /// Stop when stdin ends: what `run` and `up` start doesn't outlive them.
+    #[arg(long)]
+    pub(crate) until_stdin_ends: bool,
+}
+
+pub(super) async fn run(context: &Context, args: WorkArgs) -> anyhow::Result<u8> {
     let settings = &context.settings;
     let host = host_name();
     let visible_gpus = std::env::var("CUDA_VISIBLE_DEVICES").ok();

@@ -1,20 +1,17 @@
-//! `doctor --data` and `doctor --results`: the trainer looks at the data sets and the output folders, since it has the readers and
-//! decoders of the jobs; this prints what it found.
+//! `doctor --data`: the trainer looks at the data sets, since it has the readers and decoders of the jobs; this prints what it found.
 
 use std::process::Stdio;
 
 use anyhow::Context as _;
 use promptfield_core::input::InvalidInput;
-use promptfield_core::wire::api::StaleResult;
 use promptfield_core::wire::data_report::DataReport;
 use tokio::process::Command;
 
-use super::Context;
-use super::look::{self, Images};
-use crate::args::DoctorArgs;
-use crate::{data_sets, exit, output, print};
+use super::{DoctorArgs, data_text};
+use crate::context::Context;
+use crate::exit;
 
-pub(super) async fn data(context: &Context, args: DoctorArgs) -> anyhow::Result<u8> {
+pub(super) async fn run(context: &Context, args: DoctorArgs) -> anyhow::Result<u8> {
     let settings = &context.settings;
     let (field, root) = match args.root {
         Some(root) => ("--root", std::path::absolute(root).context("can't tell the working directory")?),
@@ -46,37 +43,6 @@ pub(super) async fn data(context: &Context, args: DoctorArgs) -> anyhow::Result<
     let report: DataReport = serde_json::from_slice(&output.stdout).with_context(|| {
         format!("the trainer at {} gave another report than this program reads: build both anew", trainer.display())
     })?;
-    if context.json {
-        output::json(&report)?;
-    } else {
-        print::text(data_sets::text(&report))?;
-    }
+    context.print(&report, data_text::text)?;
     Ok(if report.is_wrong(!args.names.is_empty()) { exit::FAILED } else { exit::DONE })
-}
-
-/// `doctor --results`: the output folders of an experiment, and what its results rest on.
-pub(super) async fn results(context: &Context, args: &DoctorArgs) -> anyhow::Result<u8> {
-    let client = context.client(args.coordinator.url.as_deref())?;
-    let experiment = args.results.context("an experiment is named")?;
-    let images = match (args.images, args.record) {
-        (false, _) => Images::Skip,
-        (true, false) => Images::Compare,
-        (true, true) => Images::Record,
-    };
-    let looked = look::look(context, &client, experiment, images).await?;
-    let stale = client.results(experiment, None).await?.stale;
-    if context.json {
-        output::json(&serde_json::json!({ "looked": looked, "stale": stale }))?;
-    } else {
-        for line in looked.lines() {
-            print::line(line)?;
-        }
-        for StaleResult { job, title, stale } in &stale {
-            print::line(format_args!("job {job}: {title}: stale: {}", stale.because))?;
-        }
-        if !stale.is_empty() {
-            print::line(format_args!("`promptfield rerun {experiment} --stale` computes what is stale again"))?;
-        }
-    }
-    Ok(if looked.is_wrong() || !stale.is_empty() { exit::FAILED } else { exit::DONE })
 }

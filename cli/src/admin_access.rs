@@ -3,29 +3,29 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use promptfield_client::{Client, Error};
 use promptfield_core::id::TokenId;
 use promptfield_core::wire::access::{TokenCreated, TokenRequest, TokenSummary};
 use promptfield_server::{Database, DatabaseError};
 use tokio::io::AsyncWriteExt;
 
-use super::Context;
+use crate::context::{Context, CoordinatorArgs};
 use crate::exit::Coded;
 use crate::print;
-use promptfield_client::{Client, Error};
 
-/// Who answers.
-pub(super) enum Door {
+/// A coordinator's own matters: who answers.
+pub(crate) enum AdminAccess {
     Coordinator(Client),
     Database(Database),
 }
 
-impl Door {
+impl AdminAccess {
     /// The coordinator if one answers; else this machine's database, unless a coordinator was named.
-    pub(super) async fn open(context: &Context, named: Option<&str>) -> anyhow::Result<Self> {
+    pub(crate) async fn open(context: &Context, named: &CoordinatorArgs) -> anyhow::Result<Self> {
         let client = context.client(named)?;
         match client.alive().await {
             Ok(_) => Ok(Self::Coordinator(client)),
-            Err(Error::Unreachable { .. }) if named.is_none() => {
+            Err(Error::Unreachable { .. }) if named.url.is_none() => {
                 let path = context.settings.database();
                 print::talk(format_args!(
                     "no coordinator answers at {}; using {} itself",
@@ -38,7 +38,7 @@ impl Door {
         }
     }
 
-    pub(super) async fn create_token(self, request: TokenRequest) -> anyhow::Result<TokenCreated> {
+    pub(crate) async fn create_token(self, request: TokenRequest) -> anyhow::Result<TokenCreated> {
         match self {
             Self::Coordinator(client) => Ok(client.create_token(&request).await?),
             Self::Database(mut database) => {
@@ -50,7 +50,7 @@ impl Door {
     }
 
     /// Copies the database into a file that isn't there.
-    pub(super) async fn copy(self, to: &Path) -> anyhow::Result<()> {
+    pub(crate) async fn copy(self, to: &Path) -> anyhow::Result<()> {
         match self {
             Self::Coordinator(client) => {
                 let mut file = tokio::fs::File::create_new(to).await?;
@@ -68,7 +68,7 @@ impl Door {
         }
     }
 
-    pub(super) async fn tokens(self) -> anyhow::Result<Vec<TokenSummary>> {
+    pub(crate) async fn tokens(self) -> anyhow::Result<Vec<TokenSummary>> {
         match self {
             Self::Coordinator(client) => Ok(client.tokens().await?),
             Self::Database(database) => {
@@ -79,7 +79,7 @@ impl Door {
         }
     }
 
-    pub(super) async fn revoke_token(self, id: TokenId) -> anyhow::Result<()> {
+    pub(crate) async fn revoke_token(self, id: TokenId) -> anyhow::Result<()> {
         match self {
             Self::Coordinator(client) => Ok(client.revoke_token(id).await?),
             Self::Database(mut database) => {

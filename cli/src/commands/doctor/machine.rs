@@ -1,9 +1,10 @@
-//! `doctor` without `--data`: what must hold on this machine and at its coordinator, one line each.
+//! `doctor` alone: what must hold on this machine and at its coordinator, one line each.
 
 use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
+use promptfield_client::Client;
 use promptfield_core::chain::chain;
 use promptfield_core::scheduler::pilot_records::PoolState;
 use promptfield_core::scheduler::{SILENT_S, WorkerState};
@@ -12,10 +13,9 @@ use promptfield_core::{VERSION, works_with};
 use promptfield_server::{Care, Health, network_file_system};
 use serde::Serialize;
 
-use super::Context;
-use crate::args::DoctorArgs;
-use crate::{exit, output, print};
-use promptfield_client::Client;
+use super::DoctorArgs;
+use crate::context::Context;
+use crate::{exit, output};
 
 /// Below this a job may not be able to write its output.
 const LEAST_ROOM: u64 = 1 << 30;
@@ -59,7 +59,7 @@ impl Check {
     }
 }
 
-pub(super) async fn machine(context: &Context, args: &DoctorArgs) -> anyhow::Result<u8> {
+pub(super) async fn run(context: &Context, args: &DoctorArgs) -> anyhow::Result<u8> {
     let settings = &context.settings;
     let mut checks = vec![room("state", &settings.state), room("output", &settings.output)];
     checks.push(database(&settings.database()).await);
@@ -73,23 +73,22 @@ pub(super) async fn machine(context: &Context, args: &DoctorArgs) -> anyhow::Res
             "name a folder on a disk of this machine as `coordinator.state`",
         )
     }));
-    let client = context.client(args.coordinator.url.as_deref())?;
+    let client = context.client(&args.coordinator)?;
     checks.extend(coordinator(&client).await);
-    if context.json {
-        output::json(&checks)?;
-    } else {
-        for Check { what, verdict, detail, advice } in &checks {
-            let verdict = match verdict {
-                Verdict::Fine => "ok",
-                Verdict::Warning => "warning",
-                Verdict::Wrong => "WRONG",
-            };
-            let advice = advice.as_ref().map_or_else(String::new, |advice| format!("; {advice}"));
-            print::line(format_args!("{verdict:<8} {what:<12} {detail}{advice}"))?;
-        }
-    }
+    context.print(&checks, |checks| output::lines(checks, line))?;
     let is_wrong = checks.iter().any(|check| check.verdict == Verdict::Wrong);
     Ok(if is_wrong { exit::FAILED } else { exit::DONE })
+}
+
+fn line(check: &Check) -> String {
+    let Check { what, verdict, detail, advice } = check;
+    let verdict = match verdict {
+        Verdict::Fine => "ok",
+        Verdict::Warning => "warning",
+        Verdict::Wrong => "WRONG",
+    };
+    let advice = advice.as_ref().map_or_else(String::new, |advice| format!("; {advice}"));
+    format!("{verdict:<8} {what:<12} {detail}{advice}")
 }
 
 /// The room where a folder lies, or would be made.

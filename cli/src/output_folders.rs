@@ -20,39 +20,39 @@ use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
-use super::Context;
+use crate::context::Context;
 use promptfield_client::Client;
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Looked {
+pub(crate) struct Looked {
     /// Jobs that have a result.
-    pub(super) results: usize,
+    pub(crate) results: usize,
     /// Output folders that lie on this machine.
-    pub(super) here: usize,
+    pub(crate) here: usize,
     /// How many of the others were made on which host.
-    pub(super) elsewhere: BTreeMap<String, usize>,
+    pub(crate) elsewhere: BTreeMap<String, usize>,
     /// Folders that should lie here, or do, and aren't what was recorded.
-    pub(super) changed: Vec<ChangedOutput>,
+    pub(crate) changed: Vec<ChangedOutput>,
     /// Data sets that can't be read here, and why.
-    pub(super) unreadable: BTreeMap<String, String>,
+    pub(crate) unreadable: BTreeMap<String, String>,
     /// Jobs of which the image files aren't those that were recorded.
-    pub(super) other_images: Vec<JobId>,
+    pub(crate) other_images: Vec<JobId>,
     /// Jobs of which the digest of the image files was recorded now.
-    pub(super) recorded_images: usize,
+    pub(crate) recorded_images: usize,
 }
 
 /// An output folder that isn't what was recorded.
 #[derive(Debug, Serialize)]
-pub(super) struct ChangedOutput {
-    pub(super) job: JobId,
-    pub(super) folder: String,
-    pub(super) what: String,
+pub(crate) struct ChangedOutput {
+    pub(crate) job: JobId,
+    pub(crate) folder: String,
+    pub(crate) what: String,
 }
 
 /// What is to be done with image files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Images {
+pub(crate) enum Images {
     /// Nothing: images are bound by their paths.
     Skip,
     /// They are compared with what was recorded, and recorded where nothing is.
@@ -62,7 +62,7 @@ pub(super) enum Images {
 }
 
 /// Looks at the outputs of an experiment.
-pub(super) async fn look(
+pub(crate) async fn look(
     context: &Context,
     client: &Client,
     experiment: ExperimentId,
@@ -187,7 +187,7 @@ async fn ask_trainer(context: &Context, outputs: &[JobOutput], images: Images) -
 
 impl Looked {
     /// What there is to say, a sentence a line; the first always.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let mut first = format!("looked at {} of {} output folders on this machine", self.here, self.results);
         for (host, count) in &self.elsewhere {
             let host = if host.is_empty() { "another host" } else { host.as_str() };
@@ -214,7 +214,7 @@ impl Looked {
     }
 
     /// Whether a person has to do something.
-    pub(super) const fn is_wrong(&self) -> bool {
+    pub(crate) const fn is_wrong(&self) -> bool {
         !self.changed.is_empty() || !self.other_images.is_empty()
     }
 }

@@ -5,7 +5,7 @@ use promptfield_core::wire::data_report::{DataReport, DataState, DatasetReport, 
 use crate::output::{self, add};
 
 /// The whole report.
-pub(crate) fn text(report: &DataReport) -> String {
+pub(super) fn text(report: &DataReport) -> String {
     let mut text = format!("data sets in {}\n{}\n", report.data_root.display(), table(&report.datasets));
     text.push_str(match report.images {
         ImageCheck::Decoded => "Every image was decoded.\n",
