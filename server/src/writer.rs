@@ -7,17 +7,15 @@
 //! A commit that fails leaves the database as it was, and the scheduler ahead of it. So the scheduler is thrown away and
 //! rebuilt from the database before anything else is done; everybody in that batch is told that nothing was stored.
 //!
-//! Workers that wait for a job are parked here. Looking for a job and going to sleep are one step of one task, so no wake-up
-//! can be lost, and a job that becomes ready goes to the first who can run it in the very transaction that made it ready.
+//! What is done with the requests of a transaction, and with the workers that wait for a job, is the scheduler's
+//! [`Batch`]; this task brings it the time and the requests, commits, and answers.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use promptfield_core::chain::chain;
 use promptfield_core::id::{Sequence, WorkerId};
-use promptfield_core::scheduler::{
-    Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Scheduler, Submitted, WorkerState,
-};
+use promptfield_core::scheduler::batch::{Batch, Poll, Recorder, Room, Served, Waiting};
+use promptfield_core::scheduler::{Change, Command, Policy, Rejection, Reply, Scheduler, Submitted};
 use promptfield_core::time::Timestamp;
 use promptfield_core::wire::api::{ExperimentSummary, SubmitResponse};
 use tokio::sync::mpsc::error::TrySendError;
@@ -32,10 +30,10 @@ use crate::metrics::Metrics;
 use crate::store::{KeptAnswer, Key, Removal, Store, StoreError, Telemetry, TokenChange, Told, Writes};
 use crate::tokens::Tokens;
 
+mod answer;
 pub(crate) mod handed;
-mod parking;
 
-use parking::Parking;
+use answer::{Answer, Asker, tell};
 
 /// Requests of one transaction.
 const BATCH: usize = 1024;
@@ -63,58 +61,47 @@ pub(crate) enum WriteError {
     Stopping,
 }
 
-type Answer = oneshot::Sender<Result<Reply, WriteError>>;
-/// The answers to several commands, or why none was carried out.
-type Answers = oneshot::Sender<Result<Vec<Result<Reply, Rejection>>, WriteError>>;
 /// A command, and what a running job reported with it.
 pub(crate) type Reported = (Command, Option<Telemetry>);
-type Submitting = Result<SubmitResponse, WriteError>;
+/// What became of several commands, each for itself.
+type Replies = Vec<Result<Reply, Rejection>>;
 /// Gets the state, or why there is none.
 type Look = Box<dyn FnOnce(Result<(&Scheduler, Timestamp), WriteError>) + Send>;
 
 enum Request {
     /// A command.
-    Apply(Command, Answer),
+    Apply(Command, Asker<Reply>),
     /// What a worker says of several leases.
-    ApplyAll(Vec<Reported>, Answers),
+    ApplyAll(Vec<Reported>, Asker<Replies>),
     /// An experiment comes in.
     Submit(Submission),
     /// A worker wants jobs, and waits for them.
-    Poll(Poll),
+    Poll(Poll<Polling>),
     /// Change tokens.
-    Tokens(Vec<TokenChange>, Answer),
+    Tokens(Vec<TokenChange>, Asker<Reply>),
     /// A webhook was told of events.
-    Told(Told, Answer),
+    Told(Told, Asker<Reply>),
     /// Can the database be written?
-    Probe(Answer),
-    /// Take away what is old.
-    Remove(Removing),
+    Probe(Asker<Reply>),
+    /// Take away what is old, and say how many rows it was.
+    Remove(Removal, Asker<u64>),
     /// Look at the state.
     Look(Look),
-}
-
-/// What goes, and who hears how many rows it was.
-struct Removing {
-    removal: Removal,
-    answer: oneshot::Sender<Result<u64, WriteError>>,
 }
 
 /// An experiment, and what its client calls it.
 struct Submission {
     command: Command,
     key: Option<Key>,
-    answer: oneshot::Sender<Submitting>,
+    asker: Asker<SubmitResponse>,
 }
 
 /// A worker that waits for a job.
 #[derive(Debug)]
-struct Poll {
-    worker: WorkerId,
-    slots: usize,
+struct Polling {
+    asker: Asker<Reply>,
     /// When it asked.
     since: Instant,
-    until: Instant,
-    answer: Answer,
 }
 
 /// How the writer is told to end.
@@ -141,6 +128,7 @@ pub(crate) struct Setup {
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
     inbox: mpsc::Sender<Request>,
+    clock: Clock,
     sequence: watch::Receiver<Sequence>,
     reports: watch::Receiver<u64>,
 }
@@ -164,45 +152,41 @@ impl Writer {
             inbox,
             sequence,
             reports,
-            parking: Parking::default(),
-            undelivered: Vec::new(),
+            waiting: Waiting::default(),
         };
-        (Self { inbox: sender, sequence: published, reports: reported }, tokio::spawn(task.run()))
+        (Self { inbox: sender, clock, sequence: published, reports: reported }, tokio::spawn(task.run()))
     }
 
     /// Carries a command out.
     pub(crate) async fn apply(&self, command: Command) -> Result<Reply, WriteError> {
-        self.ask(|answer| Request::Apply(command, answer)).await
+        self.ask(|asker| Request::Apply(command, asker)).await
     }
 
     /// Carries several commands out, each for itself, and keeps what jobs reported with those that were not refused.
-    pub(crate) async fn apply_all(&self, reported: Vec<Reported>) -> Result<Vec<Result<Reply, Rejection>>, WriteError> {
-        let (answers, replies) = oneshot::channel();
-        self.send(Request::ApplyAll(reported, answers))?;
-        replies.await.map_err(|_| WriteError::Stopping)?
+    pub(crate) async fn apply_all(&self, reported: Vec<Reported>) -> Result<Replies, WriteError> {
+        self.ask(|asker| Request::ApplyAll(reported, asker)).await
     }
 
     /// Carries [`Command::Submit`] out. Under a key that stands for the same submission, gives the answer that it got.
-    pub(crate) async fn submit(&self, command: Command, key: Option<Key>) -> Submitting {
-        let (answer, submitted) = oneshot::channel();
-        self.send(Request::Submit(Submission { command, key, answer }))?;
-        submitted.await.map_err(|_| WriteError::Stopping)?
+    pub(crate) async fn submit(&self, command: Command, key: Option<Key>) -> Result<SubmitResponse, WriteError> {
+        self.ask(|asker| Request::Submit(Submission { command, key, asker })).await
     }
 
     /// Grants a worker jobs; waits up to `wait` for the first.
     pub(crate) async fn lease(&self, worker: WorkerId, slots: usize, wait: Duration) -> Result<Reply, WriteError> {
+        let until = self.clock.now().plus(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
         let since = Instant::now();
-        self.ask(|answer| Request::Poll(Poll { worker, slots, since, until: since + wait, answer })).await
+        self.ask(|asker| Request::Poll(Poll { worker, slots, until, asker: Polling { asker, since } })).await
     }
 
     /// Writes changes of tokens; when this returns, they are in force.
     pub(crate) async fn change_tokens(&self, changes: Vec<TokenChange>) -> Result<(), WriteError> {
-        self.ask(|answer| Request::Tokens(changes, answer)).await.map(drop)
+        self.ask(|asker| Request::Tokens(changes, asker)).await.map(drop)
     }
 
     /// Notes how far a webhook has been told of the events.
     pub(crate) async fn note_told(&self, told: Told) -> Result<(), WriteError> {
-        self.ask(|answer| Request::Told(told, answer)).await.map(drop)
+        self.ask(|asker| Request::Told(told, asker)).await.map(drop)
     }
 
     /// Finds out whether the database can be written, by writing to it.
@@ -212,9 +196,7 @@ impl Writer {
 
     /// Takes a piece of what is old away, and says how many rows it was.
     pub(crate) async fn remove(&self, removal: Removal) -> Result<u64, WriteError> {
-        let (answer, removed) = oneshot::channel();
-        self.send(Request::Remove(Removing { removal, answer }))?;
-        removed.await.map_err(|_| WriteError::Stopping)?
+        self.ask(|asker| Request::Remove(removal, asker)).await
     }
 
     /// Looks at the state. The writer does nothing else meanwhile: clone what is needed and be gone.
@@ -222,13 +204,12 @@ impl Writer {
         &self,
         look: impl FnOnce(&Scheduler, Timestamp) -> T + Send + 'static,
     ) -> Result<T, WriteError> {
-        let (answer, seen) = oneshot::channel();
-        let look = Box::new(move |state: Result<(&Scheduler, Timestamp), WriteError>| {
-            // Who asked may be gone.
-            let _ = answer.send(state.map(|(scheduler, now)| look(scheduler, now)));
-        });
-        self.send(Request::Look(look))?;
-        seen.await.map_err(|_| WriteError::Stopping)?
+        self.ask(|asker| {
+            Request::Look(Box::new(|state: Result<(&Scheduler, Timestamp), WriteError>| {
+                tell(asker, state.map(|(scheduler, now)| look(scheduler, now)));
+            }))
+        })
+        .await
     }
 
     /// The last event that is on the disk.
@@ -241,10 +222,10 @@ impl Writer {
         self.reports.clone()
     }
 
-    async fn ask(&self, request: impl FnOnce(Answer) -> Request) -> Result<Reply, WriteError> {
-        let (answer, reply) = oneshot::channel();
-        self.send(request(answer))?;
-        reply.await.map_err(|_| WriteError::Stopping)?
+    async fn ask<T>(&self, request: impl FnOnce(Asker<T>) -> Request) -> Result<T, WriteError> {
+        let (asker, answer) = oneshot::channel();
+        self.send(request(asker))?;
+        answer.await.map_err(|_| WriteError::Stopping)?
     }
 
     /// Puts a request into the inbox, at once or not at all: who would have to wait for a place is better told so.
@@ -277,89 +258,46 @@ struct Task {
     /// Counts the commits with reports of running jobs.
     reports: watch::Sender<u64>,
     /// Workers that wait for a job.
-    parking: Parking,
-    /// Leases whose worker was gone when the answer was ready.
-    undelivered: Vec<Held>,
+    waiting: Waiting<Polling>,
 }
 
-/// What becomes of the requests that are dealt with together.
-#[derive(Default)]
-struct Batch {
+impl Recorder<Polling> for Writes {
+    fn record(&mut self, _asker: Option<&Polling>, changes: Vec<Change>, _reply: &Result<Reply, Rejection>) {
+        self.changes.extend(changes);
+    }
+
+    fn is_gone(&self, polling: &Polling) -> bool {
+        polling.asker.is_closed()
+    }
+}
+
+/// A batch that was carried out, and awaits its commit.
+struct Outcome {
+    now: Timestamp,
     writes: Writes,
-    answers: Vec<(Answer, Result<Reply, Rejection>)>,
-    several: Vec<(Answers, Vec<Result<Reply, Rejection>>)>,
-    submissions: Vec<(oneshot::Sender<Submitting>, Submitting)>,
-    looks: Vec<Look>,
-    removals: Vec<Removing>,
-    polls: Vec<Poll>,
+    answers: Vec<Answer>,
     /// Since when those waited who get an answer to their poll.
     polled: Vec<Instant>,
-    /// A job may have become ready.
-    ready: bool,
-    /// What workers can run may have changed.
-    kinds: bool,
-    /// Workers that get no more jobs from now on.
-    dismissed: HashSet<WorkerId>,
+    looks: Vec<Look>,
+    removals: Vec<(Removal, Asker<u64>)>,
 }
 
-impl Batch {
-    fn apply(&mut self, scheduler: &mut Scheduler, command: Command, now: Timestamp) -> Result<Reply, Rejection> {
-        let (changes, reply) = scheduler.apply(command, now);
-        self.ready |= changes.iter().any(makes_ready);
-        self.kinds |= changes.iter().any(changes_kinds);
-        self.dismissed.extend(changes.iter().filter_map(dismisses));
-        self.writes.changes.extend(changes);
-        reply
-    }
-
-    fn lease(&mut self, scheduler: &mut Scheduler, poll: &Poll, now: Timestamp) -> Result<Reply, Rejection> {
-        self.apply(scheduler, Command::Lease { worker: poll.worker, slots: poll.slots }, now)
-    }
-}
-
-fn grants_nothing(reply: &Result<Reply, Rejection>) -> bool {
-    matches!(reply, Ok(Reply::Granted(grants)) if grants.is_empty())
-}
-
-impl Batch {
-    /// Carries a submission out, and keeps its answer if it has a key.
-    fn submit(&mut self, scheduler: &mut Scheduler, command: Command, key: Option<Key>, now: Timestamp) -> Submitting {
-        let Submitted { experiment, created, .. } = match self.apply(scheduler, command, now) {
-            Ok(Reply::Submitted(submitted)) => submitted,
-            Ok(other) => return Err(WriteError::Unexpected(Box::new(other))),
-            Err(rejection) => return Err(WriteError::Rejected(rejection)),
-        };
-        let found = scheduler.experiment(experiment);
-        let (record, counts) = found.ok_or(WriteError::Rejected(Rejection::NoExperiment(experiment)))?;
-        let answer = SubmitResponse { created, experiment: ExperimentSummary::new(record, counts) };
-        self.writes.keys.extend(key.map(|key| KeptAnswer { key, answer: answer.clone(), at: now }));
-        Ok(answer)
-    }
-}
-
-fn dismisses(change: &Change) -> Option<WorkerId> {
-    match change {
-        Change::Worker(record) if record.state != WorkerState::Active => Some(record.id),
-        _ => None,
-    }
-}
-
-fn changes_kinds(change: &Change) -> bool {
-    match change {
-        Change::Worker(record) => record.state == WorkerState::Active,
-        Change::BackbonePinned { .. } => true,
-        _ => false,
-    }
-}
-
-fn makes_ready(change: &Change) -> bool {
-    match change {
-        Change::JobsAdded(jobs) => jobs.iter().any(|job| matches!(job.state, JobState::Queued { .. })),
-        Change::JobChanged(change) => matches!(change.state, JobState::Queued { .. }),
-        // Perhaps more of them fit now, or another worker is right for them.
-        Change::NeedChanged { .. } | Change::BackbonePinned { .. } | Change::MachineFault { .. } => true,
-        _ => false,
-    }
+/// Carries a submission out, and keeps its answer if it has a key.
+fn submit(
+    batch: &mut Batch<'_, Polling, Writes>,
+    command: Command,
+    key: Option<Key>,
+    now: Timestamp,
+) -> Result<SubmitResponse, WriteError> {
+    let Submitted { experiment, created, .. } = match batch.apply(None, command).map_err(WriteError::Rejected)? {
+        Reply::Submitted(submitted) => submitted,
+        other => return Err(WriteError::Unexpected(Box::new(other))),
+    };
+    let found = batch.scheduler().experiment(experiment);
+    let (record, counts) = found.ok_or(WriteError::Rejected(Rejection::NoExperiment(experiment)))?;
+    let answer = SubmitResponse { created, experiment: ExperimentSummary::new(record, counts) };
+    batch.recorder().keys.extend(key.map(|key| KeptAnswer { key, answer: answer.clone(), at: now }));
+    Ok(answer)
 }
 
 impl Task {
@@ -371,7 +309,7 @@ impl Task {
             tokio::select! {
                 received = self.inbox.recv_many(&mut requests, BATCH) => if received == 0 { break },
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
-                () = stop.cancelled(), if !self.parking.is_empty() => {}
+                () = stop.cancelled(), if !self.waiting.is_empty() => {}
                 () = close.cancelled(), if !self.inbox.is_closed() => self.inbox.close(),
             }
             self.batch(&mut requests).await;
@@ -382,84 +320,90 @@ impl Task {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        if !self.undelivered.is_empty() {
-            return Some(Instant::now());
-        }
-        let alarm = self.scheduler.as_ref().and_then(Scheduler::next_alarm).map(|alarm| self.clock.instant(alarm));
-        self.parking.first_end().into_iter().chain(alarm).min()
+        let due = self.waiting.due(self.scheduler.as_ref(), self.clock.now());
+        due.map(|due| self.clock.instant(due))
     }
 
     async fn batch(&mut self, requests: &mut Vec<Request>) {
-        // After a failure, those who wait look again at what the others did not get.
-        let mut batch = Batch { ready: self.scheduler.is_none(), ..Batch::default() };
+        let rebuilt = self.scheduler.is_none();
         let mut scheduler = match self.scheduler().await {
             Ok(scheduler) => scheduler,
             Err(error) => {
-                refuse(requests.drain(..), &error);
-                let mut parking = std::mem::take(&mut self.parking);
-                refuse(std::iter::from_fn(|| parking.take_ended(Instant::now(), true)).map(Request::Poll), &error);
+                requests.drain(..).for_each(|request| request.refuse(&error));
+                self.waiting.take_all().for_each(|polling| tell(polling.asker, Err(error.clone())));
                 return;
             }
         };
-        let now = self.clock.now();
-        for held in self.undelivered.drain(..) {
-            // A refusal means that the lease has ended by other means.
-            let _ = batch.apply(&mut scheduler, Command::Release { held, unfinished: None }, now);
-        }
+        let (now, begun) = (self.clock.now(), Instant::now());
+        let (mut answers, mut looks, mut removals) = (Vec::new(), Vec::new(), Vec::new());
+        let mut batch = Batch::begin(&mut scheduler, &mut self.waiting, Writes::default(), now, rebuilt);
         for request in requests.drain(..) {
             match request {
-                Request::Apply(command, answer) => {
-                    let reply = batch.apply(&mut scheduler, command, now);
-                    batch.answers.push((answer, reply));
+                Request::Apply(command, asker) => {
+                    let reply = batch.apply(None, command);
+                    answers.push(Answer::Reply(asker, reply.map_err(WriteError::Rejected)));
                 }
-                Request::ApplyAll(reported, answers) => {
+                Request::ApplyAll(reported, asker) => {
                     let mut replies = Vec::with_capacity(reported.len());
                     for (command, telemetry) in reported {
-                        let reply = batch.apply(&mut scheduler, command, now);
-                        batch.writes.telemetry.extend(telemetry.filter(|_| reply.is_ok()));
+                        let reply = batch.apply(None, command);
+                        batch.recorder().telemetry.extend(telemetry.filter(|_| reply.is_ok()));
                         replies.push(reply);
                     }
-                    batch.several.push((answers, replies));
+                    answers.push(Answer::Replies(asker, Ok(replies)));
                 }
-                Request::Submit(Submission { command, key, answer }) => {
+                Request::Submit(Submission { command, key, asker }) => {
                     let kept = match &key {
                         Some(key) => {
-                            let here = batch.writes.keys.iter().find(|kept| kept.key.name == key.name).cloned();
+                            let here = batch.recorder().keys.iter().find(|kept| kept.key.name == key.name).cloned();
                             answer_under(&mut self.store, key, here, now).await
                         }
                         None => Ok(None),
                     };
                     let response = match kept {
                         Ok(Some(response)) => Ok(response),
-                        Ok(None) => batch.submit(&mut scheduler, command, key, now),
+                        Ok(None) => submit(&mut batch, command, key, now),
                         Err(error) => Err(error),
                     };
-                    batch.submissions.push((answer, response));
+                    answers.push(Answer::Submitted(asker, response));
                 }
-                Request::Poll(poll) => batch.polls.push(poll),
-                Request::Tokens(changes, answer) => {
-                    batch.writes.tokens.extend(changes);
-                    batch.answers.push((answer, Ok(Reply::Done)));
+                Request::Poll(poll) => batch.poll(poll),
+                Request::Tokens(changes, asker) => {
+                    batch.recorder().tokens.extend(changes);
+                    answers.push(Answer::Reply(asker, Ok(Reply::Done)));
                 }
-                Request::Told(told, answer) => {
-                    batch.writes.told.push(told);
-                    batch.answers.push((answer, Ok(Reply::Done)));
+                Request::Told(told, asker) => {
+                    batch.recorder().told.push(told);
+                    answers.push(Answer::Reply(asker, Ok(Reply::Done)));
                 }
-                Request::Probe(answer) => {
-                    batch.writes.readiness = Some(now);
-                    batch.answers.push((answer, Ok(Reply::Done)));
+                Request::Probe(asker) => {
+                    batch.recorder().readiness = Some(now);
+                    answers.push(Answer::Reply(asker, Ok(Reply::Done)));
                 }
-                Request::Remove(removing) => batch.removals.push(removing),
-                Request::Look(look) => batch.looks.push(look),
+                Request::Remove(removal, asker) => removals.push((removal, asker)),
+                Request::Look(look) => looks.push(look),
             }
         }
-        // Time passes after everyone was heard: no lease ends while its renewal waits in the inbox.
-        if scheduler.next_alarm().is_some_and(|alarm| alarm <= now) {
-            let _ = batch.apply(&mut scheduler, Command::Tick, now);
-            batch.ready = true;
+        batch.pass_time();
+        let (writes, served) =
+            batch.serve(Room { most: self.limits.waiting, closes: self.signals.stop.is_cancelled() });
+        let mut polled = Vec::new();
+        for (Polling { asker, since }, served) in served {
+            let reply = match served {
+                Served::AtOnce(reply) => {
+                    polled.push(since);
+                    reply.map_err(WriteError::Rejected)
+                }
+                Served::Ready(reply) => {
+                    polled.push(begun);
+                    reply.map_err(WriteError::Rejected)
+                }
+                Served::Ended(reply) => reply.map_err(WriteError::Rejected),
+                Served::Full => Err(WriteError::Busy),
+            };
+            answers.push(Answer::Reply(asker, reply));
         }
-        self.serve_polls(&mut scheduler, &mut batch, now);
-        self.finish(scheduler, batch, now).await;
+        self.finish(scheduler, Outcome { now, writes, answers, polled, looks, removals }).await;
     }
 
     /// The scheduler, rebuilt from the database if it was thrown away.
@@ -482,113 +426,54 @@ impl Task {
         }
     }
 
-    /// Gives jobs to those who wait for them, and parks the others.
-    fn serve_polls(&mut self, scheduler: &mut Scheduler, batch: &mut Batch, now: Timestamp) {
-        let instant = Instant::now();
-        if batch.kinds {
-            self.parking.sort(|worker| scheduler.kind_of(worker));
-        }
-        if batch.ready {
-            self.serve_parked(scheduler, batch, now, instant);
-        }
-        let stopping = self.signals.stop.is_cancelled();
-        while let Some(poll) = self.parking.take_ended(instant, stopping) {
-            batch.answers.push((poll.answer, Ok(Reply::Granted(Vec::new()))));
-        }
-        for poll in self.parking.take_of(&batch.dismissed) {
-            let reply = batch.lease(scheduler, &poll, now);
-            batch.answers.push((poll.answer, reply));
-        }
-        for poll in std::mem::take(&mut batch.polls) {
-            let reply = batch.lease(scheduler, &poll, now);
-            let kind = scheduler.kind_of(poll.worker).filter(|_| scheduler.takes_jobs(poll.worker));
-            match kind.filter(|_| grants_nothing(&reply) && poll.until > instant && !stopping) {
-                Some(kind) if self.parking.len() < self.limits.waiting => self.parking.park(kind, poll),
-                // Who asked may be gone.
-                Some(_) => drop(poll.answer.send(Err(WriteError::Busy))),
-                None => {
-                    batch.polled.push(poll.since);
-                    batch.answers.push((poll.answer, reply));
-                }
-            }
-        }
-    }
-
-    fn serve_parked(&mut self, scheduler: &mut Scheduler, batch: &mut Batch, now: Timestamp, instant: Instant) {
-        let mut in_vain = HashSet::new();
-        let mut last = None;
-        while let Some((place, kind, poll)) = self.parking.after(last, &in_vain) {
-            last = Some(place);
-            if poll.answer.is_closed() {
-                self.parking.take(place);
-                continue;
-            }
-            let reply = batch.lease(scheduler, poll, now);
-            if !grants_nothing(&reply) {
-                if let Some(poll) = self.parking.take(place) {
-                    batch.polled.push(instant);
-                    batch.answers.push((poll.answer, reply));
-                }
-            } else if scheduler.speaks_for_its_kind(poll.worker) {
-                in_vain.insert(kind);
-            }
-        }
-    }
-
     /// Commits, then answers.
-    async fn finish(&mut self, scheduler: Scheduler, batch: Batch, now: Timestamp) {
-        self.metrics.waiting(self.parking.len());
-        if !batch.writes.is_empty() {
+    async fn finish(&mut self, scheduler: Scheduler, outcome: Outcome) {
+        let Outcome { now, writes, answers, polled, looks, removals } = outcome;
+        self.metrics.waiting(self.waiting.len());
+        if !writes.is_empty() {
             let begun = Instant::now();
-            if let Err(error) = self.store.write(&batch.writes).await {
-                not_stored(&error, batch);
+            if let Err(error) = self.store.write(&writes).await {
+                let requests = answers.len();
+                tracing::error!(error = chain(&error), "can't write to the database; {requests} requests are refused");
+                let error = WriteError::NotStored(chain(&error));
+                // Refusals too: they may rest on changes that were not stored.
+                answers.into_iter().for_each(|answer| answer.refuse(&error));
+                removals.into_iter().for_each(|(_, asker)| tell(asker, Err(error.clone())));
+                looks.into_iter().for_each(|look| look(Err(error.clone())));
                 return;
             }
-            let requests = batch.answers.len() + batch.submissions.len();
-            self.metrics.committed(requests, &batch.writes, &scheduler, begun.elapsed());
+            self.metrics.committed(answers.len(), &writes, &scheduler, begun.elapsed());
         }
-        self.tokens.commit(batch.writes.tokens);
+        self.tokens.commit(writes.tokens);
         self.sequence.send_if_modified(|last| {
             let modified = *last != scheduler.last_sequence();
             *last = scheduler.last_sequence();
             modified
         });
-        if !batch.writes.telemetry.is_empty() {
+        if !writes.telemetry.is_empty() {
             self.reports.send_modify(|commits| *commits += 1);
         }
-        for (answer, reply) in batch.answers {
-            if let Err(Ok(Reply::Granted(grants))) = answer.send(reply.map_err(WriteError::Rejected)) {
-                self.undelivered
-                    .extend(grants.iter().map(|Grant { lease, token, .. }| Held { lease: *lease, token: *token }));
-            }
+        for answer in answers {
+            self.waiting.not_delivered(&answer.send());
         }
-        for (answers, replies) in batch.several {
-            // Who asked may be gone.
-            let _ = answers.send(Ok(replies));
-        }
-        for (answer, response) in batch.submissions {
-            let _ = answer.send(response);
-        }
-        for since in batch.polled {
+        for since in polled {
             self.metrics.leased(since.elapsed());
         }
-        for look in batch.looks {
+        for look in looks {
             look(Ok((&scheduler, now)));
         }
         self.scheduler = Some(scheduler);
-        for removing in batch.removals {
-            self.remove(removing).await;
+        for (removal, asker) in removals {
+            tell(asker, self.remove(removal).await);
         }
     }
 
     /// Takes away what the scheduler knows nothing of: a transaction of its own, and nobody else waits for it or fails with it.
-    async fn remove(&mut self, Removing { removal, answer }: Removing) {
-        let removed = self.store.remove(removal).await.map_err(|error| {
+    async fn remove(&mut self, removal: Removal) -> Result<u64, WriteError> {
+        self.store.remove(removal).await.map_err(|error| {
             tracing::error!(error = chain(&error), "can't remove what is old from the database");
             WriteError::NotStored(chain(&error))
-        });
-        // Who asked may be gone.
-        let _ = answer.send(removed);
+        })
     }
 }
 
@@ -612,59 +497,20 @@ async fn answer_under(
     }
 }
 
-/// Answers a batch whose commit failed.
-fn not_stored(error: &StoreError, batch: Batch) {
-    let requests = batch.answers.len() + batch.submissions.len();
-    tracing::error!(error = chain(error), "can't write to the database; {requests} requests are refused");
-    let error = WriteError::NotStored(chain(error));
-    for (answer, _) in batch.submissions {
-        // Who asked may be gone.
-        let _ = answer.send(Err(error.clone()));
-    }
-    for (answer, _) in batch.answers {
-        // Refusals too: they may rest on changes that were not stored.
-        let _ = answer.send(Err(error.clone()));
-    }
-    for (answers, _) in batch.several {
-        let _ = answers.send(Err(error.clone()));
-    }
-    for Removing { answer, .. } in batch.removals {
-        let _ = answer.send(Err(error.clone()));
-    }
-    for look in batch.looks {
-        look(Err(error.clone()));
-    }
-}
-
-/// Answers requests while there is no state to ask.
-fn refuse(requests: impl Iterator<Item = Request>, error: &WriteError) {
-    for request in requests {
-        let answer = match request {
-            Request::ApplyAll(_, answers) => {
-                // Who asked may be gone.
-                let _ = answers.send(Err(error.clone()));
-                continue;
+impl Request {
+    /// Answers a request while there is no state to ask.
+    fn refuse(self, error: &WriteError) {
+        let error = error.clone();
+        match self {
+            Self::Apply(_, asker) | Self::Tokens(_, asker) | Self::Told(_, asker) | Self::Probe(asker) => {
+                tell(asker, Err(error));
             }
-            Request::Submit(submission) => {
-                let _ = submission.answer.send(Err(error.clone()));
-                continue;
-            }
-            Request::Remove(Removing { answer, .. }) => {
-                let _ = answer.send(Err(error.clone()));
-                continue;
-            }
-            Request::Look(look) => {
-                look(Err(error.clone()));
-                continue;
-            }
-            Request::Apply(_, answer)
-            | Request::Tokens(_, answer)
-            | Request::Told(_, answer)
-            | Request::Probe(answer)
-            | Request::Poll(Poll { answer, .. }) => answer,
-        };
-        // Who asked may be gone.
-        let _ = answer.send(Err(error.clone()));
+            Self::Poll(poll) => tell(poll.asker.asker, Err(error)),
+            Self::ApplyAll(_, asker) => tell(asker, Err(error)),
+            Self::Submit(submission) => tell(submission.asker, Err(error)),
+            Self::Remove(_, asker) => tell(asker, Err(error)),
+            Self::Look(look) => look(Err(error)),
+        }
     }
 }
 

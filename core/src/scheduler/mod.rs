@@ -8,6 +8,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `command` | the vocabulary: commands, replies, changes |
+//! | `batch` | what the writer does with requests that it deals with together |
 //! | `state` | a job's states and the table of legal transitions |
 //! | `jobs` | all jobs, in little memory |
 //! | `queue` | the order of those that wait |
@@ -35,6 +36,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+pub mod batch;
 mod command;
 mod control;
 mod demand;

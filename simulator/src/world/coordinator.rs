@@ -1,21 +1,20 @@
-//! The coordinator: the real scheduler behind a writer that works as the server's does.
+//! The coordinator: the real scheduler behind the writer's real batches.
 //!
 //! All requests that wait are carried out in order, what they changed is committed at once, and only then is anybody answered.
 //! A commit takes its time and may fail; the coordinator may die at any moment, and starts again from the rows. [`Flaw`]s are
 //! built in here, where the simulation stands in for the server.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use promptfield_core::id::{JobId, WorkerId};
+use promptfield_core::id::JobId;
 use promptfield_core::job::backbone::Architecture;
 use promptfield_core::job::basis::Finding;
 use promptfield_core::job::outcome::{Failure, Manifest, Outcome, Progress, Seconds, TestResult};
 use promptfield_core::job::spec::JobSpec;
 use promptfield_core::protocol::Stage;
+use promptfield_core::scheduler::batch::{Batch, Poll, Recorder, Room, Served, Waiting};
 use promptfield_core::scheduler::machine_fault::Cause;
-use promptfield_core::scheduler::{
-    Change, Command, Grant, Held, JobState, Policy, Rejection, Reply, Rows, Scheduler, WorkerKind,
-};
+use promptfield_core::scheduler::{Change, Command, Grant, Policy, Rejection, Reply, Rows, Scheduler};
 use promptfield_core::time::Timestamp;
 
 use super::clients::POLL;
@@ -47,34 +46,29 @@ pub(super) struct Coordinator {
     /// The database; `None` where nothing is ever read back.
     rows: Option<Rows>,
     inbox: VecDeque<Request>,
-    /// Workers that wait for a job, the longest first.
-    parked: VecDeque<Poll>,
-    undelivered: Vec<Held>,
-    committing: Option<Batch>,
+    /// Workers that wait for a job.
+    waiting: Waiting<Request>,
+    committing: Option<Commit>,
     /// When it looks at the time next.
     wake: Option<i64>,
     any_spec: Option<JobSpec>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Poll {
-    request: Request,
-    worker: WorkerId,
-    slots: usize,
-    until: i64,
-}
-
-/// Requests that are dealt with together.
+/// A batch that was carried out, and awaits its commit.
 #[derive(Debug)]
-struct Batch {
+struct Commit {
     at: Timestamp,
     applied: Vec<Applied>,
-    answers: Vec<(Request, Answer)>,
-    polls: Vec<Poll>,
+    answers: Vec<(Request, Answer, Vec<Grant>)>,
     changes: usize,
-    /// A job may have become ready.
-    ready: bool,
     fate: Fate,
+}
+
+/// Carries commands out as the world's coordinator does, right or wrong.
+#[derive(Debug)]
+struct Hand<'a> {
+    world: &'a mut World,
+    applied: Vec<Applied>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,8 +97,7 @@ impl Coordinator {
             scheduler: Some(Scheduler::new(policy)),
             rows: reads_back.then(Rows::default),
             inbox: VecDeque::new(),
-            parked: VecDeque::new(),
-            undelivered: Vec::new(),
+            waiting: Waiting::default(),
             committing: None,
             wake: None,
             any_spec: None,
@@ -171,7 +164,6 @@ impl World {
     /// Carries out what waits, and begins to commit.
     fn batch(&mut self) -> Result<(), Violation> {
         let at = self.time();
-        // After a failure, those who wait look again at what the others did not get.
         let rebuilt = self.coordinator.scheduler.is_none();
         let Some(mut scheduler) = self.coordinator.scheduler.take().or_else(|| self.coordinator.restored(at)) else {
             return Ok(());
@@ -179,48 +171,50 @@ impl World {
         if rebuilt {
             self.rebuilt(&scheduler)?;
         }
-        let mut batch = Batch {
-            at,
-            applied: Vec::new(),
-            answers: Vec::new(),
-            polls: Vec::new(),
-            changes: 0,
-            ready: rebuilt,
-            fate: Fate::Written,
-        };
-        for Held { lease, token } in std::mem::take(&mut self.coordinator.undelivered) {
-            // A refusal means that the lease has ended by other means.
-            self.apply(
-                &mut scheduler,
-                &mut batch,
-                None,
-                Command::Release { held: Held { lease, token }, unfinished: None },
-            );
-        }
+        let flaw = self.coordinator.flaw;
+        let half_a_lease = self.coordinator.policy.lease_ms / 2;
+        let mut waiting = std::mem::take(&mut self.coordinator.waiting);
+        let mut answers = Vec::new();
+        let hand = Hand { world: self, applied: Vec::new() };
+        let mut batch = Batch::begin(&mut scheduler, &mut waiting, hand, at, rebuilt);
         for _ in 0..BATCH {
-            let Some(request) = self.coordinator.inbox.pop_front() else { break };
+            let world = &mut *batch.recorder().world;
+            let Some(request) = world.coordinator.inbox.pop_front() else { break };
             if let Ask::Lease { worker, slots } = request.ask {
-                batch.polls.push(Poll { request, worker, slots, until: self.now + POLL });
+                batch.poll(Poll { worker, slots, until: at.plus(POLL), asker: request });
             } else {
-                let command = self.command(request.ask)?;
-                let answer = self.apply(&mut scheduler, &mut batch, Some(request), command);
-                batch.answers.push((request, answer));
+                let command = world.command(request.ask)?;
+                let reply = batch.apply(Some(&request), command);
+                answers.push((request, answer_of(&reply), Vec::new()));
             }
         }
-        self.let_time_pass(&mut scheduler, &mut batch);
-        self.serve_polls(&mut scheduler, &mut batch);
-        self.coordinator.scheduler = Some(scheduler);
-        if self.coordinator.flaw == Some(Flaw::AnswersBeforeCommit) {
-            self.reply(std::mem::take(&mut batch.answers));
+        match flaw {
+            Some(Flaw::NeverTicks) => {}
+            Some(Flaw::EndsLeasesEarly) => batch.pass_time_until(at.plus(half_a_lease)),
+            _ => batch.pass_time(),
         }
-        if batch.changes == 0 {
-            return self.finish(batch);
+        let (Hand { applied, .. }, served) = batch.serve(Room { most: usize::MAX, closes: false });
+        answers.extend(served.into_iter().map(|(request, served)| match served {
+            Served::AtOnce(reply) | Served::Ready(reply) | Served::Ended(reply) => {
+                let answer = answer_of(&reply);
+                (request, answer, if let Ok(Reply::Granted(grants)) = reply { grants } else { Vec::new() })
+            }
+            Served::Full => (request, Answer::Unavailable, Vec::new()),
+        }));
+        (self.coordinator.waiting, self.coordinator.scheduler) = (waiting, Some(scheduler));
+        let changes = applied.iter().map(|one| one.changes.len()).sum();
+        if flaw == Some(Flaw::AnswersBeforeCommit) {
+            self.reply(std::mem::take(&mut answers));
         }
-        batch.fate = self.fate();
+        let mut commit = Commit { at, applied, answers, changes, fate: Fate::Written };
+        if changes == 0 {
+            return self.finish(commit);
+        }
+        commit.fate = self.fate();
         let slow = self.random.chance(self.climate.slow);
         let takes = if slow { 1..=self.climate.slowest.max(8) } else { COMMIT };
         let takes = self.random.between(takes);
-        self.coordinator.committing = Some(batch);
+        self.coordinator.committing = Some(commit);
         self.plan(takes, Event::Commits { life: self.coordinator.life });
         Ok(())
     }
@@ -237,138 +231,17 @@ impl World {
         drawn.map_or(Fate::Written, |(_, fate)| fate)
     }
 
-    fn apply(
-        &mut self,
-        scheduler: &mut Scheduler,
-        batch: &mut Batch,
-        request: Option<Request>,
-        mut command: Command,
-    ) -> Answer {
-        let flaw = self.coordinator.flaw;
-        if flaw == Some(Flaw::IgnoresTokens)
-            && let Command::Complete { held, .. } | Command::Fail { held, .. } = &mut command
-        {
-            *held = self.audit.latest(held.lease).unwrap_or(*held);
-        }
-        if flaw == Some(Flaw::HearsFromBefore)
-            && let Command::Complete { held, .. } | Command::Fail { held, .. } = &mut command
-            && self.audit.is_from_before(*held)
-        {
-            *held = self.audit.latest(held.lease).unwrap_or(*held);
-        }
-        let again = match &command {
-            Command::Complete { held, outcome, .. } if flaw == Some(Flaw::RecordsTwice) => {
-                Some((held.lease, outcome.result))
-            }
-            _ => None,
-        };
-        self.commands += 1;
-        let (mut changes, reply) = scheduler.apply(command, batch.at);
-        if let (Some((lease, result)), Ok(Reply::Done), true) = (again, &reply, changes.is_empty())
-            && let Some(job) = self.audit.job_of(lease)
-        {
-            changes.push(Change::ResultRecorded { job, lease, result, manifest: None, evaluation: None });
-        }
-        if flaw == Some(Flaw::DropsSuperseded) {
-            changes.retain(|change| !matches!(change, Change::ResultSuperseded { .. }));
-        }
-        for change in &changes {
-            batch.ready |= makes_ready(change);
-        }
-        batch.changes += changes.len();
-        let answer = answer_of(&reply);
-        if let Some(Request { caller, ask, .. }) = request {
-            self.history.note(self.now, Line::Applied { caller, ask, answer: &answer });
-        }
-        batch.applied.push(Applied { ask: request.map(|request| request.ask), changes, reply });
-        answer
-    }
-
-    /// Time passes after everyone was heard: no lease ends while its renewal waits in the inbox.
-    fn let_time_pass(&mut self, scheduler: &mut Scheduler, batch: &mut Batch) {
-        let at = batch.at;
-        let ticks = match self.coordinator.flaw {
-            Some(Flaw::NeverTicks) => return,
-            Some(Flaw::EndsLeasesEarly) => at.plus(self.coordinator.policy.lease_ms / 2),
-            _ => at,
-        };
-        if scheduler.next_alarm().is_some_and(|alarm| alarm <= ticks) {
-            batch.at = ticks;
-            self.apply(scheduler, batch, None, Command::Tick);
-            batch.at = at;
-            batch.ready = true;
-        }
-    }
-
-    /// Gives jobs to those who wait for them, the longest first, and parks the others. Of those who can run the same jobs, and
-    /// want any, nobody asks after one got nothing.
-    fn serve_polls(&mut self, scheduler: &mut Scheduler, batch: &mut Batch) {
-        let mut in_vain = HashSet::new();
-        let mut kept = VecDeque::new();
-        let kinds = self.kinds_of_workers();
-        while let Some(poll) = self.coordinator.parked.front().copied() {
-            let asks = batch.ready && in_vain.len() < kinds;
-            if !asks && poll.until > self.now {
-                break;
-            }
-            self.coordinator.parked.pop_front();
-            if self.is_closed(&poll.request) {
-                continue;
-            }
-            self.serve(scheduler, batch, poll, asks, &mut in_vain, &mut kept);
-        }
-        while let Some(poll) = kept.pop_back() {
-            self.coordinator.parked.push_front(poll);
-        }
-        for poll in std::mem::take(&mut batch.polls) {
-            let mut parks = VecDeque::new();
-            self.serve(scheduler, batch, poll, true, &mut HashSet::new(), &mut parks);
-            self.coordinator.parked.append(&mut parks);
-        }
-    }
-
-    fn serve(
-        &mut self,
-        scheduler: &mut Scheduler,
-        batch: &mut Batch,
-        poll: Poll,
-        asks: bool,
-        in_vain: &mut HashSet<WorkerKind>,
-        kept: &mut VecDeque<Poll>,
-    ) {
-        let Poll { request, worker, slots, .. } = poll;
-        let kind = scheduler.kind_of(worker);
-        let asks = asks && self.coordinator.flaw != Some(Flaw::TurnsWorkersAway);
-        let answer = if asks && kind.is_none_or(|kind| !in_vain.contains(&kind)) {
-            self.apply(scheduler, batch, Some(request), Command::Lease { worker, slots })
-        } else {
-            Answer::Granted(Vec::new())
-        };
-        if !matches!(&answer, Answer::Granted(works) if works.is_empty()) {
-            batch.answers.push((request, answer));
-            return;
-        }
-        if asks && scheduler.speaks_for_its_kind(worker) {
-            in_vain.extend(kind);
-        }
-        if poll.until > self.now {
-            kept.push_back(poll);
-        } else {
-            batch.answers.push((request, answer));
-        }
-    }
-
     pub(super) fn commits(&mut self, life: u32) -> Result<(), Violation> {
         if life != self.coordinator.life {
             return Ok(());
         }
-        let Some(batch) = self.coordinator.committing.take() else { return Ok(()) };
-        self.finish(batch)
+        let Some(commit) = self.coordinator.committing.take() else { return Ok(()) };
+        self.finish(commit)
     }
 
     /// What becomes of a batch, and then the next one.
-    fn finish(&mut self, batch: Batch) -> Result<(), Violation> {
-        let Batch { at, applied, answers, fate, changes, .. } = batch;
+    fn finish(&mut self, commit: Commit) -> Result<(), Violation> {
+        let Commit { at, applied, answers, fate, changes } = commit;
         if fate.is_written() {
             self.write(&applied, at)?;
         }
@@ -388,22 +261,23 @@ impl World {
                     self.coordinator.scheduler = None;
                 }
                 // Refusals too: they may rest on changes that were not written.
-                self.reply(answers.into_iter().map(|(request, _)| (request, Answer::Unavailable)).collect());
+                for (request, ..) in answers {
+                    self.answer(&request, Answer::Unavailable);
+                }
             }
             Fate::DiesBefore | Fate::DiesAfter => {
-                self.breaks_off(answers.into_iter().map(|(request, _)| request).collect());
+                self.breaks_off(answers.into_iter().map(|(request, ..)| request).collect());
                 self.coordinator_dies();
                 return Ok(());
             }
         }
-        if self.coordinator.inbox.is_empty() && self.coordinator.undelivered.is_empty() {
+        if self.coordinator.inbox.is_empty() {
             self.set_alarm();
-            Ok(())
         } else {
             self.plan(0, Event::Wakes);
             self.coordinator.wake = Some(self.now);
-            Ok(())
         }
+        Ok(())
     }
 
     /// The batch is in the database.
@@ -437,16 +311,13 @@ impl World {
         self.audit.inspect(scheduler, rows, self.time())
     }
 
-    fn reply(&mut self, answers: Vec<(Request, Answer)>) {
-        for (request, answer) in answers {
-            if let Answer::Granted(works) = &answer
-                && self.is_closed(&request)
-            {
-                let held = works.iter().map(|work| Held { lease: work.lease, token: work.token });
-                self.coordinator.undelivered.extend(held);
-                continue;
+    fn reply(&mut self, answers: Vec<(Request, Answer, Vec<Grant>)>) {
+        for (request, answer, grants) in answers {
+            if grants.is_empty() || !self.is_closed(&request) {
+                self.answer(&request, answer);
+            } else {
+                self.coordinator.waiting.not_delivered(&grants);
             }
-            self.answer(&request, answer);
         }
     }
 
@@ -463,12 +334,11 @@ impl World {
 
     /// Looks at the time again when something is due.
     fn set_alarm(&mut self) {
-        let alarm = self.coordinator.scheduler.as_ref().and_then(Scheduler::next_alarm);
-        let alarm = alarm.filter(|_| self.coordinator.flaw != Some(Flaw::NeverTicks));
-        let alarm = alarm.map(|alarm| alarm.0 - super::EPOCH);
-        let poll = self.coordinator.parked.front().map(|poll| poll.until);
-        let rebuild = self.coordinator.scheduler.is_none().then_some(self.now + 1);
-        let Some(wake) = alarm.into_iter().chain(poll).chain(rebuild).min() else { return };
+        let Coordinator { scheduler, waiting, flaw, .. } = &self.coordinator;
+        let due = waiting.due(scheduler.as_ref().filter(|_| *flaw != Some(Flaw::NeverTicks)), self.time());
+        let due = due.map(|due| due.0 - super::EPOCH);
+        let rebuild = scheduler.is_none().then_some(self.now + 1);
+        let Some(wake) = due.into_iter().chain(rebuild).min() else { return };
         let wake = wake.max(self.now + 1);
         if self.coordinator.wake.is_none_or(|earlier| wake < earlier || earlier < self.now) {
             self.coordinator.wake = Some(wake);
@@ -488,8 +358,8 @@ impl World {
         }
         self.next_death();
         if self.coordinator.up {
-            if let Some(batch) = self.coordinator.committing.take() {
-                self.breaks_off(batch.answers.into_iter().map(|(request, _)| request).collect());
+            if let Some(commit) = self.coordinator.committing.take() {
+                self.breaks_off(commit.answers.into_iter().map(|(request, ..)| request).collect());
             }
             self.coordinator_dies();
         }
@@ -497,16 +367,14 @@ impl World {
 
     fn coordinator_dies(&mut self) {
         self.history.note(self.now, Line::CoordinatorDies);
-        let Coordinator { life, up, scheduler, inbox, parked, undelivered, wake, .. } = &mut self.coordinator;
+        let Coordinator { life, up, scheduler, inbox, waiting, wake, .. } = &mut self.coordinator;
         *life += 1;
         *up = false;
         *scheduler = None;
         *wake = None;
-        undelivered.clear();
-        let waiting =
-            std::mem::take(inbox).into_iter().chain(std::mem::take(parked).into_iter().map(|poll| poll.request));
-        let waiting = waiting.collect();
-        self.breaks_off(waiting);
+        let unanswered = std::mem::take(inbox).into_iter().chain(std::mem::take(waiting).take_all());
+        let unanswered = unanswered.collect();
+        self.breaks_off(unanswered);
         let absent = if self.calm_since.is_some() { 1_000 } else { self.climate.longest_absence };
         let absent = self.random.between(100..=absent.max(100));
         self.plan(absent, Event::Revives);
@@ -617,6 +485,58 @@ impl World {
     }
 }
 
+impl Recorder<Request> for Hand<'_> {
+    fn apply(
+        &mut self,
+        scheduler: &mut Scheduler,
+        _asker: Option<&Request>,
+        mut command: Command,
+        now: Timestamp,
+    ) -> (Vec<Change>, Result<Reply, Rejection>) {
+        let World { coordinator: Coordinator { flaw, .. }, audit, commands, .. } = &mut *self.world;
+        if *flaw == Some(Flaw::TurnsWorkersAway) && matches!(command, Command::Lease { .. }) {
+            return (Vec::new(), Ok(Reply::Granted(Vec::new())));
+        }
+        if let Command::Complete { held, .. } | Command::Fail { held, .. } = &mut command {
+            let hears = match flaw {
+                Some(Flaw::IgnoresTokens) => true,
+                Some(Flaw::HearsFromBefore) => audit.is_from_before(*held),
+                _ => false,
+            };
+            *held = audit.latest(held.lease).filter(|_| hears).unwrap_or(*held);
+        }
+        let again = match &command {
+            Command::Complete { held, outcome, .. } if *flaw == Some(Flaw::RecordsTwice) => {
+                Some((held.lease, outcome.result))
+            }
+            _ => None,
+        };
+        *commands += 1;
+        let (mut changes, reply) = scheduler.apply(command, now);
+        if let (Some((lease, result)), Ok(Reply::Done), true) = (again, &reply, changes.is_empty())
+            && let Some(job) = audit.job_of(lease)
+        {
+            changes.push(Change::ResultRecorded { job, lease, result, manifest: None, evaluation: None });
+        }
+        if *flaw == Some(Flaw::DropsSuperseded) {
+            changes.retain(|change| !matches!(change, Change::ResultSuperseded { .. }));
+        }
+        (changes, reply)
+    }
+
+    fn record(&mut self, asker: Option<&Request>, changes: Vec<Change>, reply: &Result<Reply, Rejection>) {
+        if let Some(Request { caller, ask, .. }) = asker.copied() {
+            let answer = answer_of(reply);
+            self.world.history.note(self.world.now, Line::Applied { caller, ask, answer: &answer });
+        }
+        self.applied.push(Applied { ask: asker.map(|request| request.ask), changes, reply: reply.clone() });
+    }
+
+    fn is_gone(&self, request: &Request) -> bool {
+        self.world.is_closed(request)
+    }
+}
+
 /// The manifest of a folder whose numbers rest on this.
 fn manifest(spec: JobSpec, On { weights, lists, says_test }: On) -> Manifest {
     Manifest {
@@ -637,16 +557,6 @@ fn manifest(spec: JobSpec, On { weights, lists, says_test }: On) -> Manifest {
         started_at: Timestamp(0),
         seconds: Seconds::default(),
         files: BTreeMap::new(),
-    }
-}
-
-fn makes_ready(change: &Change) -> bool {
-    match change {
-        Change::JobsAdded(jobs) => jobs.iter().any(|job| matches!(job.state, JobState::Queued { .. })),
-        Change::JobChanged(change) => matches!(change.state, JobState::Queued { .. }),
-        // Perhaps more of them fit now, or another worker is right for them.
-        Change::NeedChanged { .. } | Change::BackbonePinned { .. } | Change::MachineFault { .. } => true,
-        _ => false,
     }
 }
 

@@ -158,14 +158,6 @@ impl World {
         }
     }
 
-    /// How many kinds of workers there can be.
-    pub(super) const fn kinds_of_workers(&self) -> usize {
-        match self.settings.size {
-            Size::Small => usize::MAX,
-            Size::Large { .. } => 1,
-        }
-    }
-
     /// Whether a slot is still in what it was in.
     pub(super) fn is_at(&self, worker: usize, life: u32, slot: usize, run: u32) -> bool {
         self.is_waiting(Caller::Slot { worker, life, slot, run })
