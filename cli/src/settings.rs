@@ -12,7 +12,6 @@ use promptfield_core::experiment::{Known, LABEL, is_label};
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
 use promptfield_core::job::backbone::{Activation, ArchitectureSettings};
 use promptfield_core::job::spec::BasisHash;
-use promptfield_core::scheduler::Speculation;
 use promptfield_core::scheduler::pilot_records::{PoolSettings, pool_name};
 use promptfield_core::wire::trainer_wire::{BackboneFile, Backbones};
 use promptfield_server::{Keep, Limits, PilotOptions, Retention, Tls, TokenRule, Webhook, url_here};
@@ -96,6 +95,7 @@ struct CoordinatorSection {
     ca: Option<PathBuf>,
     proxy: Option<String>,
     tls: Option<TlsSection>,
+    /// Of earlier versions.
     speculation: Option<f64>,
     limits: LimitsSection,
     retention: RetentionSection,
@@ -328,8 +328,6 @@ pub(crate) struct Settings {
     pub(crate) proxy: Option<String>,
     /// What the coordinator shows who it is with.
     pub(crate) tls: Option<Tls>,
-    /// When an idle worker begins a slow job anew.
-    pub(crate) speculation: Option<Speculation>,
     /// How much the coordinator takes on at once.
     pub(crate) limits: Limits,
     /// What the coordinator keeps for how long.
@@ -405,6 +403,10 @@ impl Settings {
         if let Some((i, label)) = worker.labels.iter().enumerate().find(|(_, label)| !is_label(label)) {
             return Err(InvalidInput::new(format!("worker.labels[{i}]"), label, LABEL).into());
         }
+        if let Some(times) = coordinator.speculation {
+            let expected = "left out: a job has one attempt at a time, and `worker.silence_s` says how long a trainer may say nothing";
+            return Err(InvalidInput::new("coordinator.speculation", times, expected).into());
+        }
         let tokens = match coordinator.tokens.as_deref() {
             None | Some("loopback-free") => TokenRule::LoopbackFree,
             Some("required") => TokenRule::Required,
@@ -453,7 +455,6 @@ impl Settings {
             ca: coordinator.ca.map(|path| base.join(path)),
             proxy: coordinator.proxy,
             tls: coordinator.tls.map(|tls| Tls { certificate: base.join(tls.certificate), key: base.join(tls.key) }),
-            speculation: coordinator.speculation.map(Speculation::new).transpose()?,
             limits: coordinator.limits.resolve()?,
             retention: coordinator.retention.resolve()?,
             webhooks,

@@ -54,7 +54,7 @@ pub enum Violation {
         /// The greatest before it.
         last: FencingToken,
     },
-    /// A job was leased while another lease of it was valid; or two were, where slow attempts get one beside them.
+    /// A job was leased while another lease of it was valid.
     #[error("job {job} was leased as {lease} while its lease {other} was valid")]
     TwoLeases {
         /// The job.
@@ -276,8 +276,6 @@ pub(crate) struct Audit {
     leases: Vec<JobId>,
     experiments: Vec<Counts>,
     recipes: usize,
-    /// Of jobs with two attempts, the one that isn't the latest.
-    beside: HashMap<JobId, Promise>,
     /// Experiments that want a job besides its first.
     shared: HashMap<JobId, Vec<ExperimentId>>,
     workers: Vec<WorkerState>,
@@ -296,15 +294,6 @@ pub(crate) struct Audit {
     recorded: u64,
     /// Jobs granted, and jobs brought to an end.
     decisions: u64,
-    /// Attempts beside others.
-    seconds: u64,
-}
-
-/// A valid lease, and until when its worker was told that it lasts.
-#[derive(Clone, Copy, Debug)]
-struct Promise {
-    held: Held,
-    until: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -331,7 +320,6 @@ impl Audit {
             leases: Vec::new(),
             experiments: Vec::new(),
             recipes: 0,
-            beside: HashMap::new(),
             shared: HashMap::new(),
             workers: Vec::new(),
             plans: HashMap::new(),
@@ -345,7 +333,6 @@ impl Audit {
             small,
             recorded: 0,
             decisions: 0,
-            seconds: 0,
         }
     }
 
@@ -368,11 +355,6 @@ impl Audit {
 
     pub(crate) const fn decisions(&self) -> u64 {
         self.decisions
-    }
-
-    /// Attempts that began beside others.
-    pub(crate) const fn seconds(&self) -> u64 {
-        self.seconds
     }
 
     /// Out-of-memory errors that were overlooked.
@@ -458,13 +440,9 @@ impl Audit {
         }
         if let (Some(held), Ok(Reply::Renewed { ttl_ms })) = (applied.ask.and_then(Ask::held), &applied.reply)
             && let Some(job) = self.job_of(held.lease)
+            && let Some(note) = self.job_mut(job)
         {
-            let until = at.plus(*ttl_ms);
-            if let Some(beside) = self.beside.get_mut(&job).filter(|beside| beside.held == held) {
-                beside.until = until;
-            } else if let Some(note) = self.job_mut(job) {
-                note.promised = until;
-            }
+            note.promised = at.plus(*ttl_ms);
         }
         Ok(())
     }
@@ -480,8 +458,7 @@ impl Audit {
                 Ok(())
             };
         };
-        let is_known = note.latest == held || self.beside.get(&job).is_some_and(|beside| beside.held == held);
-        let hearable = is_known && (note.state.is_held() || note.state.is_done() || note.is_queued());
+        let hearable = note.latest == held && (note.state.is_held() || note.state.is_done() || note.is_queued());
         let completes = matches!(ask, Ask::Complete { .. });
         match &applied.reply {
             Ok(_) if !hearable => return Err(Violation::StaleAccepted { lease: held.lease, job }),
@@ -601,16 +578,13 @@ impl Audit {
         let lease_ms = self.policy.lease_ms;
         let JobChange { job, state: next, latest, .. } = change;
         let job = *job;
-        let beside = self.beside.get(&job).map(|beside| beside.held);
         let note = self.known(job)?;
         let (from, to) = (note.state, next.name());
-        let leases: Vec<Held> = next.leases().map(|lease| lease.attempt().held).collect();
-        let known = std::iter::once(note.latest).chain(beside);
-        if let Some(lease) = leases.first().filter(|_| leases != known.collect::<Vec<_>>()) {
-            return Err(Violation::StaleAccepted { lease: lease.lease, job });
+        if let Some(lease) = next.lease().filter(|lease| lease.attempt().held != note.latest) {
+            return Err(Violation::StaleAccepted { lease: lease.id, job });
         }
         if from == to {
-            // Its priority rose, or an attempt began or ended beside another.
+            // Its priority rose.
             return Ok(());
         }
         if !from.may_become(to) {
@@ -667,46 +641,26 @@ impl Audit {
         self.leases.push(job);
         self.decisions += 1;
         let promised = at.plus(self.policy.lease_ms);
-        let JobNote { latest, promised: until, valid, .. } = *self.known(job)?;
-        if valid {
-            let first = Promise { held: latest, until };
-            if self.policy.speculation.is_none() || self.beside.insert(job, first).is_some() {
-                return Err(Violation::TwoLeases { job, lease: held.lease, other: latest.lease });
-            }
-            self.seconds += 1;
-        }
         let note = self.known(job)?;
+        if note.valid {
+            return Err(Violation::TwoLeases { job, lease: held.lease, other: note.latest.lease });
+        }
         (note.latest, note.valid, note.promised) = (held, true, promised);
         Ok(())
     }
 
     fn ends(&mut self, lease: LeaseId, end: AttemptEnd, at: Timestamp) -> Result<(), Violation> {
-        let beside = self.job_of(lease).and_then(|job| self.beside.remove(&job));
-        let Some((job, note)) = self.job_of(lease).and_then(|job| Some((job, self.job_mut(job)?))) else {
+        let Some(note) = self.job_of(lease).and_then(|job| self.job_mut(job)) else {
             return Err(Violation::StaleAccepted { lease, job: JobId(0) });
         };
-        let latest = Promise { held: note.latest, until: note.promised };
-        let (ended, left) = match beside {
-            Some(beside) if beside.held.lease == lease => (beside, Some(latest)),
-            _ if latest.held.lease == lease => (latest, beside),
-            beside => {
-                // The word of an attempt that was over already.
-                self.beside.extend(beside.map(|beside| (job, beside)));
-                return Ok(());
-            }
-        };
-        if end == AttemptEnd::Expired && at < ended.until {
-            return Err(Violation::EndedEarly { lease, early_ms: ended.until.since(at) });
+        if note.latest.lease != lease {
+            // The word of an attempt that was over already.
+            return Ok(());
         }
-        match left {
-            // It has decided the job; the other one's end follows.
-            Some(left) if end == AttemptEnd::Completed => {
-                (note.latest, note.valid) = (ended.held, false);
-                self.beside.insert(job, left);
-            }
-            Some(left) => (note.latest, note.promised) = (left.held, left.until),
-            None => note.valid = false,
+        if end == AttemptEnd::Expired && at < note.promised {
+            return Err(Violation::EndedEarly { lease, early_ms: note.promised.since(at) });
         }
+        note.valid = false;
         Ok(())
     }
 

@@ -147,7 +147,7 @@ impl Faults {
         let JobChange { job, failures, .. } = *change;
         let state = change.state.name();
         let before = self.failures.insert(job, failures).unwrap_or_default();
-        self.leases.insert(job, change.state.leases().map(|lease| lease.id).collect());
+        self.leases.insert(job, change.state.lease().map(|lease| lease.id).into_iter().collect());
         if state.is_final() {
             self.epochs.remove(&job);
         }

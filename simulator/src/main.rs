@@ -152,10 +152,10 @@ enum Failed {
 }
 
 fn print_summary(seed: u64, summary: &Summary) {
-    let Summary { digest, lines, virtual_ms, counts, commands, commits, restores, blows, seconds, .. } = summary;
+    let Summary { digest, lines, virtual_ms, counts, commands, commits, restores, blows, .. } = summary;
     println!(
         "seed {seed}: {} jobs ({} done, {} failed, {} cancelled) in {:.1} virtual hours, {commands} commands, \
-         {commits} commits, {restores} restarts, {blows} blows to workers, {seconds} second attempts, {lines} lines, digest {digest:016x}",
+         {commits} commits, {restores} restarts, {blows} blows to workers, {lines} lines, digest {digest:016x}",
         counts.total(),
         counts.done(),
         counts.failed,
@@ -185,7 +185,6 @@ struct Sum {
     commands: u64,
     restores: u64,
     blows: u64,
-    seconds: u64,
     virtual_ms: i64,
     digest: u64,
 }
@@ -196,7 +195,6 @@ impl Sum {
         self.commands += summary.commands;
         self.restores += summary.restores;
         self.blows += summary.blows;
-        self.seconds += summary.seconds;
         self.virtual_ms += summary.virtual_ms;
         self.digest = self.digest.rotate_left(1) ^ summary.digest;
     }
@@ -204,12 +202,12 @@ impl Sum {
 
 impl std::fmt::Display for Sum {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { jobs, commands, restores, blows, seconds, virtual_ms, digest } = self;
+        let Self { jobs, commands, restores, blows, virtual_ms, digest } = self;
         let hours = virtual_ms / 3_600_000;
         write!(
             f,
             "no violation in {hours} virtual hours: {jobs} jobs, {commands} commands, {restores} restarts, \
-             {blows} blows to workers, {seconds} second attempts, digest {digest:016x}"
+             {blows} blows to workers, digest {digest:016x}"
         )
     }
 }

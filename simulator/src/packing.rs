@@ -47,7 +47,7 @@ impl Packing {
             }
             Change::AttemptStarted { job, worker, .. } => return self.begins(*job, *worker),
             Change::JobChanged(change) => {
-                let now: Vec<WorkerId> = change.state.leases().map(|lease| lease.worker).collect();
+                let now: Vec<WorkerId> = change.state.lease().map(|lease| lease.worker).into_iter().collect();
                 for worker in self.holders.remove(&change.job).unwrap_or_default() {
                     self.held.entry(worker).or_default().remove(&change.job);
                 }

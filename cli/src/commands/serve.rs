@@ -56,7 +56,7 @@ pub(super) async fn start(settings: &Settings, listen: Option<SocketAddr>) -> an
         database: settings.database(),
         artefacts: state.join("artefacts"),
         known: settings.known()?,
-        policy: Policy { speculation: settings.speculation, ..Policy::default() },
+        policy: Policy::default(),
         limits: settings.limits,
         retention: settings.retention,
         security,

@@ -1,9 +1,7 @@
 //! People cancel and retry.
 
-use smallvec::SmallVec;
-
 use super::{AttemptEnd, Change, EventKind, JobState, JobStateName, Rejection, Reply, Scheduler};
-use crate::id::{ExperimentId, JobId, LeaseId};
+use crate::id::{ExperimentId, JobId};
 use crate::job::outcome::FailureClass;
 use crate::time::Timestamp;
 
@@ -63,8 +61,7 @@ impl Scheduler {
         if entry.record.state.name().is_final() {
             return false;
         }
-        let leases: SmallVec<[LeaseId; 2]> = entry.record.state.leases().map(|lease| lease.id).collect();
-        for lease in leases {
+        if let Some(lease) = entry.record.state.lease().map(|lease| lease.id) {
             self.end_attempt(lease, AttemptEnd::Cancelled, None, now);
             self.forget_attempt(job);
         }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::load::{Load, Obstacle, Shortage};
 use super::shape::{Need, Shape};
-use super::{JobState, JobStateName, Lease, Rejection, Scheduler, WorkerEntry, WorkerState};
+use super::{JobState, JobStateName, Rejection, Scheduler, WorkerEntry, WorkerState};
 use crate::id::JobId;
 use crate::job::outcome::Progress;
 use crate::scheduler::pilot_records::PoolState;
@@ -44,19 +44,13 @@ impl Scheduler {
             }
             JobState::Queued { .. } => self.explain_queued(id, now),
             JobState::Leased(lease) | JobState::Running(lease) => {
-                let has = |lease: &Lease| {
-                    let Progress { step, steps, silent_s, .. } = lease.progress;
-                    let silent = if silent_s < SILENT_S {
-                        String::new()
-                    } else {
-                        format!("; its trainer has been silent for {silent_s} s")
-                    };
-                    format!("worker {} has it, at step {step} of {steps}{silent}", lease.worker)
+                let Progress { step, steps, silent_s, .. } = lease.progress;
+                let silent = if silent_s < SILENT_S {
+                    String::new()
+                } else {
+                    format!("; its trainer has been silent for {silent_s} s")
                 };
-                match lease.beside.as_deref() {
-                    None => has(lease),
-                    Some(slow) => format!("{}; {}, and is slow", has(lease), has(slow)),
-                }
+                format!("worker {} has it, at step {step} of {steps}{silent}", lease.worker)
             }
             JobState::Completed(result) | JobState::Skipped(result) => {
                 let how = match &record.state {

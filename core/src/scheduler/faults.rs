@@ -46,10 +46,8 @@ impl Scheduler {
     ) {
         self.note_fault((job, lease, worker), cause, &failure, now);
         self.end_attempt(lease, AttemptEnd::Failed, Some(failure.clone()), now);
-        if !self.goes_on_without(job, lease, now) {
-            self.forget_attempt(job);
-            self.set_state(job, JobState::Queued { not_before: now }, Some(failure.reason), now);
-        }
+        self.forget_attempt(job);
+        self.set_state(job, JobState::Queued { not_before: now }, Some(failure.reason), now);
     }
 
     /// Notes what the machine of an attempt can't use.

@@ -3,7 +3,7 @@
 use super::faults::may_be_of_machine;
 use super::rerun::Who;
 use super::{AttemptEnd, Change, Held, JobState, Rejection, Reply, Scheduler, Took};
-use crate::id::{JobId, LeaseId, WorkerId};
+use crate::id::{JobId, WorkerId};
 use crate::job::basis::{Basis, Reading};
 use crate::job::evaluation::Evaluation;
 use crate::job::outcome::{Failure, FailureClass, Manifest, Outcome};
@@ -33,14 +33,11 @@ impl Scheduler {
         }
         let spec = entry.record.spec.clone();
         let Outcome { result, adopted, manifest } = outcome;
-        let own = entry.record.state.leases().find(|lease| lease.id == held.lease);
-        let (since, attempt) = (own.map(|lease| lease.since), own.map(|lease| Box::new(lease.attempt())));
-        let worker = own.map(|lease| lease.worker);
+        let own = entry.record.state.lease();
+        let (since, worker) = (own.map(|lease| lease.since), own.map(|lease| lease.worker));
         // Of a worker that was away, it isn't known when it read the lists: perhaps long before it came back.
         let read_after = own.filter(|lease| !lease.came_back).map(|lease| lease.since);
-        entry.record.latest = attempt.or(entry.record.latest.take());
         self.end_attempt(held.lease, AttemptEnd::Completed, None, now);
-        self.end_others(job, held.lease, now);
         if let Some(manifest) = &manifest {
             self.note_manifest(job, &spec, manifest, read_after);
         }
@@ -50,7 +47,6 @@ impl Scheduler {
         let state = if adopted { JobState::Skipped(result) } else { JobState::Completed(result) };
         self.set_state(job, state, None, now);
         if let Some(since) = since.filter(|_| !adopted) {
-            self.note_duration(job, since, now);
             self.learn_duration(Took { job, attempts: 1, total_ms: now.since(since).max(0) });
         }
         // What was found took no memory.
@@ -113,10 +109,6 @@ impl Scheduler {
             self.learn_crowd(job, jobs);
         }
         self.end_attempt(held.lease, AttemptEnd::Failed, Some(failure.clone()), now);
-        if (failure.class.retryable() || lacks_backbone) && self.goes_on_without(job, held.lease, now) {
-            return Ok(Reply::Done);
-        }
-        self.end_others(job, held.lease, now);
         self.forget_attempt(job);
         if cause == Some(Cause::Checkpoint)
             && let Some(training) = self.job(job).and_then(|record| record.needs)
@@ -167,13 +159,6 @@ impl Scheduler {
         let reason = format!("job {job} can't test its checkpoint: {}", failure.reason);
         self.set_state(job, JobState::Blocked, Some(failure.reason), now);
         self.begin_anew(training, &reason, Who::Itself, now);
-    }
-
-    /// Ends the attempt beside the one that has decided the job.
-    fn end_others(&mut self, job: JobId, decided: LeaseId, now: Timestamp) {
-        if let Some(other) = self.lease_of(job, |lease| lease.id != decided).map(|lease| lease.id) {
-            self.end_attempt(other, AttemptEnd::Cancelled, None, now);
-        }
     }
 
     /// Queues the job again, or fails it for good.

@@ -66,8 +66,7 @@ impl Scheduler {
         let mut grants = Vec::new();
         let mut load = self.load(worker);
         while grants.len() < slots {
-            let next = self.next_for(worker, &load, now).or_else(|| self.next_slow(worker, &load, now));
-            let Some(job) = next else { break };
+            let Some(job) = self.next_for(worker, &load, now) else { break };
             let Some(grant) = self.grant(job, worker, now) else { break };
             load.add(self, job);
             grants.push(grant);
@@ -105,22 +104,11 @@ impl Scheduler {
         self.changes.push(Change::AttemptStarted { lease, token, job, worker, at: now });
         self.leave_queue(job);
         let entry = self.jobs.get_mut(job)?;
-        let beside = entry.record.state.lease().map(|slow| Box::new(slow.clone()));
-        let (since, progress) = (now, Progress::default());
-        let came_back = false;
-        let held =
-            Box::new(Lease { id: lease, token, worker, since, came_back, deadline, progress, beside: beside.clone() });
+        let (since, progress, came_back) = (now, Progress::default(), false);
+        let held = Box::new(Lease { id: lease, token, worker, since, came_back, deadline, progress });
         entry.record.latest = Some(Box::new(held.attempt()));
         self.leases.push(Some(job));
-        let state = entry.record.state.with_lease(held);
-        self.set_state(job, state, None, now);
-        if let Some(slow) = beside {
-            let reason = Some(self.note_beside(job, &slow, now));
-            self.note_job(job);
-            let name = self.job(job)?.state.name();
-            let kind = EventKind::JobChanged { job, from: Some(name), to: name, worker: Some(worker), reason };
-            self.event(kind, now);
-        }
+        self.set_state(job, JobState::Leased(held), None, now);
         let record = &self.jobs.get(job)?.record;
         let place = self.recipe(record.recipe)?.place;
         if let Some(entry) = self.workers.get_mut(&worker) {
@@ -179,7 +167,7 @@ impl Scheduler {
         };
         let deadline = now.plus(self.policy.lease_ms);
         let mut state = record.state.clone();
-        if let Some(lease) = state.lease_mut(held.lease) {
+        if let Some(lease) = state.lease_mut() {
             lease.deadline = deadline;
             lease.progress = progress.unwrap_or(lease.progress);
             self.seen(lease.worker, now)?;
@@ -188,7 +176,7 @@ impl Scheduler {
         {
             self.seen(worker, now)?;
             let progress = progress.unwrap_or_default();
-            let lease = Lease { id, token, worker, since: now, came_back: true, deadline, progress, beside: None };
+            let lease = Lease { id, token, worker, since: now, came_back: true, deadline, progress };
             state = JobState::Leased(Box::new(lease));
             self.forgive(job);
             self.set_state(job, state.clone(), Some("its worker is back".into()), now);
@@ -232,28 +220,16 @@ impl Scheduler {
         Ok(Reply::Done)
     }
 
-    /// Ends an attempt unharmed: the job waits again, unless another attempt goes on.
+    /// Ends an attempt unharmed: the job waits again.
     pub(super) fn give_back(&mut self, job: JobId, lease: LeaseId, reason: &str, now: Timestamp) {
         self.end_attempt(lease, AttemptEnd::Released, None, now);
-        if !self.goes_on_without(job, lease, now) {
-            self.forget_attempt(job);
-            self.set_state(job, JobState::Queued { not_before: now }, Some(reason.to_owned()), now);
-        }
+        self.forget_attempt(job);
+        self.set_state(job, JobState::Queued { not_before: now }, Some(reason.to_owned()), now);
     }
 
-    /// Takes one of two leases away from a job. `false` if it isn't one of two: then the job's next state is to be found.
-    pub(super) fn goes_on_without(&mut self, job: JobId, lease: LeaseId, now: Timestamp) -> bool {
-        let Some(entry) = self.jobs.get_mut(job) else { return false };
-        let Some(state) = entry.record.state.without_lease(lease) else { return false };
-        entry.record.latest = state.lease().map(|lease| Box::new(lease.attempt()));
-        self.set_state(job, state, None, now);
-        self.note_job(job);
-        true
-    }
-
-    /// One of a job's leases.
+    /// A job's lease, if it's the one that is meant.
     pub(super) fn lease_of(&self, job: JobId, which: impl Fn(&Lease) -> bool) -> Option<&Lease> {
-        self.job(job)?.state.leases().find(|lease| which(lease))
+        self.job(job)?.state.lease().filter(|lease| which(lease))
     }
 
     /// Gives a worker no more jobs.
@@ -286,7 +262,6 @@ impl Scheduler {
                 Alarm::Ready(job) => self.enter_queue(job),
                 Alarm::Expire(job, lease) => self.expire(job, lease, now),
                 Alarm::Silent(worker) => self.check_silence(worker, now),
-                Alarm::Slow(job, lease) => self.check_pace(job, lease, now),
                 Alarm::Forget(worker) => self.forget_worker(worker),
             }
         }
@@ -371,7 +346,7 @@ impl Scheduler {
         }
     }
 
-    /// The job of a lease that is its latest attempt's, whether or not it still runs, or that of the one beside it.
+    /// The job of a lease that is its latest attempt's, whether or not it still runs.
     pub(super) fn valid(&self, held: Held) -> Result<JobId, Rejection> {
         let place = held.lease.0.checked_sub(1).and_then(|place| usize::try_from(place).ok());
         let job = place.and_then(|place| self.leases.get(place));
@@ -379,9 +354,7 @@ impl Scheduler {
         let job = job.ok_or_else(|| unknown("there is no such lease"))?;
         let job = job.ok_or_else(|| unknown("it is over"))?;
         let latest = self.jobs.get(job).and_then(|entry| entry.record.latest());
-        let is_valid = latest.is_some_and(|attempt| attempt.held == held)
-            || self.lease_of(job, |lease| lease.attempt().held == held).is_some();
-        if is_valid { Ok(job) } else { Err(self.stale(held, job)) }
+        if latest.is_some_and(|attempt| attempt.held == held) { Ok(job) } else { Err(self.stale(held, job)) }
     }
 
     /// The reason why `held` may not write to `job`.

@@ -16,7 +16,6 @@
 //! | `kin` | which jobs look at the same images, and go where these were seen |
 //! | `lease` | workers take, renew and give back jobs; time passes |
 //! | `load` | what a worker can take beside what it holds |
-//! | `pace` | which jobs are slow, and get a second attempt beside the first |
 //! | `finish` | results and failures |
 //! | `faults` | what machines were found unable to do |
 //! | `setbacks` | how far lost attempts came, and whose hands folders are in |
@@ -51,7 +50,6 @@ mod kin;
 mod lease;
 mod load;
 pub mod machine_fault;
-mod pace;
 pub mod pilot_records;
 mod pilots;
 mod queue;
@@ -73,7 +71,6 @@ pub use command::{
 pub use durations::Took;
 pub use explain::{Explanation, SILENT_S};
 pub use forecast::{Forecast, Preview, Spent};
-pub use pace::Speculation;
 pub use rerun::RerunWhich;
 pub use rows::{Misfit, Rows};
 pub use setbacks::{Holder, Setback};
@@ -82,7 +79,6 @@ pub use state::{Counts, JobState, JobStateName, Lease};
 
 use durations::Durations;
 use jobs::Jobs;
-use pace::Paces;
 use pilots::Fleet;
 use queue::{GroupKey, LaneKey, NameId, Names, Queue, Spot};
 use shape::{ShapeId, Shapes};
@@ -108,8 +104,6 @@ pub struct Policy {
     pub most_failures: u32,
     /// A job that has taken so many workers along gets the next one for itself.
     pub losses_until_alone: u32,
-    /// When an idle worker tries a slow job beside the one that has it; `None` for never.
-    pub speculation: Option<Speculation>,
 }
 
 impl Default for Policy {
@@ -120,7 +114,6 @@ impl Default for Policy {
             longest_backoff_ms: 60_000,
             most_failures: 5,
             losses_until_alone: 2,
-            speculation: None,
         }
     }
 }
@@ -169,8 +162,6 @@ pub struct Scheduler {
     by_basis: HashMap<Basis, u32>,
     /// What results are compared with.
     today: Today,
-    /// Which jobs are slow.
-    paces: Paces,
     /// How long jobs take.
     durations: Durations,
     /// Workers that are started on demand.
@@ -192,8 +183,6 @@ enum Alarm {
     Expire(JobId, LeaseId),
     /// A worker may have been silent for too long.
     Silent(WorkerId),
-    /// An attempt is slow if it still goes on.
-    Slow(JobId, LeaseId),
     /// A worker has been gone for long.
     Forget(WorkerId),
 }
@@ -269,7 +258,6 @@ impl Scheduler {
             bases: Vec::new(),
             by_basis: HashMap::new(),
             today: Today::default(),
-            paces: Paces::default(),
             durations: Durations::default(),
             fleet: Fleet::default(),
             by_place: HashMap::new(),
@@ -443,7 +431,7 @@ impl Scheduler {
                 self.alarms.remove(&(*not_before, Alarm::Ready(id)));
             }
             state => {
-                for lease in state.leases() {
+                if let Some(lease) = state.lease() {
                     self.alarms.remove(&(lease.deadline, Alarm::Expire(id, lease.id)));
                     if let Some(holder) = self.workers.get_mut(&lease.worker) {
                         holder.held.remove(&id);
@@ -474,9 +462,6 @@ impl Scheduler {
             }
         }
         self.enter_queue(id);
-        if from.is_held() != to.is_held() {
-            self.note_pace(id);
-        }
         if from != to {
             self.note_job(id);
             self.event(EventKind::JobChanged { job: id, from: Some(from), to, worker, reason }, now);
@@ -549,14 +534,14 @@ impl Scheduler {
     }
 }
 
-/// Notes when a job's leases end, and who has it.
+/// Notes when a job's lease ends, and who has it.
 fn hold(
     alarms: &mut BTreeSet<(Timestamp, Alarm)>,
     workers: &mut BTreeMap<WorkerId, WorkerEntry>,
     id: JobId,
     state: &JobState,
 ) {
-    for lease in state.leases() {
+    if let Some(lease) = state.lease() {
         alarms.insert((lease.deadline, Alarm::Expire(id, lease.id)));
         if let Some(holder) = workers.get_mut(&lease.worker) {
             holder.held.insert(id);

@@ -117,7 +117,7 @@ impl Scheduler {
                 Some(JobStateName::Queued | JobStateName::Leased | JobStateName::Running) => {}
                 _ => continue,
             }
-            self.end_all_attempts(test, now);
+            self.cancel_attempt(test, now);
             // Tests that lack their checkpoint in turn must not forget each other's failures: they would go on for ever.
             if who == Who::Person {
                 self.forget_failures(test);
@@ -147,10 +147,8 @@ impl Scheduler {
         std::iter::once(job).chain(needs).any(|job| self.superseded.contains(&job))
     }
 
-    fn end_all_attempts(&mut self, job: JobId, now: Timestamp) {
-        let leases: Vec<_> =
-            self.job(job).into_iter().flat_map(|job| job.state.leases()).map(|lease| lease.id).collect();
-        for lease in leases {
+    fn cancel_attempt(&mut self, job: JobId, now: Timestamp) {
+        if let Some(lease) = self.job(job).and_then(|job| job.state.lease()).map(|lease| lease.id) {
             self.end_attempt(lease, AttemptEnd::Cancelled, None, now);
         }
     }

@@ -65,7 +65,7 @@ impl Scheduler {
                 needed.dependents.push(id);
             }
             let latest = record.latest().map(|attempt| attempt.held.lease);
-            for lease in latest.into_iter().chain(record.state.leases().map(|lease| lease.id)) {
+            for lease in latest.into_iter().chain(record.state.lease().map(|lease| lease.id)) {
                 let place = usize::try_from(lease.0 - 1).ok();
                 if let Some(place) = place.and_then(|place| scheduler.leases.get_mut(place)) {
                     *place = Some(id);
@@ -108,7 +108,6 @@ impl Scheduler {
             state => {
                 state.renew(now.plus(self.policy.lease_ms));
                 hold(&mut self.alarms, &mut self.workers, id, state);
-                self.note_pace(id);
             }
         }
     }
@@ -117,15 +116,11 @@ impl Scheduler {
     /// of leases and for where workers are warm.
     pub fn essence(&self) -> impl PartialEq + std::fmt::Debug + use<> {
         let timeless = |state: &JobState| {
-            let none = Timestamp(0);
-            let timeless = |lease: &Lease, beside| {
-                let (came_back, progress) = (false, Progress::default());
-                Box::new(Lease { since: none, came_back, deadline: none, progress, beside, ..lease.clone() })
-            };
+            let (none, came_back, progress) = (Timestamp(0), false, Progress::default());
             match state.lease() {
                 Some(lease) => {
-                    let beside = lease.beside.as_deref().map(|lease| timeless(lease, None));
-                    JobState::Leased(timeless(lease, beside))
+                    let lease = Lease { since: none, came_back, deadline: none, progress, ..lease.clone() };
+                    JobState::Leased(Box::new(lease))
                 }
                 None => state.clone(),
             }
@@ -183,11 +178,6 @@ impl Scheduler {
             if let Some(lease) = state.lease() {
                 let latest = entry.record.latest();
                 check(latest == Some(lease.attempt()), format!("job {id}: its lease isn't its latest"));
-                let beside = lease.beside.as_deref();
-                let apart = beside.is_none_or(|beside| beside.worker != lease.worker && beside.beside.is_none());
-                check(apart, format!("job {id}: what runs beside its attempt"));
-            }
-            for lease in state.leases() {
                 let alarm = (lease.deadline, Alarm::Expire(*id, lease.id));
                 check(self.alarms.contains(&alarm), format!("job {id}: its lease never ends"));
                 let held = self.workers.get(&lease.worker).is_some_and(|worker| worker.held.contains(id));

@@ -38,9 +38,6 @@ impl Scheduler {
     pub(super) fn lose(&mut self, job: JobId, lease: LeaseId, end: AttemptEnd, failure: Failure, now: Timestamp) {
         let completed = self.lease_of(job, |own| own.id == lease).map_or(0, |own| own.progress.epoch);
         self.end_attempt(lease, end, Some(failure.clone()), now);
-        if self.goes_on_without(job, lease, now) {
-            return;
-        }
         let known = self.setbacks.get(&job).cloned().unwrap_or_default();
         let counted = completed <= known.epochs;
         let next = Setback { epochs: known.epochs.max(completed), counted, ..known.clone() };
@@ -60,9 +57,6 @@ impl Scheduler {
         now: Timestamp,
     ) {
         self.end_attempt(lease, AttemptEnd::Released, None, now);
-        if self.goes_on_without(job, lease, now) {
-            return;
-        }
         self.forget_attempt(job);
         let known = self.setbacks.get(&job).cloned().unwrap_or_default();
         let waits = known.waits.saturating_add(1);

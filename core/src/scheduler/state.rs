@@ -50,8 +50,6 @@ pub struct Lease {
     pub deadline: Timestamp,
     /// The last report.
     pub progress: Progress,
-    /// An earlier attempt that goes on, but is so slow that this one was begun beside it. It has none beside itself.
-    pub beside: Option<Box<Self>>,
 }
 
 named! {
@@ -146,7 +144,7 @@ impl JobState {
         }
     }
 
-    /// The latest attempt's lease, of a job that a worker has.
+    /// The lease of a job that a worker has.
     pub fn lease(&self) -> Option<&Lease> {
         match self {
             Self::Leased(lease) | Self::Running(lease) => Some(lease),
@@ -154,50 +152,19 @@ impl JobState {
         }
     }
 
-    /// All leases: none, one, or that of a slow attempt after that of the one beside it.
-    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
-        let lease = self.lease();
-        lease.into_iter().chain(lease.and_then(|lease| lease.beside.as_deref()))
-    }
-
-    /// One of the leases.
-    pub(super) fn lease_mut(&mut self, id: LeaseId) -> Option<&mut Lease> {
-        let (Self::Leased(lease) | Self::Running(lease)) = self else { return None };
-        let lease = if lease.id == id { lease.as_mut() } else { lease.beside.as_deref_mut()? };
-        (lease.id == id).then_some(lease)
-    }
-
-    /// Begins all leases anew, after a restart: how far their jobs are is heard from their workers.
-    pub(super) fn renew(&mut self, until: Timestamp) {
-        if let Self::Leased(lease) | Self::Running(lease) = self {
-            let mut next = Some(lease.as_mut());
-            while let Some(lease) = next {
-                (lease.deadline, lease.progress, lease.came_back) = (until, Progress::default(), false);
-                next = lease.beside.as_deref_mut();
-            }
-        }
-    }
-
-    /// The same state with another lease.
-    pub(super) fn with_lease(&self, lease: Box<Lease>) -> Self {
+    /// The same, to change it.
+    pub(super) fn lease_mut(&mut self) -> Option<&mut Lease> {
         match self {
-            Self::Running(_) => Self::Running(lease),
-            _ => Self::Leased(lease),
+            Self::Leased(lease) | Self::Running(lease) => Some(lease),
+            _ => None,
         }
     }
 
-    /// The same without one of two leases; `None` if it isn't one of two.
-    pub(super) fn without_lease(&self, id: LeaseId) -> Option<Self> {
-        let lease = self.lease()?;
-        let beside = lease.beside.as_deref()?;
-        let left = if lease.id == id {
-            beside.clone()
-        } else if beside.id == id {
-            Lease { beside: None, ..lease.clone() }
-        } else {
-            return None;
-        };
-        Some(self.with_lease(Box::new(left)))
+    /// Begins the lease anew, after a restart: how far its job is is heard from its worker.
+    pub(super) fn renew(&mut self, until: Timestamp) {
+        if let Some(lease) = self.lease_mut() {
+            (lease.deadline, lease.progress, lease.came_back) = (until, Progress::default(), false);
+        }
     }
 
     /// The result, of a job that has one.

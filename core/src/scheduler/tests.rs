@@ -21,7 +21,6 @@ mod forecast;
 mod memory;
 mod pilots;
 mod rerun;
-mod second_attempts;
 mod unfinished;
 
 const RESULT: TestResult =
@@ -103,11 +102,6 @@ impl World {
 
     fn with(policy: Policy) -> Self {
         Self { scheduler: Scheduler::new(policy), database: Database::default(), now: Timestamp(1_000_000) }
-    }
-
-    /// A world in which a job is slow when it takes twice as long as its like.
-    fn speculative() -> Self {
-        Self::with(Policy { speculation: Some(Speculation { times: 2.0, after: 1 }), ..Policy::default() })
     }
 
     fn apply(&mut self, command: Command) -> Result<Reply, Rejection> {
@@ -728,10 +722,9 @@ proptest! {
     /// from which the state can't be rebuilt; and whatever happened, willing workers bring every job to an end.
     #[test]
     fn nothing_is_lost_or_done_twice(
-        speculative in proptest::bool::ANY,
         actions in proptest::collection::vec(action(), 1..120),
     ) {
-        let mut world = if speculative { World::speculative() } else { World::new() };
+        let mut world = World::new();
         let mut grants: Vec<Grant> = Vec::new();
         for action in &actions {
             if let Action::Pass(milliseconds) = action {

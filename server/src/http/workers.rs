@@ -140,10 +140,10 @@ pub(super) async fn list(
     Ok(Json(page.await?))
 }
 
-/// A job that a worker holds. Another worker may be at it too, and have come further.
+/// A job that a worker holds.
 fn held(scheduler: &Scheduler, job: JobId, worker: WorkerId) -> Option<HeldJob> {
     let record = scheduler.job(job)?;
-    let lease = record.state.leases().find(|lease| lease.worker == worker)?;
+    let lease = record.state.lease().filter(|lease| lease.worker == worker)?;
     Some(HeldJob {
         id: job,
         title: record.spec.to_spec().title_with(scheduler.variant_of(job)),

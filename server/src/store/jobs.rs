@@ -1,6 +1,5 @@
 //! Jobs and their states, and the recipes that many of them share.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
@@ -23,22 +22,20 @@ static INSERT: Bulk = Bulk::new(
 /// The columns of a failure become absent.
 static SET_STATE: Bulk = Bulk::new(
     "change jobs",
-    "REPLACE INTO job_state (job_id, state, priority, failures, losses, not_before, lease, beside)",
-    "(?, ?, ?, ?, ?, ?, ?, ?)",
+    "REPLACE INTO job_state (job_id, state, priority, failures, losses, not_before, lease)",
+    "(?, ?, ?, ?, ?, ?, ?)",
     "",
 );
 static SET_FAILED: Bulk = Bulk::new(
     "fail jobs",
-    "REPLACE INTO job_state (job_id, state, priority, failures, losses, not_before, lease, beside, failure_class, failure_reason)",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "REPLACE INTO job_state (job_id, state, priority, failures, losses, not_before, lease, failure_class, failure_reason)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
 static INSERT_RECIPE: Bulk = Bulk::new("insert recipes", "INSERT INTO recipe (id, document)", "(?, ?)", "");
 const LOAD: &str = "SELECT id, hash, recipe_id, stage, shots, seed, needs, priority, ready_at FROM job ORDER BY id";
 const LOAD_STATES: &str = "SELECT job_state.job_id, state, priority, failures, losses, not_before, job_state.failure_class, \
      job_state.failure_reason, lease, token, worker_id, started_at FROM job_state LEFT JOIN attempt ON attempt.id = lease ORDER BY job_state.job_id";
-const LOAD_BESIDE: &str = "SELECT job_state.job_id, attempt.id, token, worker_id, started_at FROM job_state \
-     JOIN attempt ON attempt.id = beside";
 const LOAD_RECIPES: &str = "SELECT id, document FROM recipe ORDER BY id";
 
 pub(super) async fn insert_recipes<'q>(
@@ -93,7 +90,6 @@ fn bind_state<'q>(query: Binding<'q>, change: &JobChange) -> Binding<'q> {
         JobState::Queued { not_before } => Some(not_before.0),
         _ => None,
     };
-    let beside = change.state.lease().and_then(|lease| lease.beside.as_deref());
     query
         .bind(change.job.0.cast_signed())
         .bind(change.state.name().as_str())
@@ -102,7 +98,6 @@ fn bind_state<'q>(query: Binding<'q>, change: &JobChange) -> Binding<'q> {
         .bind(change.losses)
         .bind(not_before)
         .bind(change.latest.map(|attempt| attempt.held.lease.0.cast_signed()))
-        .bind(beside.map(|lease| lease.id.0.cast_signed()))
 }
 
 pub(super) async fn load_recipes(
@@ -138,7 +133,6 @@ type StateRow = (
     Option<i64>,
     Option<i64>,
 );
-type BesideRow = (i64, i64, i64, i64, i64);
 
 /// Reads all jobs. Their identifiers have no gaps.
 pub(super) async fn load(
@@ -153,25 +147,15 @@ pub(super) async fn load(
     }
     drop(rows);
     let mut results = results::load(connection).await?;
-    let mut beside = load_beside(connection).await?;
     let mut rows = sqlx::query_as::<_, StateRow>(LOAD_STATES).fetch(connection);
     while let Some(row) = rows.try_next().await.doing("read where the jobs stand")? {
         let id = row.0;
         let record = usize::try_from(id - 1).ok().and_then(|place| records.get_mut(place));
         let record = record.ok_or("there is no such job").map_err(damaged("the state of job", id))?;
-        let more = (results.remove(&record.id), beside.remove(&record.id));
-        as_it_stands(record, row, more).map_err(damaged("job", id))?;
+        let result = results.remove(&record.id);
+        as_it_stands(record, row, result).map_err(damaged("job", id))?;
     }
     Ok(records)
-}
-
-/// The leases of attempts that are slow and have others beside them, by job.
-async fn load_beside(connection: &mut SqliteConnection) -> Result<HashMap<JobId, Box<Lease>>, StoreError> {
-    let rows: Vec<BesideRow> = sqlx::query_as(LOAD_BESIDE).fetch_all(connection).await.doing("read slow attempts")?;
-    let lease = |(job, id, token, worker, since): BesideRow| {
-        (JobId(job.cast_unsigned()), Box::new(lease(attempt(id, token, worker), since, None)))
-    };
-    Ok(rows.into_iter().map(lease).collect())
 }
 
 /// A job without whatever has happened to it since.
@@ -210,11 +194,7 @@ fn as_it_came(row: Row, recipes: &[(RecipeId, Arc<Recipe>)], before: &[JobRecord
 }
 
 /// Brings a job to where it stands.
-fn as_it_stands(
-    record: &mut JobRecord,
-    row: StateRow,
-    (result, beside): (Option<TestResult>, Option<Box<Lease>>),
-) -> Result<(), Unreadable> {
+fn as_it_stands(record: &mut JobRecord, row: StateRow, result: Option<TestResult>) -> Result<(), Unreadable> {
     let (_, state, priority, failures, losses, not_before, class, reason, id, token, worker, since) = row;
     let latest = match (id, token, worker) {
         (Some(id), Some(token), Some(worker)) => Some(attempt(id, token, worker)),
@@ -223,7 +203,7 @@ fn as_it_stands(
     };
     let held = || {
         let (latest, since) = latest.zip(since).ok_or("it has no attempt")?;
-        Ok::<_, Unreadable>(Box::new(lease(latest, since, beside)))
+        Ok::<_, Unreadable>(Box::new(lease(latest, since)))
     };
     let result = || match result.map(Box::new) {
         None if record.spec.stage.evaluates() => Err("it has no result"),
@@ -256,8 +236,8 @@ fn attempt(id: i64, token: i64, worker: i64) -> Attempt {
 
 /// An attempt's lease. Its end isn't in the database, since leases begin anew with the coordinator, and where the job stands is
 /// heard from its worker.
-fn lease(attempt: Attempt, since: i64, beside: Option<Box<Lease>>) -> Lease {
+fn lease(attempt: Attempt, since: i64) -> Lease {
     let Attempt { held: Held { lease: id, token }, worker } = attempt;
     let (since, deadline) = (Timestamp(since), Timestamp(0));
-    Lease { id, token, worker, since, came_back: false, deadline, progress: Progress::default(), beside }
+    Lease { id, token, worker, since, came_back: false, deadline, progress: Progress::default() }
 }

@@ -11,7 +11,7 @@ use promptfield_core::scheduler::pilot_records::{
 };
 use promptfield_core::scheduler::{
     AttemptEnd, Command, Event, Grant, Held, JobChange, JobState, JobStateName, Need, Policy, Reply, Scheduler,
-    Setback, Speculation, WorkerDescription, WorkerRecord, WorkerState,
+    Setback, WorkerDescription, WorkerRecord, WorkerState,
 };
 use promptfield_core::wire::api::{AttemptSummary, LogChunk, MetricPoint};
 use proptest::prelude::*;
@@ -212,14 +212,9 @@ impl World {
 fn seen(scheduler: &Scheduler) -> impl PartialEq + std::fmt::Debug + use<> {
     let timeless = |state: &JobState| {
         let mut state = state.clone();
-        let mut rest = match &mut state {
-            JobState::Leased(lease) | JobState::Running(lease) => Some(lease),
-            _ => None,
-        };
-        while let Some(lease) = rest {
+        if let JobState::Leased(lease) | JobState::Running(lease) = &mut state {
             (lease.since, lease.deadline, lease.progress) = (START, START, Progress::default());
             lease.came_back = false;
-            rest = lease.beside.as_mut();
         }
         state
     };
@@ -276,37 +271,6 @@ proptest! {
             Ok(())
         })?;
     }
-}
-
-#[tokio::test]
-async fn both_attempts_of_a_slow_job_are_brought_back() {
-    let policy = Policy { speculation: Some(Speculation { times: 1.0, after: 1 }), ..Policy::default() };
-    let mut world = World::with(policy).await;
-    for command in [submit("[1, 2]"), register("a"), register("b")] {
-        world.apply(command).await;
-    }
-    world.apply(Command::Lease { worker: WorkerId(1), slots: 100 }).await;
-    let slow = world.grants.split_off(1);
-    world.now = world.now.plus(20_000);
-    world
-        .apply(Command::Complete { held: world.held(0), outcome: outcome(false), evaluation: None, memory_mib: None })
-        .await;
-    for Grant { lease, token, .. } in slow {
-        let held = Held { lease, token };
-        world.apply(Command::Progress { held, progress: Some(Progress::default()) }).await;
-    }
-    world.now = world.now.plus(15_000);
-    world.apply(Command::Tick).await;
-    world.apply(Command::Lease { worker: WorkerId(2), slots: 100 }).await;
-    let restored = Scheduler::restore(policy, world.store.load().await.unwrap(), world.now);
-    assert_eq!(restored.essence(), world.scheduler.essence());
-    let begun = |scheduler: &Scheduler| {
-        let jobs = scheduler.jobs_of(ExperimentId(1)).filter(|(job, _)| job.state.leases().count() == 2);
-        jobs.map(|(job, _)| job.state.leases().map(|lease| (lease.worker, lease.since)).collect::<Vec<_>>())
-            .collect::<Vec<_>>()
-    };
-    let expected = [(WorkerId(2), START.plus(35_000)), (WorkerId(1), START)];
-    assert_eq!((begun(&world.scheduler), begun(&restored)), (vec![expected.to_vec()], vec![expected.to_vec()]));
 }
 
 #[tokio::test]

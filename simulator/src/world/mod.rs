@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
-use promptfield_core::scheduler::{Counts, Policy, Speculation};
+use promptfield_core::scheduler::{Counts, Policy};
 use promptfield_core::time::Timestamp;
 
 use crate::audit::{Audit, Violation};
@@ -118,8 +118,6 @@ pub struct Summary {
     pub restores: u64,
     /// Crashes, hangs, partitions and good-byes of workers.
     pub blows: u64,
-    /// Attempts that began beside slow ones.
-    pub seconds: u64,
     /// Out-of-memory errors that were overlooked, since others ran beside.
     pub spared: usize,
     /// Results that were superseded, since their jobs were computed again.
@@ -289,11 +287,10 @@ impl World {
     /// An installation at the beginning of its time.
     pub fn new(settings: Settings) -> Result<Self, Found> {
         let mut random = Random::new(settings.seed);
-        let mut policy = Policy::default();
+        let policy = Policy::default();
         let (plans, workers, climate) = match settings.size {
             Size::Small => {
                 let climate = if settings.faults { Climate::drawn(&mut random) } else { Climate::fair() };
-                policy.speculation = random.chance(400).then_some(Speculation { times: 1.2, after: 1 });
                 (Plans::small(&mut random), random.between(1..=6) as usize, climate)
             }
             Size::Large { jobs, workers } => {
@@ -366,7 +363,6 @@ impl World {
             commits: self.commits,
             restores: self.restores,
             blows: self.blows,
-            seconds: self.audit.seconds(),
             spared: self.audit.spared(),
             superseded: self.audit.superseded(),
             faults: self.audit.faults().0,
