@@ -437,9 +437,15 @@ impl Task {
                 tracing::error!(error = chain(&error), "can't write to the database; {requests} requests are refused");
                 let error = WriteError::NotStored(chain(&error));
                 // Refusals too: they may rest on changes that were not stored.
-                answers.into_iter().for_each(|answer| answer.refuse(&error));
-                removals.into_iter().for_each(|(_, asker)| tell(asker, Err(error.clone())));
-                looks.into_iter().for_each(|look| look(Err(error.clone())));
+                for answer in answers {
+                    answer.refuse(&error);
+                }
+                for (_, asker) in removals {
+                    tell(asker, Err(error.clone()));
+                }
+                for look in looks {
+                    look(Err(error.clone()));
+                }
                 return;
             }
             self.metrics.committed(answers.len(), &writes, &scheduler, begun.elapsed());

@@ -29,7 +29,12 @@ pub(super) trait Watch: Sync {
 }
 
 /// Checks one data set.
-pub(super) fn check(definition: &DatasetDefinition, data_root: &Path, depth: ImageCheck, watch: &dyn Watch) -> DatasetReport {
+pub(super) fn check(
+    definition: &DatasetDefinition,
+    data_root: &Path,
+    depth: ImageCheck,
+    watch: &dyn Watch,
+) -> DatasetReport {
     let folder = data_root.join(&definition.folder);
     let lies_there = |below: &str| folder.join(below).exists();
     let pickles = data::pickles(definition, data_root);
