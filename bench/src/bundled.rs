@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use promptfield_core::experiment::dataset::{Catalogue, DatasetDefinition};
+use promptfield_core::experiment::dataset::DatasetDefinition;
 use promptfield_core::experiment::matrix::{self, PlannedJob};
 use promptfield_core::experiment::{Experiment, Known};
 use promptfield_core::job::backbone::ArchitectureSettings;
 use promptfield_core::job::layout;
 use promptfield_core::job::outcome::Manifest;
+use promptfield_core::method::Methods;
 use promptfield_core::protocol::Stage;
 use promptfield_core::wire::trainer_job::{Places, TrainerJob};
 use serde_json::json;
@@ -21,12 +22,12 @@ const WEIGHTS: &str = "demo/clip-mini.safetensors";
 /// An experiment's jobs, in the order in which scripts run them: data set by data set, method by method and seed by seed, each test
 /// after its training.
 pub(crate) fn jobs(experiment: &Path) -> Result<Vec<PlannedJob>> {
-    let mut known = Known { datasets: Catalogue::built_in(), backbones: vec![BACKBONE.to_owned()] };
+    let mut known = Known { backbones: vec![BACKBONE.to_owned()], ..Known::built_in() };
     for entry in fs_err::read_dir(DATASETS)? {
         known.datasets.add(DatasetDefinition::parse(&fs_err::read_to_string(entry?.path())?)?)?;
     }
     let experiment = Experiment::from_toml(&fs_err::read_to_string(experiment)?, &known)?;
-    Ok(matrix::expand(&experiment, &known.datasets)?)
+    Ok(matrix::expand(&experiment, &known)?)
 }
 
 /// The settings of the repository, but for the state and the outputs, which lie beside this file.
@@ -39,14 +40,14 @@ pub(crate) fn settings_text() -> Result<String> {
 
 /// Where a job's output lies.
 fn output_folder(folder: &Path, job: &PlannedJob) -> PathBuf {
-    folder.join("output").join(layout::folder(&job.spec.to_spec()))
+    folder.join("output").join(layout::folder(&job.spec.to_spec(), Methods::built_in()))
 }
 
 /// What a script tells the trainer.
 pub(crate) fn trainer_job(job: &PlannedJob, jobs: &[PlannedJob], folder: &Path) -> Result<TrainerJob> {
     let spec = job.spec.to_spec();
     let trained = jobs.iter().find(|training| Some(training.hash) == spec.trained_by);
-    ensure!(trained.is_some() || spec.stage == Stage::Train || !spec.method.learns(), "a test has no training");
+    ensure!(trained.is_some() || spec.stage == Stage::Train || !spec.learns(), "a test has no training");
     let places = Places {
         weights: fs_err::canonicalize(WEIGHTS)?,
         data_root: fs_err::canonicalize(DATA)?,

@@ -109,6 +109,7 @@ async fn register(client: &Client, name: String, slots: usize) -> Result<WorkerI
         devices: vec!["cpu".to_owned()],
         backbones: vec![BACKBONE.to_owned()],
         backbone_sha256: std::collections::BTreeMap::new(),
+        methods: std::collections::BTreeMap::new(),
         version: promptfield_core::VERSION.to_owned(),
         labels: Vec::new(),
         memory_mib: None,

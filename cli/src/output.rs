@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyl
 use promptfield_core::job::evaluation::Evaluation;
 use promptfield_core::job::outcome::TestResult;
 use promptfield_core::job::spec::BasisHash;
+use promptfield_core::method::Methods;
 use promptfield_core::results::tables::{Grid, ResultTable};
 use promptfield_core::scheduler::machine_fault::MachineFault;
 use promptfield_core::scheduler::pilot_records::PilotRecord;
@@ -72,9 +73,9 @@ pub(crate) fn lines<T>(items: &[T], line: impl FnMut(&T) -> String) -> String {
 }
 
 /// The result table with what its marks mean.
-pub(crate) fn results(results: &Results) -> String {
+pub(crate) fn results(results: &Results, methods: &Methods) -> String {
     let counts = results.experiment.counts;
-    let words = results.table.grid();
+    let words = results.table.grid(methods);
     let mut text = grid(&words);
     text.push_str("\nAccuracy in per cent: mean ± standard deviation over seeds");
     text.push_str(match results.table {

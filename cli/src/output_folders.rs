@@ -134,6 +134,7 @@ async fn ask_trainer(context: &Context, outputs: &[JobOutput], images: Images) -
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().with_context(|| format!("can't start the trainer at {}", trainer.display()))?;
     let (stdin, stdout) = child.stdin.take().zip(child.stdout.take()).context("the trainer has no pipes")?;
+    let methods = settings.methods()?;
     let question = |output: &JobOutput| {
         let places = Places {
             // It isn't opened.
@@ -142,7 +143,7 @@ async fn ask_trainer(context: &Context, outputs: &[JobOutput], images: Images) -
                 .get(&output.spec.backbone)
                 .map_or_else(Default::default, |it| it.weights.clone()),
             data_root: settings.data.clone(),
-            output: settings.output.join(layout::folder(&output.spec)),
+            output: settings.output.join(layout::folder(&output.spec, &methods)),
             checkpoint: None,
             datasets: settings.datasets_folder(),
             device: "cpu".to_owned(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ use promptfield_core::experiment::{Known, LABEL, is_label};
 use promptfield_core::input::{InvalidInput, from_toml, one_of};
 use promptfield_core::job::backbone::{Activation, ArchitectureSettings};
 use promptfield_core::job::spec::BasisHash;
+use promptfield_core::method::{Declaration, Methods};
 use promptfield_core::scheduler::pilot_records::{PoolSettings, pool_name};
 use promptfield_core::wire::trainer_wire::{BackboneFile, Backbones};
 use promptfield_server::{Keep, Limits, PilotOptions, Retention, Tls, TokenRule, Webhook, url_here};
@@ -164,6 +166,7 @@ struct TlsSection {
 struct PathsSection {
     data: Option<PathBuf>,
     datasets: Option<PathBuf>,
+    methods: Option<PathBuf>,
     output: Option<PathBuf>,
 }
 
@@ -340,6 +343,8 @@ pub(crate) struct Settings {
     pub(crate) data: PathBuf,
     /// The user's own data sets.
     pub(crate) datasets: PathBuf,
+    /// The declarations of the user's own methods.
+    methods: PathBuf,
     /// The output root.
     pub(crate) output: PathBuf,
     /// The backbones, by name.
@@ -461,6 +466,7 @@ impl Settings {
             pilots,
             data: at(paths.data, "data"),
             datasets: at(paths.datasets, "datasets"),
+            methods: at(paths.methods, "methods"),
             output: at(paths.output, "output"),
             backbones: files,
             pins,
@@ -503,7 +509,22 @@ impl Settings {
             let definition = DatasetDefinition::parse(&text).and_then(|definition| datasets.add(definition));
             definition.with_context(|| format!("in {}", path.display()))?;
         }
-        Ok(Known { datasets, backbones: self.backbones.keys().cloned().collect() })
+        Ok(Known { datasets, methods: self.methods()?, backbones: self.backbones.keys().cloned().collect() })
+    }
+
+    /// The methods that this machine knows: the built-in ones, and those that the user declares.
+    pub(crate) fn methods(&self) -> anyhow::Result<Arc<Methods>> {
+        let paths = toml_files(&self.methods)?;
+        if paths.is_empty() {
+            return Ok(Arc::clone(Methods::built_in()));
+        }
+        let mut methods = Methods::built_in().as_ref().clone();
+        for path in paths {
+            let text = fs_err::read_to_string(&path)?;
+            let declaration = Declaration::parse(&text).and_then(|declaration| methods.add(declaration));
+            declaration.with_context(|| format!("in {}", path.display()))?;
+        }
+        Ok(Arc::new(methods))
     }
 
     /// Refuses backbones whose weights aren't there, before anything is started that would need them.

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
+use promptfield_core::job::earlier::Training;
 use promptfield_core::job::layout::{LOCK_FILE, MANIFEST_FILE, ORIGIN_FILE};
 use promptfield_core::job::outcome::{FileEntry, LeftOut, Manifest, Outcome};
 use promptfield_core::job::unfinished::Origin;
@@ -71,6 +72,8 @@ pub struct Today<'a> {
     pub test_images: usize,
     /// SHA-256 of the checkpoint that a test would test, if it is there.
     pub checkpoint_sha256: Option<String>,
+    /// The training whose checkpoint a test would test, if it lies here as an earlier version left it.
+    pub training: Option<Training>,
     /// Whether a complete folder is put aside, whatever it holds.
     pub afresh: bool,
     /// What makes a folder that another tool completed acceptable.
@@ -247,8 +250,8 @@ mod tests {
     use promptfield_core::job::spec::JobSpec;
     use promptfield_core::time::Timestamp;
 
-    const SPLIT: &str = "5";
-    const TEST: &str = "7";
+    const SPLIT: &str = "5555555555555555555555555555555555555555555555555555555555555555";
+    const TEST: &str = "7777777777777777777777777777777777777777777777777777777777777777";
     const LOG: &str = "=> result\n* total: 10\n* correct: 9\n* accuracy: 90.0%\n* error: 10.0%\n* macro_f1: 90.0%\n";
 
     fn origin(seed: u64) -> Origin {
@@ -262,7 +265,8 @@ mod tests {
             seed,
             backbone: "clip-mini".into(),
             config: "clip_mini".into(),
-            hyper: promptfield_core::method::hyper::Hyperparameters::default(),
+            hyper: promptfield_core::method::value::Values::default(),
+            options: promptfield_core::method::value::Values::default(),
             precision: "fp32".parse().unwrap(),
             trained_by: None,
         };
@@ -273,6 +277,7 @@ mod tests {
     /// What a job with ten test images rests on.
     fn now(origin: &Origin, afresh: bool, foreign: Foreign) -> Today<'_> {
         Today {
+            training: None,
             origin,
             test_sha256: TEST.to_owned(),
             left_out: &[],

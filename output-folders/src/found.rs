@@ -8,11 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
+use promptfield_core::input::InvalidInput;
+use promptfield_core::job::earlier::{self, Training};
 use promptfield_core::job::evaluation::Evaluation;
-use promptfield_core::job::layout::{
-    CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOG_FILE, MANIFEST_FILE, foreign_result, parse_log_result,
-};
+use promptfield_core::job::layout::{self, EVALUATION_FILE, LOG_FILE, MANIFEST_FILE, foreign_result, parse_log_result};
 use promptfield_core::job::outcome::{Manifest, Outcome, TestResult};
+use promptfield_core::job::spec::SpecHash;
+use promptfield_core::method::Methods;
 use promptfield_core::wire::output_report::OutputState;
 
 use crate::file::digest;
@@ -53,7 +55,7 @@ pub enum Foreign {
 
 /// Looks into a folder.
 pub(crate) fn look(folder: &Path, today: &Today) -> Found {
-    let manifest = match manifest_in(folder) {
+    let manifest = match manifest_in(folder, today.training) {
         Ok(Some(manifest)) => manifest,
         Ok(None) => return look_for_log(folder, today),
         Err(why) => return Found::Other(why.to_string()),
@@ -75,7 +77,7 @@ pub(crate) fn look(folder: &Path, today: &Today) -> Found {
 /// After each block of a file that was hashed, `on_block` is called.
 pub fn look_at_output(folder: &Path, on_block: fn()) -> (OutputState, Option<Manifest>, Option<String>) {
     let damaged = |reason: String| (OutputState::Damaged, None, Some(reason));
-    match manifest_in(folder) {
+    match manifest_in(folder, None) {
         Err(why) => damaged(why.to_string()),
         Ok(None) if !folder.is_dir() => (OutputState::Absent, None, None),
         Ok(None) if folder.join(LOG_FILE).is_file() => (OutputState::Foreign, None, None),
@@ -95,17 +97,31 @@ pub enum ManifestError {
     Read(io::Error),
     /// It is none.
     #[error("its {MANIFEST_FILE} can't be understood: {0}")]
-    Parse(serde_json::Error),
+    Parse(InvalidInput),
 }
 
-/// A folder's manifest, if there is one.
-pub fn manifest_in(folder: &Path) -> Result<Option<Manifest>, ManifestError> {
-    let text = match fs_err::read(folder.join(MANIFEST_FILE)) {
+/// A folder's manifest, if there is one. That of an earlier version is brought to today's form; `training` is the one that it may rest on.
+pub fn manifest_in(folder: &Path, training: Option<Training>) -> Result<Option<Manifest>, ManifestError> {
+    Ok(read_manifest(folder, training)?.map(|(manifest, _)| manifest))
+}
+
+/// The training in a folder, if an earlier version left it there.
+pub fn earlier_training(folder: &Path) -> Option<Training> {
+    let (manifest, earlier) = read_manifest(folder, None).ok()??;
+    Some(Training { earlier: earlier?, today: manifest.spec_hash })
+}
+
+/// A folder's manifest, and the identity that its job had in an earlier version.
+fn read_manifest(
+    folder: &Path,
+    training: Option<Training>,
+) -> Result<Option<(Manifest, Option<SpecHash>)>, ManifestError> {
+    let text = match fs_err::read_to_string(folder.join(MANIFEST_FILE)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(ManifestError::Read(error)),
     };
-    serde_json::from_slice(&text).map(Some).map_err(ManifestError::Parse)
+    earlier::read(&text, Methods::built_in(), training).map(Some).map_err(ManifestError::Parse)
 }
 
 /// In what a manifest isn't of the same origin.
@@ -176,7 +192,9 @@ fn look_for_log(folder: &Path, today: &Today) -> Found {
         Err(why) => return Found::Other(format!("another tool's {LOG_FILE} {why}")),
     };
     let whole = || Found::Whole(Box::new(Outcome { result: Some(result), adopted: true, manifest: None }));
-    let is_testable = || (today.is_checkpoint_of)(&folder.join(CHECKPOINT_FOLDER).join(CHECKPOINT_FILE), today.origin);
+    let checkpoint = layout::checkpoint(today.origin.spec.method, Methods::built_in());
+    let is_testable =
+        || checkpoint.as_ref().is_some_and(|name| (today.is_checkpoint_of)(&folder.join(name), today.origin));
     match &today.foreign {
         Foreign::Alone => whole(),
         Foreign::Training { .. } if is_testable() => whole(),

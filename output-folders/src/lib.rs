@@ -9,4 +9,4 @@ mod found;
 pub mod partial;
 
 pub use folder::{FolderError, Opened, Today, WorkFolder, find_complete, open};
-pub use found::{Foreign, ManifestError, look_at_output, manifest_in, test_of};
+pub use found::{Foreign, ManifestError, earlier_training, look_at_output, manifest_in, test_of};

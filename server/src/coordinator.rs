@@ -184,6 +184,7 @@ impl Coordinator {
             output_root,
             pins,
         } = options;
+        let policy = Policy { methods: Arc::clone(&known.methods), ..policy };
         let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let room = Room {
             folders: vec![("database", folder.to_owned()), ("artefacts", artefacts.clone())],
@@ -223,13 +224,14 @@ impl Coordinator {
             TcpListener::bind(listen).await.map_err(|source| StartError::Listen { address: listen, source })?;
         let address = listener.local_addr().map_err(|source| StartError::Listen { address: listen, source })?;
         let (jobs, experiments) = (rows.jobs.len(), rows.experiments.len());
-        let mut scheduler = Scheduler::restore(policy, rows, clock.now());
+        let mut scheduler = Scheduler::restore(policy.clone(), rows, clock.now());
         scheduler.recall(&took);
         tracing::info!(%address, jobs, experiments, "listening on {address}, with {jobs} jobs of {experiments} experiments");
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
         let signals = Signals { stop: stop.clone(), close: close.clone() };
         let metrics = Metrics::new();
-        let setup = Setup { policy, limits, clock, tokens: tokens.clone(), metrics: metrics.clone(), signals };
+        let setup =
+            Setup { policy: policy.clone(), limits, clock, tokens: tokens.clone(), metrics: metrics.clone(), signals };
         let (writer, writer_task) = Writer::start(store, scheduler, setup);
         let upkeep = Upkeep {
             writer: writer.clone(),

@@ -415,7 +415,7 @@ impl Task {
         match loaded.await {
             Ok((rows, took)) => {
                 tracing::info!("the state was rebuilt from the database");
-                let mut scheduler = Scheduler::restore(self.policy, rows, self.clock.now());
+                let mut scheduler = Scheduler::restore(self.policy.clone(), rows, self.clock.now());
                 scheduler.recall(&took);
                 Ok(scheduler)
             }

@@ -765,7 +765,7 @@ impl Audit {
             return Err(Violation::Unsound(unsound));
         }
         if let Some(rows) = rows
-            && Scheduler::restore(self.policy, rows.clone(), now).essence() != scheduler.essence()
+            && Scheduler::restore(self.policy.clone(), rows.clone(), now).essence() != scheduler.essence()
         {
             return Err(Violation::Diverged);
         }

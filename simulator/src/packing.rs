@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use promptfield_core::id::{JobId, RecipeId, WorkerId};
 use promptfield_core::job::spec::Recipe;
+use promptfield_core::method::Methods;
 use promptfield_core::protocol::Stage;
 use promptfield_core::scheduler::{Change, Need, WorkerRecord, shape};
 
@@ -96,7 +97,7 @@ impl Packing {
         }
         let (recipe, stage) = self.jobs.get((job.0 as usize).wrapping_sub(1))?;
         let recipe = self.recipes.get((recipe.0 as usize).wrapping_sub(1))?;
-        self.needs.get(shape(recipe, *stage).as_str()).copied()
+        self.needs.get(shape(recipe, *stage, Methods::built_in()).as_str()).copied()
     }
 }
 
@@ -124,6 +125,7 @@ mod tests {
             devices: vec!["cpu".into()],
             backbones,
             backbone_sha256: std::collections::BTreeMap::new(),
+            methods: std::collections::BTreeMap::new(),
             version: "0".into(),
             labels: Vec::new(),
             memory_mib,
@@ -133,7 +135,7 @@ mod tests {
         let mut grants = Vec::new();
         for command in [
             Command::Submit { experiment: Box::new(experiment), jobs, by: None },
-            Command::Register(worker),
+            Command::Register(Box::new(worker)),
             Command::Lease { worker: WorkerId(1), slots: 1 },
         ] {
             let (changes, reply) = scheduler.apply(command, now);
@@ -149,7 +151,7 @@ mod tests {
     }
 
     fn learn(packing: &mut Packing, grant: &Grant, need: Need) -> Result<(), Violation> {
-        let shape = shape(&grant.spec.recipe, grant.spec.stage).into();
+        let shape = shape(&grant.spec.recipe, grant.spec.stage, Methods::built_in()).into();
         packing.change(&Change::NeedChanged { shape, need })
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use promptfield_core::experiment::dataset::Catalogue;
 use promptfield_core::experiment::matrix::{self, PlannedJob};
 use promptfield_core::experiment::{Experiment, Known};
 use promptfield_core::input::InvalidInput;
@@ -54,7 +53,7 @@ impl Plans {
                 sweeps[random.place(sweeps.len())],
             );
             let experiment = Experiment::from_toml(&text, &plans.known)?;
-            plans.expanded.push(matrix::expand(&experiment, &plans.known.datasets)?);
+            plans.expanded.push(matrix::expand(&experiment, &plans.known)?);
             plans.experiments.push(experiment);
         }
         Ok(plans)
@@ -78,7 +77,7 @@ impl Plans {
     }
 
     fn new() -> Self {
-        let known = Known { datasets: Catalogue::built_in(), backbones: BACKBONES.map(str::to_owned).to_vec() };
+        let known = Known { backbones: BACKBONES.map(str::to_owned).to_vec(), ..Known::built_in() };
         Self { known, experiments: Vec::new(), expanded: Vec::new(), expanding: Duration::ZERO }
     }
 
@@ -100,7 +99,7 @@ impl Plans {
             return Ok((experiment, jobs.clone()));
         }
         let started = Instant::now();
-        let jobs = matrix::expand(&experiment, &self.known.datasets)?;
+        let jobs = matrix::expand(&experiment, &self.known)?;
         self.expanding += started.elapsed();
         Ok((experiment, jobs))
     }

@@ -3,9 +3,9 @@
 //! Rule of this room: what an optimiser remembers can be taken out by name and put back, so that a run goes on from a
 //! checkpoint bit for bit.
 
-use promptfield_core::method::hyper::Hyperparameters;
 use tch::{Kind, Tensor};
 
+use crate::methods::values::Schedule;
 use crate::methods::{NamedTensors, Parameters};
 
 /// Updates a model's parameters.
@@ -177,12 +177,12 @@ pub(crate) fn of_shape(state: &NamedTensors, name: String, shape: Vec<i64>) -> R
 }
 
 /// The learning rate of an epoch, counted from 0: `warmup_lr` first, then half a cosine wave from `lr` towards 0.
-pub fn learning_rate(hyper: &Hyperparameters, epoch: u32) -> f64 {
-    if epoch < hyper.warmup_epochs {
-        return hyper.warmup_lr;
+pub fn learning_rate(schedule: &Schedule, epoch: u32) -> f64 {
+    if epoch < schedule.warmup_epochs {
+        return schedule.warmup_lr;
     }
-    let progress = f64::from(epoch - hyper.warmup_epochs) / f64::from(hyper.epochs);
-    hyper.lr / 2.0 * (1.0 + (std::f64::consts::PI * progress).cos())
+    let progress = f64::from(epoch - schedule.warmup_epochs) / f64::from(schedule.epochs);
+    schedule.lr / 2.0 * (1.0 + (std::f64::consts::PI * progress).cos())
 }
 
 #[cfg(test)]
@@ -261,9 +261,8 @@ mod tests {
 
     #[test]
     fn warm_up_comes_first_and_the_cosine_runs_over_all_epochs() {
-        let hyper =
-            Hyperparameters { epochs: 10, lr: 0.001, warmup_epochs: 1, warmup_lr: 1e-5, ..Hyperparameters::default() };
-        let rates: Vec<f64> = (0..10).map(|epoch| learning_rate(&hyper, epoch)).collect();
+        let schedule = Schedule { epochs: 10, lr: 0.001, warmup_epochs: 1, warmup_lr: 1e-5, ..Schedule::default() };
+        let rates: Vec<f64> = (0..10).map(|epoch| learning_rate(&schedule, epoch)).collect();
         assert_eq!(&rates[..2], [1e-5, 0.001]);
         assert!((rates[2] - 9.755_282_581e-4).abs() < 1e-12, "{}", rates[2]);
         assert!((rates[6] - 0.0005).abs() < 1e-15 && (rates[9] - 9.549_150_281e-5).abs() < 1e-12);

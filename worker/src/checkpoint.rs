@@ -6,10 +6,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use promptfield_core::chain::chain;
-use promptfield_core::job::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, LOG_FILE, MANIFEST_FILE};
+use promptfield_core::job::layout::{self, LOG_FILE, MANIFEST_FILE};
 use promptfield_core::job::outcome::{Failure, FailureClass, Manifest};
+use promptfield_core::method::Methods;
 use promptfield_core::wire::api::CheckpointSource;
 use promptfield_output::file::{replace_from, sha256_of};
 use promptfield_output::{ManifestError, manifest_in};
@@ -58,8 +60,8 @@ pub(crate) async fn find(
     training: PathBuf,
 ) -> Result<PathBuf, CheckpointError> {
     let looked = {
-        let (training, source) = (training.clone(), source.clone());
-        tokio::task::spawn_blocking(move || lies_in(&training, &source)).await
+        let (training, source, methods) = (training.clone(), source.clone(), Arc::clone(&machine.methods));
+        tokio::task::spawn_blocking(move || lies_in(&training, &source, &methods)).await
     };
     let local = match looked.unwrap_or_else(|error| Err(error.to_string())) {
         Ok(()) => return Ok(training),
@@ -98,11 +100,12 @@ pub(crate) async fn find(
 }
 
 /// Whether a folder holds the checkpoint that is meant; if not, why.
-fn lies_in(folder: &Path, source: &CheckpointSource) -> Result<(), String> {
+fn lies_in(folder: &Path, source: &CheckpointSource, methods: &Methods) -> Result<(), String> {
     let shown = folder.display();
-    match manifest_in(folder) {
+    let name = layout::checkpoint(source.spec.method, methods).unwrap_or_default();
+    match manifest_in(folder, None) {
         Ok(Some(manifest)) => {
-            let checkpoint = manifest.files.get(&checkpoint_name());
+            let checkpoint = manifest.files.get(&name);
             if manifest.spec_hash != source.spec.hash() {
                 Err(format!("`{shown}` is of another specification"))
             } else if checkpoint.is_none() {
@@ -111,7 +114,7 @@ fn lies_in(folder: &Path, source: &CheckpointSource) -> Result<(), String> {
                 // Another attempt of the same job, on another device: the result must come from the recorded one.
                 Err(format!("`{shown}` has another one"))
             } else {
-                let file = folder.join(checkpoint_name());
+                let file = folder.join(&name);
                 match fs_err::read(&file) {
                     Ok(bytes) if Some(sha256_of(&bytes)) == checkpoint.map(|entry| entry.sha256.clone()) => Ok(()),
                     Ok(_) => Err(format!("`{}` was changed, or damaged", file.display())),
@@ -127,25 +130,18 @@ fn lies_in(folder: &Path, source: &CheckpointSource) -> Result<(), String> {
 }
 
 /// The SHA-256 of a job's checkpoint, if it made one.
-pub(crate) fn made(manifest: &Manifest) -> Option<&str> {
-    Some(&manifest.files.get(&checkpoint_name())?.sha256)
+pub(crate) fn made<'a>(manifest: &'a Manifest, methods: &Methods) -> Option<&'a str> {
+    Some(&manifest.files.get(&layout::checkpoint(manifest.spec.method, methods)?)?.sha256)
 }
 
-/// Hands the checkpoint of a finished folder to the coordinator, if it hasn't got it. Waits for as long as the coordinator is
-/// out of reach.
-pub(crate) async fn hand_over(coordinator: &Coordinator, folder: &Path, sha256: &str) -> Result<(), CheckpointError> {
+/// Hands a checkpoint file to the coordinator, if it hasn't got it. Waits for as long as the coordinator is out of reach.
+pub(crate) async fn hand_over(coordinator: &Coordinator, path: &Path, sha256: &str) -> Result<(), CheckpointError> {
     let refused = |source| CheckpointError::Refused { sha256: sha256.to_owned(), source };
     if coordinator.until_answered(|| coordinator.client.has_artefact(sha256)).await.map_err(refused)? {
         return Ok(());
     }
-    let path = folder.join(checkpoint_name());
     let bytes = fs_err::tokio::read(path)
         .await
         .map_err(|source| CheckpointError::NotRead { sha256: sha256.to_owned(), source })?;
     coordinator.until_answered(|| coordinator.client.put_artefact(sha256, bytes.clone())).await.map_err(refused)
-}
-
-/// Below a training folder, as its manifest names it.
-fn checkpoint_name() -> String {
-    format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}")
 }

@@ -35,6 +35,7 @@ use promptfield_client::ConnectionError;
 use promptfield_core::VERSION;
 use promptfield_core::id::WorkerId;
 use promptfield_core::job::spec::{BasisHash, hex};
+use promptfield_core::method::Method;
 use promptfield_core::scheduler::WorkerDescription;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -186,7 +187,7 @@ impl Worker {
         options.machine.leave_out(&found.unusable)?;
         let names: Vec<String> = devices.iter().map(|device| device.name.clone()).collect();
         let gauge = Gauge::new(&names, options.visible_gpus.as_deref());
-        let description = describe(&options, &names, &gauge, found.backbone_sha256);
+        let description = describe(&options, &names, &gauge, found.backbone_sha256, found.methods);
         let spool = Spool::of(&options);
         let registering = async {
             spool.deliver(&coordinator, &options.machine).await;
@@ -247,6 +248,7 @@ fn describe(
     devices: &[String],
     gauge: &Gauge,
     backbone_sha256: BTreeMap<String, BasisHash>,
+    methods: BTreeMap<Method, BasisHash>,
 ) -> WorkerDescription {
     WorkerDescription {
         name: options.name.clone(),
@@ -257,6 +259,7 @@ fn describe(
         devices: devices.to_vec(),
         backbones: options.machine.backbones.keys().cloned().collect(),
         backbone_sha256,
+        methods,
         version: VERSION.to_owned(),
         labels: options.labels.clone(),
         memory_mib: options.memory_mib.or_else(|| gauge.total_mib(devices)),

@@ -5,10 +5,12 @@ use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use promptfield_client::{Connection, coordinator_address};
 use promptfield_core::input::InvalidInput;
+use promptfield_core::method::Methods;
 use promptfield_core::wire::trainer_wire::{BackboneFile, Backbones};
 
 use crate::devices::is_device;
@@ -86,6 +88,8 @@ pub struct Machine {
     pub backbones: Backbones,
     /// The folder of user-defined data sets; `None` for `datasets` below the data root.
     pub datasets: Option<PathBuf>,
+    /// The methods that this machine knows.
+    pub methods: Arc<Methods>,
     /// Whether the other workers have the same output root. Checkpoints are then not sent to the coordinator. `None` finds out
     /// whether it's the coordinator's, and takes the others to have that too.
     pub shared_output: Option<bool>,
@@ -279,6 +283,7 @@ mod tests {
                 data_root: folder.join("data"),
                 output_root: folder.join("a/b/output"),
                 backbones: Backbones::from([("mini".to_owned(), backbone(file("weights")))]),
+                methods: Arc::clone(Methods::built_in()),
                 datasets: None,
                 shared_output: Some(false),
             },

@@ -106,8 +106,8 @@ pub(crate) async fn trainer_job(
         device: device.to_owned(),
         architecture: file.architecture.clone(),
     };
-    let (backbone_sha256, afresh) = (grant.backbone_sha256, grant.afresh);
-    let job = TrainerJob { backbone_sha256, afresh, ..TrainerJob::new(spec, places) };
+    let LeaseGrant { backbone_sha256, method_sha256, afresh, .. } = *grant;
+    let job = TrainerJob { backbone_sha256, method_sha256, afresh, ..TrainerJob::new(spec, places) };
     job.check().map_err(|source| PlaceError::Invalid { source })?;
     Ok(job)
 }
@@ -126,16 +126,18 @@ pub(crate) async fn hand_over(
     spec: &JobSpec,
     manifest: Option<&Manifest>,
 ) -> Result<(), PlaceError> {
-    let Some(sha256) = manifest.and_then(checkpoint::made).filter(|_| machine.shared_output != Some(true)) else {
+    let made = manifest.and_then(|manifest| checkpoint::made(manifest, &machine.methods));
+    let Some(sha256) = made.filter(|_| machine.shared_output != Some(true)) else {
         return Ok(());
     };
-    let folder = output_folder(machine, spec)?;
-    checkpoint::hand_over(coordinator, &folder, sha256).await.map_err(PlaceError::Checkpoint)
+    let name = layout::checkpoint(spec.method, &machine.methods).unwrap_or_default();
+    let path = output_folder(machine, spec)?.join(name);
+    checkpoint::hand_over(coordinator, &path, sha256).await.map_err(PlaceError::Checkpoint)
 }
 
 /// Where a job's folder lies on this machine.
 pub(crate) fn output_folder(machine: &Machine, spec: &JobSpec) -> Result<PathBuf, PlaceError> {
-    let folder = layout::folder(spec);
+    let folder = layout::folder(spec, &machine.methods);
     let inside = Path::new(&folder).components().all(|part| matches!(part, Component::Normal(_)));
     if inside { Ok(machine.output_root.join(folder)) } else { Err(PlaceError::Outside(folder)) }
 }

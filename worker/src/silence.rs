@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use promptfield_core::job::spec::{CompactSpec, JobSpec};
+use promptfield_core::method::Methods;
 use promptfield_core::scheduler::shape;
 
 /// What is never too long, however quick a job's steps are.
@@ -47,7 +48,7 @@ impl Steps {
 
 /// The shape of a job, by which its steps are known.
 pub(crate) fn shape_of(spec: &JobSpec) -> String {
-    shape(&CompactSpec::from(spec.clone()).recipe, spec.stage)
+    shape(&CompactSpec::from(spec.clone()).recipe, spec.stage, Methods::built_in())
 }
 
 #[cfg(test)]

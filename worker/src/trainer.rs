@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use promptfield_core::VERSION;
 use promptfield_core::job::spec::BasisHash;
+use promptfield_core::method::Method;
 use promptfield_core::wire::trainer_wire::{Backbones, Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -53,6 +54,8 @@ pub(crate) struct Trainer {
 pub(crate) struct Found {
     /// The devices.
     pub(crate) devices: Vec<String>,
+    /// The methods that it has an implementation of, by the SHA-256 of their declarations.
+    pub(crate) methods: BTreeMap<Method, BasisHash>,
     /// The identities of the backbones that it was asked for.
     pub(crate) backbone_sha256: BTreeMap<String, BasisHash>,
     /// Why others of them can't be used.
@@ -175,8 +178,8 @@ impl Trainer {
             }
         };
         let flaw = match first {
-            Ok(Ok(Reply::Ready { version, devices, backbone_sha256, unusable })) if version == VERSION => {
-                return Ok((trainer, Found { devices, backbone_sha256, unusable }));
+            Ok(Ok(Reply::Ready { version, devices, methods, backbone_sha256, unusable })) if version == VERSION => {
+                return Ok((trainer, Found { devices, methods, backbone_sha256, unusable }));
             }
             Ok(Ok(Reply::Ready { version, .. })) => Flaw::OtherVersion(version),
             Ok(Ok(other)) => out_of_turn(&other),

@@ -104,13 +104,14 @@ impl Cluster {
             devices: Vec::new(),
             backbones: vec![backbone.to_owned()],
             backbone_sha256: std::collections::BTreeMap::new(),
+            methods: std::collections::BTreeMap::new(),
             version: VERSION.to_owned(),
             labels: Vec::new(),
             memory_mib: None,
             pilot: None,
             time_left_ms: None,
         };
-        match self.apply(Command::Register(description))? {
+        match self.apply(Command::Register(Box::new(description)))? {
             Reply::Registered(id) => self.ids.push(id),
             other => bail!("a registration was answered with {other:?}"),
         }
@@ -144,21 +145,19 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
-    use promptfield_core::experiment::dataset::Catalogue;
     use promptfield_core::experiment::{Known, matrix};
+    use std::collections::HashMap;
 
     use super::*;
 
     fn submission(protocol: &str, seeds: &[u64]) -> Submission {
-        let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+        let known = Known::built_in();
         let text = format!(
             "name = \"x\"\nprotocol = \"{protocol}\"\nmethods = [\"mmrl\"]\ndatasets = [\"dtd\", \"eurosat\"]\n\
              seeds = {seeds:?}\nbackbone = \"ViT-B/16\""
         );
         let experiment = Experiment::from_toml(&text, &known).unwrap();
-        let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
+        let jobs = matrix::expand(&experiment, &known).unwrap();
         (experiment, jobs)
     }
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result};
-use promptfield_core::experiment::dataset::Catalogue;
 use promptfield_core::experiment::{Experiment, Known, matrix};
 use promptfield_core::input::from_toml;
 use promptfield_core::job::spec::SpecHash;
@@ -119,7 +118,7 @@ pub(super) fn simulate(args: &MatrixArgs, measured: trainer::Report, preparation
 
 /// The three protocols' experiments as they are in `configs/`, with the methods and the backbone put in.
 fn submissions() -> Result<Vec<Submission>> {
-    let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+    let known = Known::built_in();
     EXPERIMENTS
         .iter()
         .map(|text| {
@@ -127,7 +126,7 @@ fn submissions() -> Result<Vec<Submission>> {
             document.insert("methods".to_owned(), json!(METHODS));
             document.insert("backbone".to_owned(), json!(BACKBONE));
             let experiment = Experiment::from_json(document.into(), &known)?;
-            let jobs = matrix::expand(&experiment, &known.datasets)?;
+            let jobs = matrix::expand(&experiment, &known)?;
             Ok((experiment, jobs))
         })
         .collect()

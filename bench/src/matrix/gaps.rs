@@ -28,23 +28,21 @@ pub(super) fn gaps(mut jobs: Vec<Done>) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use promptfield_core::experiment::dataset::Catalogue;
     use promptfield_core::experiment::{Experiment, Known, matrix};
     use promptfield_core::job::backbone::Architecture;
     use promptfield_core::job::outcome::{Seconds, TestResult};
     use promptfield_core::time::Timestamp;
+    use std::collections::BTreeMap;
 
     use super::*;
 
     fn manifest(dataset: &str, started_at: i64, [prepare, train, test]: [f64; 3]) -> Manifest {
-        let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+        let known = Known::built_in();
         let text = format!(
             "name = \"x\"\nprotocol = \"few_shot\"\nmethods = [\"mmrl\"]\ndatasets = [\"{dataset}\"]\nseeds = [1]\n\
              backbone = \"ViT-B/16\""
         );
-        let jobs = matrix::expand(&Experiment::from_toml(&text, &known).unwrap(), &known.datasets).unwrap();
+        let jobs = matrix::expand(&Experiment::from_toml(&text, &known).unwrap(), &known).unwrap();
         Manifest {
             format: Manifest::FORMAT,
             spec: jobs[0].spec.to_spec(),

@@ -49,21 +49,22 @@ pub(super) fn parts(spec: &JobSpec) -> Result<Vec<Part>> {
     let subset = spec.classes();
     let images = |batch, draw| Images { dataset: spec.dataset.clone(), classes: subset, batch, draw };
     let mut parts = Vec::new();
-    if spec.stage == Stage::Train && spec.method.learns() {
-        let (batch, classes) = (spec.hyper.train_batch, of(subset));
+    let value = |name: &str| spec.hyper.count(name).unwrap_or_default();
+    if spec.stage == Stage::Train && spec.learns() {
+        let (batch, classes) = (value("train_batch"), of(subset));
         let count = classes * u64::from(spec.shots);
         // A last short batch is dropped, unless it's the only one.
         let steps = (count / u64::from(batch)).max(1);
         let bytes = BYTES_OF_AN_IMAGE * count.min(steps * u64::from(batch));
         let images = images(batch, Some((spec.shots, spec.seed)));
         parts.push(Part {
-            passes: Passes { images, times: spec.hyper.epochs, bytes },
+            passes: Passes { images, times: value("epochs"), bytes },
             each: Size::Steps { steps, classes, batch },
         });
     }
     let count = test * of(subset) / all;
     parts.push(Part {
-        passes: Passes { images: images(spec.hyper.test_batch, None), times: 1, bytes: BYTES_OF_AN_IMAGE * count },
+        passes: Passes { images: images(value("test_batch"), None), times: 1, bytes: BYTES_OF_AN_IMAGE * count },
         each: Size::Images(count),
     });
     Ok(parts)
@@ -71,19 +72,18 @@ pub(super) fn parts(spec: &JobSpec) -> Result<Vec<Part>> {
 
 #[cfg(test)]
 mod tests {
-    use promptfield_core::experiment::dataset::Catalogue;
     use promptfield_core::experiment::{Experiment, Known, matrix};
 
     use super::*;
 
     fn specs(protocol: &str, dataset: &str, shots: u32) -> Vec<JobSpec> {
-        let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+        let known = Known::built_in();
         let text = format!(
             "name = \"x\"\nprotocol = \"{protocol}\"\nmethods = [\"alignednorm\"]\ndatasets = [\"{dataset}\"]\n\
              shots = [{shots}]\nseeds = [3]\nbackbone = \"ViT-B/16\""
         );
         let experiment = Experiment::from_toml(&text, &known).unwrap();
-        let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
+        let jobs = matrix::expand(&experiment, &known).unwrap();
         jobs.iter().map(|job| job.spec.to_spec()).collect()
     }
 

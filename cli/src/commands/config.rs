@@ -1,9 +1,11 @@
 //! `config show`: the published values, as they lie in the presets.
 
 use clap::Subcommand;
-use promptfield_core::input::from_toml;
-use promptfield_core::method::{Method, preset};
+use promptfield_core::method::Method;
+use promptfield_core::method::value::Values;
 use promptfield_core::protocol::Protocol;
+
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::exit;
@@ -31,17 +33,40 @@ pub(crate) struct ConfigShowArgs {
 
 pub(super) fn run(context: &Context, what: ConfigCommand) -> anyhow::Result<u8> {
     let ConfigCommand::Show(ConfigShowArgs { method, protocol, dataset, backbone }) = what;
+    let known = context.settings.known()?;
+    let method = known.methods.known("METHOD", method.key())?;
     let Some(dataset) = dataset else {
-        let text = method.preset(protocol);
-        context.print(&from_toml::<serde_json::Value>(text)?, |_| text.to_owned())?;
+        context.print(&method.preset(protocol)?, preset_text)?;
         return Ok(exit::DONE);
     };
-    context.settings.known()?.datasets.get(&dataset)?;
-    let preset = preset::resolve(method, protocol, &dataset, &backbone)?;
-    let values = preset.hyper.values_of(method);
+    known.datasets.get(&dataset)?;
+    let preset = method.resolve(protocol, &dataset, &backbone, &Values::default())?;
+    let values = preset.hyper.with(&preset.options);
     context.print(&serde_json::json!({ "config": preset.config, "values": values }), |_| {
-        let values = values.iter().map(|(key, value)| format!("{key} = {value}\n"));
-        format!("# {}\n{}", preset.config, values.collect::<String>())
+        let values = values.0.iter().map(|(key, value)| format!("{key} = {}", in_toml(value)));
+        format!("# {}\n{}", preset.config, values.collect::<Vec<_>>().join("\n"))
     })?;
     Ok(exit::DONE)
+}
+
+/// A preset as a declaration has it.
+fn preset_text(preset: &Value) -> String {
+    let lines = |table: &Value| {
+        let entries = table.as_object().into_iter().flatten();
+        entries.map(|(key, value)| format!("{key} = {}", in_toml(value))).collect::<Vec<_>>().join("\n")
+    };
+    format!("[defaults]\n{}\n\n[datasets]\n{}", lines(&preset["defaults"]), lines(&preset["datasets"]))
+        .trim_end()
+        .to_owned()
+}
+
+/// A value in TOML's words, on one line.
+fn in_toml(value: &Value) -> String {
+    match value {
+        Value::Object(table) => {
+            let entries = table.iter().map(|(key, value)| format!("{key} = {}", in_toml(value)));
+            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
 }

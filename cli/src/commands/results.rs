@@ -45,7 +45,8 @@ pub(super) async fn run(context: &Context, args: ResultsArgs) -> anyhow::Result<
     if let Some(format) = args.format {
         print::line(client.printed_results(id, format, args.compare).await?.trim_end())?;
     } else {
-        context.print(&client.results(id, args.compare).await?, output::results)?;
+        let methods = context.settings.methods()?;
+        context.print(&client.results(id, args.compare).await?, |results| output::results(results, &methods))?;
     }
     Ok(exit::DONE)
 }

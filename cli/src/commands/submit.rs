@@ -260,6 +260,7 @@ pub(super) async fn wait_and_print(
 ) -> anyhow::Result<u8> {
     let (mut tables, mut code) = (Vec::new(), exit::DONE);
     // A table that can't be printed keeps nothing from being computed.
+    let methods = context.settings.methods()?;
     let mut printed = Ok(());
     for HandedOver { submitted: SubmitResponse { experiment, .. }, .. } in submitted {
         let mut display = Display::new(context.json);
@@ -268,7 +269,7 @@ pub(super) async fn wait_and_print(
         let ended = ended?;
         let results = client.results(ended.id, None).await?;
         if !context.json {
-            printed = printed.and(print::line(output::results(&results)));
+            printed = printed.and(print::line(output::results(&results, &methods)));
         }
         tables.push(results);
         for job in client.jobs(ended.id, Some(JobStateName::Failed)).await? {

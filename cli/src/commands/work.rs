@@ -93,6 +93,7 @@ pub(super) async fn run(context: &Context, args: WorkArgs) -> anyhow::Result<u8>
             output_root: settings.output.clone(),
             backbones: settings.backbones.clone(),
             datasets: settings.datasets_folder(),
+            methods: settings.methods()?,
             // Pilots find out: whoever starts them may not know.
             shared_output: (args.shared_output || !is_pilot).then_some(args.shared_output),
         },

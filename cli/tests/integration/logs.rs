@@ -73,6 +73,7 @@ async fn lease(url: &str) -> LeaseGrant {
         devices: vec!["cpu".into()],
         backbones: vec!["ViT-B/16".into()],
         backbone_sha256: std::collections::BTreeMap::new(),
+        methods: std::collections::BTreeMap::new(),
         version: promptfield_core::VERSION.into(),
         labels: Vec::new(),
         memory_mib: None,

@@ -3,14 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
-use crate::experiment::Experiment;
 use crate::experiment::dataset::Catalogue;
+use crate::experiment::{Experiment, Known};
 use crate::input::InvalidInput;
-use crate::job::spec::{CompactSpec, JobSpec, Recipe, RecipeHasher, SpecHash, hex};
-use crate::method::hyper::{Evaluation, Hyperparameters, Overrides};
-use crate::method::{Method, preset};
+use crate::job::spec::{CompactSpec, JobSpec, Recipe, RecipeHasher, SpecHash, config_tag};
+use crate::method::value::Values;
+use crate::method::{Declaration, Methods, Preset};
 use crate::names::Precision;
 use crate::protocol::{Protocol, Stage};
 
@@ -29,18 +27,19 @@ pub struct PlannedJob {
 }
 
 /// Expands an experiment into its jobs: a training job stands before the jobs that test its checkpoint, and no job twice.
-pub fn expand(experiment: &Experiment, catalogue: &Catalogue) -> Result<Vec<PlannedJob>, InvalidInput> {
-    check_count(experiment)?;
+pub fn expand(experiment: &Experiment, known: &Known) -> Result<Vec<PlannedJob>, InvalidInput> {
+    check_count(experiment, &known.methods)?;
     let mut jobs = Jobs::default();
-    let variants = experiment.variants()?;
+    let variants = experiment.variants();
     let trained_on: Vec<&String> = match &experiment.source {
         Some(source) => vec![source],
         None => experiment.datasets.iter().collect(),
     };
     for dataset in trained_on {
-        for &method in &experiment.methods {
+        for method in &experiment.methods {
+            let method = known.methods.known("methods", method.key())?;
             for (variant, swept) in &variants {
-                let row = Row { experiment, catalogue, method, swept };
+                let row = Row { experiment, datasets: &known.datasets, method, swept };
                 row.expand(dataset, &Arc::from(variant.as_str()), &mut jobs)?;
             }
         }
@@ -49,7 +48,7 @@ pub fn expand(experiment: &Experiment, catalogue: &Catalogue) -> Result<Vec<Plan
 }
 
 /// Refuses a matrix with too many jobs by multiplying the lengths of its lists: nothing is expanded before it's counted.
-fn check_count(experiment: &Experiment) -> Result<(), InvalidInput> {
+fn check_count(experiment: &Experiment, known: &Methods) -> Result<(), InvalidInput> {
     let Experiment { methods, datasets, source, seeds, shots, sweep, .. } = experiment;
     let variants = sweep.values().try_fold(1_u64, |product, values| product.checked_mul(values.len() as u64));
     let trainings = if source.is_some() { 1 } else { datasets.len() as u64 };
@@ -59,7 +58,8 @@ fn check_count(experiment: &Experiment) -> Result<(), InvalidInput> {
         Protocol::FewShot => 0,
     };
     let draws = methods.iter().try_fold(0_u64, |sum, method| {
-        let draws = if method.learns() { (seeds.len() as u64).checked_mul(shots.len() as u64)? } else { 1 };
+        let learns = known.get(*method).is_some_and(|known| known.learns);
+        let draws = if learns { (seeds.len() as u64).checked_mul(shots.len() as u64)? } else { 1 };
         sum.checked_add(draws)
     });
     let count = variants
@@ -76,8 +76,8 @@ fn check_count(experiment: &Experiment) -> Result<(), InvalidInput> {
 }
 
 /// The shots and seeds of a method's jobs. A method that learns nothing draws nothing: it has one job, not one per seed.
-fn draws(method: Method, experiment: &Experiment) -> Vec<(u32, u64)> {
-    if !method.learns() {
+fn draws(method: &Declaration, experiment: &Experiment) -> Vec<(u32, u64)> {
+    if !method.learns {
         return vec![(0, 0)];
     }
     let seeds = &experiment.seeds;
@@ -87,9 +87,9 @@ fn draws(method: Method, experiment: &Experiment) -> Vec<(u32, u64)> {
 /// A row of the matrix: everything but data set, shots and seed.
 struct Row<'a> {
     experiment: &'a Experiment,
-    catalogue: &'a Catalogue,
-    method: Method,
-    swept: &'a Overrides,
+    datasets: &'a Catalogue,
+    method: &'a Declaration,
+    swept: &'a Values,
 }
 
 impl Row<'_> {
@@ -108,7 +108,7 @@ impl Row<'_> {
             };
             let trained = add(&train, Stage::Train, None);
             for test in &tests {
-                add(test, Stage::Test, self.method.learns().then_some(trained));
+                add(test, Stage::Test, self.method.learns.then_some(trained));
             }
         }
         Ok(())
@@ -117,23 +117,24 @@ impl Row<'_> {
     /// What trains on a data set, and tests on what it was trained on.
     fn recipe(&self, dataset: &str) -> Result<Recipe, InvalidInput> {
         let Self { experiment, method, .. } = *self;
-        let preset = preset::resolve(method, experiment.protocol, dataset, &experiment.backbone)?;
-        let overrides = experiment.overrides_for(dataset).merged(self.swept);
+        let overrides = experiment.overrides_for(dataset).with(self.swept);
+        let resolve = |values: &Values| method.resolve(experiment.protocol, dataset, &experiment.backbone, values);
+        let (preset, Preset { hyper, options, config }) = (resolve(&Values::default())?, resolve(&overrides)?);
         let mut recipe = Recipe {
-            method,
+            method: method.key(),
             protocol: experiment.protocol,
             dataset: dataset.to_owned(),
-            template: self.catalogue.get(dataset)?.template.clone(),
+            template: self.datasets.get(dataset)?.template.clone(),
             backbone: experiment.backbone.clone(),
-            config: preset.config,
-            hyper: preset.hyper.clone().with(method, &overrides),
+            config,
+            hyper,
+            options,
             precision: experiment.precision,
         };
-        if !same_numbers(&recipe.hyper, recipe.precision, &preset.hyper) {
+        if (&recipe.hyper, recipe.precision) != (&preset.hyper, Precision::Fp32) {
             // Two folders of one data set, seed and configuration must not be the same folder.
-            let values = serde_json::json!([without_evaluation(&recipe.hyper), recipe.precision]).to_string();
-            let tag = hex(&Sha256::digest(values)[..4]);
-            recipe.config = format!("{}-{tag}", recipe.config);
+            let values = serde_json::json!([recipe.hyper, recipe.precision]).to_string();
+            recipe.config = format!("{}-{}", recipe.config, config_tag(&values));
         }
         Ok(recipe)
     }
@@ -147,8 +148,12 @@ impl Row<'_> {
                 let on = |target: &String| {
                     let own = self.recipe(target)?;
                     let mut test = Recipe { dataset: own.dataset, template: own.template, ..train.clone() };
-                    // At test time the target's own β counts (method.md, section 5).
-                    test.hyper.beta = own.hyper.beta;
+                    for (name, _) in self.method.values.iter().filter(|(_, declared)| declared.target) {
+                        match own.hyper.get(name) {
+                            Some(value) => test.hyper.0.insert(name.clone(), value.clone()),
+                            None => test.hyper.0.remove(name),
+                        };
+                    }
                     Ok(test)
                 };
                 self.experiment.datasets.iter().map(on).collect()
@@ -158,17 +163,9 @@ impl Row<'_> {
 }
 
 /// Whether a job that some experiment trains on its data set has the values of its preset, and the precision they are for.
-pub(crate) fn has_preset_values(spec: &JobSpec) -> bool {
-    let preset = preset::resolve(spec.method, spec.protocol, &spec.dataset, &spec.backbone);
-    preset.is_ok_and(|preset| same_numbers(&spec.hyper, spec.precision, &preset.hyper))
-}
-
-fn same_numbers(hyper: &Hyperparameters, precision: Precision, preset: &Hyperparameters) -> bool {
-    precision == Precision::Fp32 && without_evaluation(hyper) == without_evaluation(preset)
-}
-
-fn without_evaluation(hyper: &Hyperparameters) -> Hyperparameters {
-    Hyperparameters { eval: Evaluation::default(), ..hyper.clone() }
+pub(crate) fn has_preset_values(method: &Declaration, spec: &JobSpec) -> bool {
+    let preset = method.resolve(spec.protocol, &spec.dataset, &spec.backbone, &Values::default());
+    preset.is_ok_and(|preset| (&spec.hyper, spec.precision) == (&preset.hyper, Precision::Fp32))
 }
 
 #[derive(Default)]
@@ -195,15 +192,14 @@ pub(crate) struct WrittenOut {
 
 /// An experiment's jobs for the tests of what reads them.
 #[cfg(test)]
-pub(crate) fn written_out(experiment: &Experiment, catalogue: &Catalogue) -> Vec<WrittenOut> {
-    let jobs = expand(experiment, catalogue).unwrap().into_iter();
+pub(crate) fn written_out(experiment: &Experiment, known: &Known) -> Vec<WrittenOut> {
+    let jobs = expand(experiment, known).unwrap().into_iter();
     jobs.map(|job| WrittenOut { spec: job.spec.to_spec(), variant: job.variant }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::Known;
     use crate::job::layout;
 
     fn planned(text: &str) -> Vec<PlannedJob> {
@@ -211,16 +207,17 @@ mod tests {
     }
 
     fn planned_under(protocol: &str, text: &str) -> Vec<PlannedJob> {
-        let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+        let known = Known::built_in();
         let text = format!("name = \"x\"\nprotocol = \"{protocol}\"\nbackbone = \"ViT-B/16\"\n{text}");
-        expand(&Experiment::from_toml(&text, &known).unwrap(), &known.datasets).unwrap()
+        expand(&Experiment::from_toml(&text, &known).unwrap(), &known).unwrap()
     }
 
     #[test]
     fn the_published_matrix_of_a_method_has_66_jobs() {
         let jobs = planned("methods = [\"alignednorm\"]\ndatasets = \"all\"");
         assert_eq!(jobs.len(), 66);
-        let folders: HashSet<_> = jobs.iter().map(|job| layout::folder(&job.spec.to_spec())).collect();
+        let folders: HashSet<_> =
+            jobs.iter().map(|job| layout::folder(&job.spec.to_spec(), Methods::built_in())).collect();
         assert_eq!(folders.len(), 66);
         assert!(folders.contains("base2new/train_base/imagenet/shots_16/ALIGNEDNORM/vit_b16_imagenet/seed2"));
         assert!(folders.contains("base2new/test_new/eurosat/shots_16/ALIGNEDNORM/vit_b16/seed3"));
@@ -228,14 +225,14 @@ mod tests {
 
     #[test]
     fn a_matrix_is_counted_before_it_is_expanded() {
-        let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+        let known = Known::built_in();
         let many = |count: u64| format!("{:?}", (1..=count).collect::<Vec<_>>());
         let refusal = |text: &str| {
             let text = format!(
                 "name = \"x\"\nprotocol = \"base_to_new\"\nbackbone = \"ViT-B/16\"\nmethods = [\"coop\"]\ndatasets = [\"dtd\"]\n{text}"
             );
             let experiment = Experiment::from_toml(&text, &known).unwrap();
-            expand(&experiment, &known.datasets).unwrap_err().errors.remove(0).value
+            expand(&experiment, &known).unwrap_err().errors.remove(0).value
         };
         let sweep = |keys: &[&str]| {
             let swept: Vec<String> = keys.iter().map(|key| format!("{key} = {}", many(300))).collect();
@@ -269,17 +266,19 @@ mod tests {
     fn cross_dataset_trains_on_the_source_and_tests_with_each_target_s_beta() {
         let jobs = planned_under("cross_dataset", "methods = [\"alignednorm\"]\ndatasets = \"all\"");
         assert_eq!(jobs.len(), 3 + 14 * 3);
-        let folders: HashSet<_> = jobs.iter().map(|job| layout::folder(&job.spec.to_spec())).collect();
+        let folders: HashSet<_> =
+            jobs.iter().map(|job| layout::folder(&job.spec.to_spec(), Methods::built_in())).collect();
         assert_eq!(folders.len(), jobs.len());
         assert!(folders.contains("base2new/train_base/imagenet/shots_16/ALIGNEDNORM/vit_b16_cross_datasets/seed1"));
         assert!(folders.contains("base2new/test_new/food101/shots_16/ALIGNEDNORM/vit_b16_cross_datasets/seed3"));
         let [source, first, ..] = jobs.as_slice() else { panic!("{jobs:?}") };
+        let number = |job: &PlannedJob, name: &str| job.spec.recipe.hyper.number(name);
         assert_eq!(
-            (source.spec.recipe.dataset.as_str(), source.spec.recipe.hyper.reg_weight, source.spec.recipe.hyper.alpha),
-            ("imagenet", 0.1, 0.9)
+            (source.spec.recipe.dataset.as_str(), number(source, "reg_weight"), number(source, "alpha")),
+            ("imagenet", Some(0.1), Some(0.9))
         );
         assert_eq!((first.spec.recipe.dataset.as_str(), first.spec.trained_by), ("caltech101", Some(source.hash)));
-        assert_eq!((first.spec.recipe.hyper.beta, source.spec.recipe.hyper.beta), (0.6, 0.9));
+        assert_eq!((number(first, "beta"), number(source, "beta")), (Some(0.6), Some(0.9)));
     }
 
     #[test]
@@ -287,7 +286,8 @@ mod tests {
         let jobs =
             planned_under("few_shot", "methods = [\"alignednorm\"]\ndatasets = \"all\"\nshots = [1, 2, 4, 8, 16]");
         assert_eq!(jobs.len(), 165);
-        let folders: HashSet<_> = jobs.iter().map(|job| layout::folder(&job.spec.to_spec())).collect();
+        let folders: HashSet<_> =
+            jobs.iter().map(|job| layout::folder(&job.spec.to_spec(), Methods::built_in())).collect();
         assert_eq!(folders.len(), 165);
         assert!(folders.contains("few_shot/oxford_flowers/shots_8/ALIGNEDNORM/vit_b16_few_shot/seed2"));
         assert!(folders.contains("few_shot/imagenet/shots_1/ALIGNEDNORM/vit_b16_imagenet/seed1"));
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn zero_shot_has_no_seeds() {
         let jobs = planned("methods = [\"zero_shot\"]\ndatasets = [\"dtd\"]\nseeds = [1, 2, 3]");
-        let folders: Vec<_> = jobs.iter().map(|job| layout::folder(&job.spec.to_spec())).collect();
+        let folders: Vec<_> = jobs.iter().map(|job| layout::folder(&job.spec.to_spec(), Methods::built_in())).collect();
         assert_eq!(
             folders,
             [

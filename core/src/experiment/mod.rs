@@ -4,6 +4,7 @@ pub mod dataset;
 pub mod matrix;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,13 +17,15 @@ use crate::experiment::dataset::{Catalogue, DEFAULT_SOURCE, all_of};
 use crate::experiment::matrix::MOST_JOBS;
 use crate::input::{InvalidInput, Refusals, from_toml, from_value, one_of};
 use crate::job::spec::SpecHash;
-use crate::method::Method;
-use crate::method::hyper::Overrides;
+use crate::method::value::Values;
+use crate::method::{Method, Methods};
 use crate::names::{Precision, shown_name};
 use crate::protocol::Protocol;
 
 /// Methods × data sets × seeds × shots under one protocol.
-#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+///
+/// What is deserialised was accepted once, and isn't checked again: the names that it uses may no longer be known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Experiment {
     /// A name for people; two experiments may share one.
     pub name: String,
@@ -33,7 +36,7 @@ pub struct Experiment {
     /// The data sets' keys, each once; under cross-dataset transfer the targets.
     pub datasets: Vec<String>,
     /// Under cross-dataset transfer, what is trained on.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// The seeds, each once.
     pub seeds: Vec<u64>,
@@ -42,18 +45,26 @@ pub struct Experiment {
     /// The backbone's name.
     pub backbone: String,
     /// The arithmetic.
+    #[serde(default = "fp32")]
+    #[schema(required = true)]
     pub precision: Precision,
     /// Jobs of greater priority run first.
+    #[serde(default)]
+    #[schema(required = true)]
     pub priority: i32,
     /// At most so many of its jobs run at once; `None` for as many as there is room for.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_running: Option<u32>,
     /// Only workers that carry all of these labels get its jobs.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
     /// Values that replace the presets'.
+    #[serde(default)]
+    #[schema(required = true)]
     pub overrides: OverrideTable,
     /// Keys with several values each; every combination multiplies the matrix.
+    #[serde(default)]
+    #[schema(required = true)]
     pub sweep: BTreeMap<String, Vec<Value>>,
 }
 
@@ -62,19 +73,39 @@ pub struct Experiment {
 pub struct OverrideTable {
     /// For every job.
     #[serde(flatten)]
-    pub all: Overrides,
+    pub all: Values,
     /// For the jobs of one data set, by its key.
     #[serde(flatten)]
-    pub datasets: BTreeMap<String, Overrides>,
+    pub datasets: BTreeMap<String, Values>,
+}
+
+impl<'de> Deserialize<'de> for OverrideTable {
+    /// Reads a table that was accepted once. Of its keys, those with a table are data sets, but for the methods' own tables.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut table = Self::default();
+        for (key, value) in BTreeMap::<String, Value>::deserialize(deserializer)? {
+            if value.is_object() && Methods::built_in().value(&key, &[]).is_none() {
+                let values = serde_json::from_value(value).map_err(serde::de::Error::custom)?;
+                table.datasets.insert(key, values);
+            } else {
+                table.all.0.insert(key, value);
+            }
+        }
+        Ok(table)
+    }
+}
+
+const fn fp32() -> Precision {
+    Precision::Fp32
 }
 
 impl utoipa::PartialSchema for OverrideTable {
-    /// The keys of [`Overrides`], and any other key with such a table of its own.
+    /// The keys of [`Values`], and any other key with such a table of its own.
     fn schema() -> RefOr<Schema> {
-        match Overrides::schema() {
+        match Values::schema() {
             RefOr::T(Schema::Object(mut table)) => {
                 table.description = Some("Overrides for every job, and by data set for the jobs of one.".to_owned());
-                table.additional_properties = Some(Box::new(Ref::from_schema_name(Overrides::name()).into()));
+                table.additional_properties = Some(Box::new(Ref::from_schema_name(Values::name()).into()));
                 table.into()
             }
             other => other,
@@ -84,8 +115,8 @@ impl utoipa::PartialSchema for OverrideTable {
 
 impl utoipa::ToSchema for OverrideTable {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push((Overrides::name().into(), Overrides::schema()));
-        Overrides::schemas(schemas);
+        schemas.push((Values::name().into(), Values::schema()));
+        Values::schemas(schemas);
     }
 }
 
@@ -158,8 +189,18 @@ fn default_shots() -> Vec<u32> {
 pub struct Known {
     /// Data sets.
     pub datasets: Catalogue,
+    /// Methods.
+    pub methods: Arc<Methods>,
     /// Backbones; empty if the coordinator doesn't know what its workers have.
     pub backbones: Vec<String>,
+}
+
+impl Known {
+    /// The data sets of the literature and the built-in methods, under any backbone.
+    pub fn built_in() -> Self {
+        let methods = Arc::clone(Methods::built_in());
+        Self { datasets: Catalogue::built_in(), methods, backbones: Vec::new() }
+    }
 }
 
 impl Document {
@@ -171,15 +212,16 @@ impl Document {
             Datasets::List(list) => list.len(),
         };
         let known_sets = known.datasets.keys().count();
+        let known_values = known.methods.values().count();
         let swept = sweep.values().map(Vec::len).max().unwrap_or_default();
         for (field, found, most) in [
-            ("methods", methods.len(), Method::all().len() + SLIPS),
+            ("methods", methods.len(), known.methods.list().len() + SLIPS),
             ("datasets", listed, known_sets + SLIPS),
             ("seeds", seeds.len(), MOST_JOBS),
             ("shots", shots.len(), MOST_JOBS),
             ("labels", labels.len(), MOST_LABELS),
-            ("overrides", overrides.len(), known_sets + Overrides::KEYS.len() + SLIPS),
-            ("sweep", sweep.len(), Overrides::KEYS.len() + SLIPS),
+            ("overrides", overrides.len(), known_sets + known_values + SLIPS),
+            ("sweep", sweep.len(), known_values + SLIPS),
             ("sweep", swept, MOST_JOBS),
         ] {
             if found > most {
@@ -210,7 +252,7 @@ impl Experiment {
             .methods
             .iter()
             .enumerate()
-            .filter_map(|(i, method)| refusals.keep(named::<Method>(method, &format!("methods[{i}]"))))
+            .filter_map(|(i, method)| refusals.keep(method_of(method, &format!("methods[{i}]"), known)))
             .collect();
         let datasets = match document.datasets {
             Datasets::Word(word) if word == "all" => protocol.map(all_of).unwrap_or_default(),
@@ -245,9 +287,9 @@ impl Experiment {
             None => Some(Precision::Fp32),
             Some(value) => refusals.keep(named::<Precision>(value, "precision")),
         };
-        let overrides = refusals.keep(override_table(document.overrides, known)).unwrap_or_default();
+        let overrides = refusals.keep(override_table(document.overrides, &methods, known)).unwrap_or_default();
         for (key, values) in &document.sweep {
-            refusals.keep(check_sweep(key, values));
+            refusals.keep(check_sweep(key, values, &methods, known));
         }
         refusals.keep(each_once("methods", document.methods.iter().map(ToString::to_string)));
         refusals.keep(each_once("datasets", &datasets));
@@ -280,16 +322,16 @@ impl Experiment {
     }
 
     /// The overrides of a data set's jobs, without the sweep's.
-    pub fn overrides_for(&self, dataset: &str) -> Overrides {
+    pub fn overrides_for(&self, dataset: &str) -> Values {
         match self.overrides.datasets.get(dataset) {
-            Some(narrower) => self.overrides.all.merged(narrower),
+            Some(narrower) => self.overrides.all.with(narrower),
             None => self.overrides.all.clone(),
         }
     }
 
     /// The combinations of the sweep: a label and the values, one entry with an empty label without a sweep.
-    pub fn variants(&self) -> Result<Vec<(String, Overrides)>, InvalidInput> {
-        let mut variants = vec![(Vec::new(), serde_json::Map::new())];
+    pub fn variants(&self) -> Vec<(String, Values)> {
+        let mut variants = vec![(Vec::new(), Values::default())];
         for (key, values) in &self.sweep {
             variants = variants
                 .into_iter()
@@ -297,16 +339,13 @@ impl Experiment {
                     values.iter().map(move |value| {
                         let (mut label, mut chosen) = (label.clone(), chosen.clone());
                         label.push(format!("{key}={value}"));
-                        chosen.insert(key.clone(), value.clone());
+                        chosen.0.insert(key.clone(), value.clone());
                         (label, chosen)
                     })
                 })
                 .collect();
         }
-        variants
-            .into_iter()
-            .map(|(label, chosen)| Ok((label.join(" "), from_value(chosen.into()).map_err(|e| e.under("sweep"))?)))
-            .collect()
+        variants.into_iter().map(|(label, chosen)| (label.join(" "), chosen)).collect()
     }
 }
 
@@ -368,52 +407,43 @@ fn each_once<T: AsRef<str>>(field: &str, values: impl IntoIterator<Item = T>) ->
     if seen.is_empty() { Err(InvalidInput::new(field, "[]", "at least one value")) } else { Ok(()) }
 }
 
-fn override_table(table: serde_json::Map<String, Value>, known: &Known) -> Result<OverrideTable, InvalidInput> {
-    let (mut all, mut refusals) = (serde_json::Map::new(), Refusals::default());
-    let mut datasets = BTreeMap::new();
-    for (key, value) in table {
-        let parsed = |value: Value| -> Result<Overrides, InvalidInput> {
-            let overrides: Overrides = from_value(value)?;
-            overrides.check()?;
-            Ok(overrides)
-        };
-        if Overrides::KEYS.contains(&key.as_str()) {
-            all.insert(key, value);
-        } else if value.is_object() && known.datasets.get(&key).is_ok() {
-            if let Some(overrides) =
-                refusals.keep(parsed(value).map_err(|error| error.under(&format!("overrides.{key}"))))
-            {
-                datasets.insert(key, overrides);
-            }
-        } else if value.is_object() {
+/// Reads the overrides of an experiment over `methods`: values, and tables of values by data set.
+fn override_table(
+    table: serde_json::Map<String, Value>,
+    methods: &[Method],
+    known: &Known,
+) -> Result<OverrideTable, InvalidInput> {
+    let (mut read, mut refusals) = (OverrideTable::default(), Refusals::default());
+    let (values, others): (Vec<_>, Vec<_>) =
+        table.into_iter().partition(|(key, value)| known.methods.value(key, methods).is_some() || !value.is_object());
+    read.all = refusals.keep(known.methods.read("overrides", methods, values)).unwrap_or_default();
+    for (key, value) in others {
+        if known.datasets.get(&key).is_err() {
             let allowed = one_of(&key, known.datasets.keys());
             refusals.add(InvalidInput::new("overrides", key, format!("a data set: {allowed}")));
-        } else {
-            let allowed = one_of(&key, Overrides::KEYS.iter().copied());
-            refusals.add(InvalidInput::new("overrides", key, format!("a known key: {allowed}")));
+        } else if let Value::Object(own) = value {
+            let values = known.methods.read(&format!("overrides.{key}"), methods, own);
+            read.datasets.insert(key, refusals.keep(values).unwrap_or_default());
         }
     }
-    let all = from_value::<Overrides>(all.into()).and_then(|all| all.check().map(|()| all));
-    let all = refusals.keep(all.map_err(|error| error.under("overrides"))).unwrap_or_default();
-    refusals.finish(OverrideTable { all, datasets })
+    refusals.finish(read)
 }
 
-fn check_sweep(key: &str, values: &[Value]) -> Result<(), InvalidInput> {
-    if !Overrides::KEYS.contains(&key) || key == "eval" {
-        let allowed = Overrides::KEYS.iter().copied().filter(|key| *key != "eval");
-        return Err(InvalidInput::new("sweep", key, format!("a known key: {}", one_of(key, allowed))));
+fn check_sweep(key: &str, values: &[Value], methods: &[Method], known: &Known) -> Result<(), InvalidInput> {
+    if !known.methods.value(key, methods).is_some_and(|declaration| declaration.identity) {
+        return Err(InvalidInput::new("sweep", key, known.methods.known_value(key, |value| value.identity)));
     }
-    each_once(&format!("sweep.{key}"), values.iter().map(ToString::to_string))?;
-    for (i, value) in values.iter().enumerate() {
-        if value.is_null() {
-            return Err(InvalidInput::new(format!("sweep.{key}[{i}]"), value, "a value"));
-        }
-        let table = Value::from(serde_json::Map::from_iter([(key.to_owned(), value.clone())]));
-        from_value::<Overrides>(table)
-            .and_then(|overrides| overrides.check())
-            .map_err(|error| renamed(error, &format!("sweep.{key}[{i}]")))?;
-    }
-    Ok(())
+    let read = values
+        .iter()
+        .enumerate()
+        .map(|(i, value)| known.methods.read_value(&format!("sweep.{key}[{i}]"), methods, key, value));
+    let read = read.collect::<Result<Vec<_>, _>>()?;
+    each_once(&format!("sweep.{key}"), read.iter().map(ToString::to_string))
+}
+
+fn method_of(value: &Value, field: &str, known: &Known) -> Result<Method, InvalidInput> {
+    let key = value.as_str().ok_or_else(|| InvalidInput::new(field, value, "a name"))?;
+    Ok(known.methods.known(field, key)?.key())
 }
 
 #[cfg(test)]
@@ -421,7 +451,7 @@ mod tests {
     use super::*;
 
     pub(crate) fn known() -> Known {
-        Known { datasets: Catalogue::built_in(), backbones: vec!["ViT-B/16".into()] }
+        Known { backbones: vec!["ViT-B/16".into()], ..Known::built_in() }
     }
 
     const TEXT: &str = r#"
@@ -469,16 +499,16 @@ mod tests {
         let experiment = Experiment::from_toml(TEXT, &known()).unwrap();
         assert_eq!((experiment.seeds.as_slice(), experiment.shots.as_slice()), (&[1, 2, 3][..], &[16][..]));
         let eurosat = experiment.overrides_for("eurosat");
-        assert_eq!((eurosat.lr, eurosat.beta), (Some(0.01), Some(0.3)));
-        assert_eq!(experiment.overrides_for("dtd").beta, None);
+        assert_eq!((eurosat.number("lr"), eurosat.number("beta")), (Some(0.01), Some(0.3)));
+        assert_eq!(experiment.overrides_for("dtd").get("beta"), None);
     }
 
     #[test]
     fn the_sweep_makes_every_combination() {
-        let variants = Experiment::from_toml(TEXT, &known()).unwrap().variants().unwrap();
+        let variants = Experiment::from_toml(TEXT, &known()).unwrap().variants();
         let labels: Vec<_> = variants.iter().map(|(label, _)| label.as_str()).collect();
         assert_eq!(labels, ["alpha=0.5 beta=0.1", "alpha=0.5 beta=0.2", "alpha=0.7 beta=0.1", "alpha=0.7 beta=0.2"]);
-        assert_eq!(variants[3].1.alpha, Some(0.7));
+        assert_eq!(variants[3].1.number("alpha"), Some(0.7));
     }
 
     #[test]

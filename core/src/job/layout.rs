@@ -2,11 +2,10 @@
 
 use crate::job::outcome::TestResult;
 use crate::job::spec::JobSpec;
+use crate::method::{Method, Methods};
 use crate::protocol::{Protocol, Stage};
 
-/// The folder of the checkpoint inside a training folder.
-pub const CHECKPOINT_FOLDER: &str = "MultiModalRepresentationLearner";
-/// The checkpoint inside [`CHECKPOINT_FOLDER`].
+/// The checkpoint inside the folder that its method's declaration names.
 pub const CHECKPOINT_FILE: &str = "model.safetensors";
 /// The document that makes a folder complete.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -26,9 +25,9 @@ pub const PARTIAL_SUFFIX: &str = ".partial";
 /// The job's folder below the output root, parts separated by `/`.
 ///
 /// The folder of the base classes' number is `train_base` for every method, since that's where parsers look for it.
-pub fn folder(spec: &JobSpec) -> String {
+pub fn folder(spec: &JobSpec, methods: &Methods) -> String {
     let JobSpec { dataset, shots, config, seed, .. } = spec;
-    let trainer = spec.method.folder();
+    let trainer = methods.get(spec.method).map_or(spec.method.key(), |known| &known.folder);
     let run = match spec.protocol {
         Protocol::FewShot => return format!("few_shot/{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}"),
         Protocol::BaseToNew | Protocol::CrossDataset => match spec.stage {
@@ -37,6 +36,11 @@ pub fn folder(spec: &JobSpec) -> String {
         },
     };
     format!("base2new/{run}/{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}")
+}
+
+/// The checkpoint of a method below the folder of its training, parts separated by `/`; `None` for a method that isn't known.
+pub fn checkpoint(method: Method, methods: &Methods) -> Option<String> {
+    Some(format!("{}/{CHECKPOINT_FILE}", methods.get(method)?.checkpoint_folder))
 }
 
 /// The result that a `log.txt` ends with, written by this trainer or by another tool; `None` without a `=> result` block.

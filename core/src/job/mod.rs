@@ -2,6 +2,7 @@
 
 pub mod backbone;
 pub mod basis;
+pub mod earlier;
 pub mod evaluation;
 pub mod layout;
 pub mod outcome;

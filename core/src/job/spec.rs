@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::method::Method;
-use crate::method::hyper::Hyperparameters;
+use crate::method::value::Values;
 use crate::names::Precision;
 use crate::protocol::{ClassSubset, Protocol, Stage};
 
-/// Everything that changes a job's number, and nothing that doesn't, but for [`JobSpec::config`] and
-/// [`Hyperparameters::eval`], which [`JobSpec::hash`] leaves out.
+/// Everything that changes a job's number, and nothing that doesn't, but for [`JobSpec::config`] and [`JobSpec::options`], which
+/// [`JobSpec::hash`] leaves out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {
@@ -33,8 +33,11 @@ pub struct JobSpec {
     pub backbone: String,
     /// The configuration's name in output folders. It follows from the other fields.
     pub config: String,
-    /// The resolved hyper-parameters.
-    pub hyper: Hyperparameters,
+    /// The method's values, resolved.
+    pub hyper: Values,
+    /// The method's values that change no number.
+    #[serde(default, skip_serializing_if = "Values::is_empty")]
+    pub options: Values,
     /// The arithmetic.
     pub precision: Precision,
     /// For a test of a trained checkpoint: the training job's identity.
@@ -47,11 +50,14 @@ impl JobSpec {
         let mut value = serde_json::json!(self);
         if let Some(fields) = value.as_object_mut() {
             fields.remove("config");
-        }
-        if let Some(hyper) = value["hyper"].as_object_mut() {
-            hyper.remove("eval");
+            fields.remove("options");
         }
         SpecHash(Sha256::digest(value.to_string()).into())
+    }
+
+    /// Whether the job's method learns anything.
+    pub const fn learns(&self) -> bool {
+        self.shots > 0
     }
 
     /// The classes that the job is evaluated on.
@@ -62,7 +68,7 @@ impl JobSpec {
     /// A short name for people: `train alignednorm on eurosat, 16 shots, seed 1`.
     pub fn title(&self) -> String {
         let Self { stage, method, dataset, shots, seed, .. } = self;
-        if method.learns() {
+        if self.learns() {
             format!("{stage} {method} on {dataset}, {shots} shots, seed {seed}")
         } else {
             format!("{method} on {dataset}, {} classes", self.classes())
@@ -88,7 +94,9 @@ pub struct Recipe {
     pub template: String,
     pub backbone: String,
     pub config: String,
-    pub hyper: Hyperparameters,
+    pub hyper: Values,
+    #[serde(default, skip_serializing_if = "Values::is_empty")]
+    pub options: Values,
     pub precision: Precision,
 }
 
@@ -111,7 +119,8 @@ impl CompactSpec {
     /// The specification, written out.
     pub fn to_spec(&self) -> JobSpec {
         let Self { stage, shots, seed, trained_by, .. } = *self;
-        let Recipe { method, protocol, dataset, template, backbone, config, hyper, precision } = self.recipe.as_ref();
+        let Recipe { method, protocol, dataset, template, backbone, config, hyper, options, precision } =
+            self.recipe.as_ref();
         JobSpec {
             method: *method,
             protocol: *protocol,
@@ -123,6 +132,7 @@ impl CompactSpec {
             backbone: backbone.clone(),
             config: config.clone(),
             hyper: hyper.clone(),
+            options: options.clone(),
             precision: *precision,
             trained_by,
         }
@@ -132,8 +142,8 @@ impl CompactSpec {
 impl From<JobSpec> for CompactSpec {
     fn from(spec: JobSpec) -> Self {
         let JobSpec { stage, shots, seed, trained_by, .. } = spec;
-        let JobSpec { method, protocol, dataset, template, backbone, config, hyper, precision, .. } = spec;
-        let recipe = Recipe { method, protocol, dataset, template, backbone, config, hyper, precision };
+        let JobSpec { method, protocol, dataset, template, backbone, config, hyper, options, precision, .. } = spec;
+        let recipe = Recipe { method, protocol, dataset, template, backbone, config, hyper, options, precision };
         Self { recipe: Arc::new(recipe), stage, shots, seed, trained_by }
     }
 }
@@ -152,10 +162,8 @@ impl RecipeHasher {
         let mut template = String::new();
         if let Some(fields) = value.as_object_mut() {
             fields.remove("config");
+            fields.remove("options");
             template = fields.remove("template").unwrap_or_default().to_string();
-        }
-        if let Some(hyper) = value["hyper"].as_object_mut() {
-            hyper.remove("eval");
         }
         // The keys are sorted, and those of the recipe but for `template` come before those of a job.
         let text = value.to_string();
@@ -172,6 +180,11 @@ impl RecipeHasher {
         );
         SpecHash(self.shared.clone().chain_update(own).finalize().into())
     }
+}
+
+/// What tells a configuration's name from the preset's: eight digits of the SHA-256 of its values as JSON.
+pub(crate) fn config_tag(values: &str) -> String {
+    hex(&Sha256::digest(values)[..4])
 }
 
 /// Lower-case hexadecimal.

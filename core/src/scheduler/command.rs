@@ -16,6 +16,7 @@ use crate::job::basis::{Draw, Finding, Reading};
 use crate::job::evaluation::Evaluation;
 use crate::job::outcome::{Failure, Manifest, Outcome, Progress, TestResult};
 use crate::job::spec::{BasisHash, CompactSpec, Recipe, SpecHash};
+use crate::method::Method;
 use crate::names::named;
 use crate::scheduler::machine_fault::{Cause, MachineFault};
 use crate::scheduler::pilot_records::{
@@ -36,7 +37,7 @@ pub enum Command {
         by: Option<String>,
     },
     /// A worker process says hello.
-    Register(WorkerDescription),
+    Register(Box<WorkerDescription>),
     /// A worker with free slots asks for jobs.
     Lease {
         /// The worker.
@@ -199,6 +200,9 @@ pub struct WorkerDescription {
     /// Their identities, as far as they are known ([`crate::job::backbone::Architecture::identity`]).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub backbone_sha256: BTreeMap<String, BasisHash>,
+    /// The methods that it can run, by the SHA-256 of their declarations; empty of a worker that says nothing of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub methods: BTreeMap<Method, BasisHash>,
     /// Promptfield's version.
     pub version: String,
     /// What experiments may ask for: `a100`, `site=north`.

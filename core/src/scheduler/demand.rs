@@ -146,11 +146,14 @@ impl Scheduler {
     }
 
     /// Whether a pool may yet bring a worker for a lane's jobs.
-    pub(super) fn may_start_another(&self, lane: &LaneKey, now: Timestamp) -> bool {
+    pub(super) fn may_start_another(&self, lane: &LaneKey, shape: super::ShapeId, now: Timestamp) -> bool {
         self.fleet.pools.values().any(|pool| {
             let ends = matches!(pool.record.state, PoolState::Ending | PoolState::Off);
             let comes = || !ends && self.fleet.of(&pool.record.name).any(|pilot| pilot.record.worker.is_none());
-            let fits = || self.obstacle(lane, &self.model(pool, now), &Load::default()) != Some(Obstacle::Unfit);
+            let fits = || {
+                let model = self.model(pool, now);
+                self.obstacle(lane, &model, &Load::default()) != Some(Obstacle::Unfit) && self.runs_shape(shape, &model)
+            };
             (self.room_in(pool) > 0 || comes()) && fits()
         })
     }
@@ -181,6 +184,7 @@ impl Scheduler {
             devices: Vec::new(),
             backbones: Vec::new(),
             backbone_sha256: BTreeMap::new(),
+            methods: BTreeMap::new(),
             version: VERSION.to_owned(),
             labels: settings.labels.clone(),
             memory_mib: settings.memory_mib,

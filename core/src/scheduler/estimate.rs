@@ -23,16 +23,16 @@ pub fn memory_mib(recipe: &Recipe, stage: Stage) -> u32 {
     if recipe.backbone != "ViT-B/16" {
         return 0;
     }
-    let hyper = &recipe.hyper;
+    let images = |name: &str| f64::from(recipe.hyper.count(name).unwrap_or_default());
     // A job that trains tests as well. Without gradients the text tower's activations don't pile up.
-    let testing = FIXED_MIB + MIB_PER_TESTED_IMAGE * f64::from(hyper.test_batch);
-    let training = if stage == Stage::Train && recipe.method.learns() {
+    let testing = FIXED_MIB + MIB_PER_TESTED_IMAGE * images("test_batch");
+    let training = if stage == Stage::Train && recipe.hyper.get("train_batch").is_some() {
         let classes = published_size(&recipe.dataset).map_or(UNKNOWN_CLASSES, |size| size.classes);
         let trained = match ClassSubset::of(recipe.protocol, stage) {
             ClassSubset::All => classes,
             ClassSubset::Base | ClassSubset::New => classes.div_ceil(2),
         };
-        let images = f64::from(hyper.train_batch) / PUBLISHED_BATCH;
+        let images = images("train_batch") / PUBLISHED_BATCH;
         FIXED_MIB + (TRAINING_MIB - FIXED_MIB) * images + MIB_PER_CLASS * trained as f64
     } else {
         0.0
@@ -43,7 +43,6 @@ pub fn memory_mib(recipe: &Recipe, stage: Stage) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::dataset::Catalogue;
     use crate::experiment::{Experiment, Known, matrix};
 
     fn estimates(dataset: &str, batch: u32, stage: Stage) -> u32 {
@@ -51,8 +50,8 @@ mod tests {
             "name = \"x\"\nprotocol = \"base_to_new\"\nmethods = [\"alignednorm\"]\nbackbone = \"ViT-B/16\"\n\
              datasets = [\"{dataset}\"]\nseeds = [1]\noverrides = {{ train_batch = {batch} }}"
         );
-        let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
-        let jobs = matrix::expand(&Experiment::from_toml(&text, &known).unwrap(), &known.datasets).unwrap();
+        let known = Known::built_in();
+        let jobs = matrix::expand(&Experiment::from_toml(&text, &known).unwrap(), &known).unwrap();
         let job = jobs.iter().find(|job| job.spec.stage == stage).unwrap();
         memory_mib(&job.spec.recipe, stage)
     }

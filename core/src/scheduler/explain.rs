@@ -78,6 +78,12 @@ impl Scheduler {
             let running = owner.counts.held();
             return format!("its experiment {} runs {running} jobs, as many as its `max_running` allows", lane.owner);
         }
+        if self.policy.methods.get(record.spec.recipe.method).is_none() {
+            return format!(
+                "this coordinator doesn't know its method `{}`: put the method's declaration into the folder that `paths.methods` names",
+                record.spec.recipe.method
+            );
+        }
         let active: Vec<&WorkerEntry> =
             self.workers.values().filter(|worker| worker.record.state == WorkerState::Active).collect();
         if active.is_empty() {
@@ -114,7 +120,16 @@ impl Scheduler {
             }
             return format!("none of the {} connected workers has {asked}{pools}", active.len());
         }
-        let barred = self.explain_faults(lane, record, now);
+        let method = record.spec.recipe.method;
+        let able: Vec<_> = able.into_iter().filter(|(worker, ..)| self.runs(method, worker)).collect();
+        if able.is_empty() {
+            return format!(
+                "none of the {fit} workers that have its backbone can run the method `{method}`{}",
+                self.explain_pools()
+            );
+        }
+        let fit = able.len();
+        let barred = self.explain_faults(lane, spot.group.shape, record, now);
         if let Some(faults) = &barred
             && able.iter().all(|(worker, ..)| self.bar(worker, record, now).is_some())
         {

@@ -7,10 +7,8 @@
 
 use std::collections::BTreeSet;
 
-use super::load::{Load, Obstacle};
-use super::{
-    AttemptEnd, Change, JobRecord, JobState, LaneKey, Reply, Scheduler, WorkerDescription, WorkerEntry, WorkerState,
-};
+use super::shape::ShapeId;
+use super::{AttemptEnd, Change, JobRecord, JobState, LaneKey, Reply, Scheduler, WorkerDescription, WorkerEntry};
 use crate::id::{JobId, LeaseId, RecipeId, WorkerId};
 use crate::job::outcome::{Failure, FailureClass};
 use crate::job::spec::CompactSpec;
@@ -95,7 +93,8 @@ impl Scheduler {
         };
         let elsewhere =
             |worker: &&WorkerEntry| place(&worker.record.description) != own && self.bar(worker, record, now).is_none();
-        let able = self.spot(job).is_some_and(|spot| self.fit(&spot.lane).any(|worker| elsewhere(&worker)));
+        let able =
+            self.spot(job).is_some_and(|spot| self.able(&spot.lane, spot.group.shape).any(|worker| elsewhere(&worker)));
         if able {
             self.note_fault((job, lease, worker), &Cause::Job, failure, now);
         }
@@ -177,7 +176,7 @@ impl Scheduler {
                 continue;
             }
             let Some(spot) = self.spot(job) else { continue };
-            let fit: Vec<WorkerId> = self.fit(&spot.lane).map(|worker| worker.record.id).collect();
+            let fit: Vec<WorkerId> = self.able(&spot.lane, spot.group.shape).map(|worker| worker.record.id).collect();
             let barred =
                 |id: &WorkerId| self.workers.get(id).is_some_and(|worker| self.bar(worker, record, now).is_some());
             if !fit.iter().all(barred) {
@@ -199,16 +198,16 @@ impl Scheduler {
         let mut failing: Vec<(JobId, Failure)> = Vec::new();
         let mut lifted: Vec<MachineFault> = Vec::new();
         let own: BTreeSet<JobId> = self.faults().filter_map(|fault| single(&fault.what)).collect();
-        for (lane, _, jobs) in self.queue.waiting() {
+        for (lane, group, jobs) in self.queue.waiting() {
             // Jobs of a group need the same, but for those of which something was found by themselves.
             let first = jobs.iter().find(|job| !own.contains(job));
-            let all_fail = first.and_then(|job| self.why_nobody_can(lane, *job, now));
+            let all_fail = first.and_then(|job| self.why_nobody_can(lane, group.shape, *job, now));
             if let Some(verdict) = &all_fail {
                 let failure = verdict.failure();
                 failing.extend(jobs.iter().filter(|job| !own.contains(job)).map(|job| (*job, failure.clone())));
             }
             for job in jobs.iter().filter(|job| own.contains(job)) {
-                let Some(verdict) = self.why_nobody_can(lane, *job, now) else { continue };
+                let Some(verdict) = self.why_nobody_can(lane, group.shape, *job, now) else { continue };
                 // A trainer that died isn't proof: with nobody else there, the same machine tries again, as often as may be.
                 let doubtful: Vec<MachineFault> =
                     verdict.0.iter().filter(|fault| is_doubtful(fault)).cloned().collect();
@@ -230,22 +229,16 @@ impl Scheduler {
     }
 
     /// Why nobody can do a job: the fault of each worker that could; `None` if one can, or may soon.
-    fn why_nobody_can(&self, lane: &LaneKey, job: JobId, now: Timestamp) -> Option<Verdict> {
+    fn why_nobody_can(&self, lane: &LaneKey, shape: ShapeId, job: JobId, now: Timestamp) -> Option<Verdict> {
         let record = self.job(job)?;
         let mut faults: Vec<MachineFault> = Vec::new();
-        for worker in self.fit(lane) {
+        for worker in self.able(lane, shape) {
             let fault = self.bar(worker, record, now).filter(|fault| fault.trial.is_none())?;
             if !faults.contains(fault) {
                 faults.push(fault.clone());
             }
         }
-        (!faults.is_empty() && !self.may_start_another(lane, now)).then_some(Verdict(faults))
-    }
-
-    /// The workers that take jobs and could run those of a lane.
-    pub(super) fn fit(&self, lane: &LaneKey) -> impl Iterator<Item = &WorkerEntry> {
-        let active = self.workers.values().filter(|worker| worker.record.state == WorkerState::Active);
-        active.filter(|worker| self.obstacle(lane, worker, &Load::default()) != Some(Obstacle::Unfit))
+        (!faults.is_empty() && !self.may_start_another(lane, shape, now)).then_some(Verdict(faults))
     }
 
     fn set_fault(&mut self, fault: MachineFault) {
@@ -272,9 +265,15 @@ impl Scheduler {
     }
 
     /// What keeps machines from a waiting job now, in words.
-    pub(super) fn explain_faults(&self, lane: &LaneKey, record: &JobRecord, now: Timestamp) -> Option<String> {
+    pub(super) fn explain_faults(
+        &self,
+        lane: &LaneKey,
+        shape: ShapeId,
+        record: &JobRecord,
+        now: Timestamp,
+    ) -> Option<String> {
         let mut words: Vec<String> = Vec::new();
-        for fault in self.fit(lane).filter_map(|worker| self.bar(worker, record, now)) {
+        for fault in self.able(lane, shape).filter_map(|worker| self.bar(worker, record, now)) {
             let one = format!("{} ({})", fault.words(), fault.next_words(now));
             if !words.contains(&one) {
                 words.push(one);

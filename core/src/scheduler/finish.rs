@@ -173,7 +173,7 @@ impl Scheduler {
 
     /// Queues a job again whose attempt failed, unless it has failed too often.
     pub(super) fn try_again(&mut self, job: JobId, failure: Failure, counted: bool, now: Timestamp) {
-        let policy = self.policy;
+        let policy = &self.policy;
         let Some(entry) = self.jobs.get_mut(job) else { return };
         entry.record.failures += u32::from(counted);
         entry.record.losses += u32::from(failure.class == FailureClass::WorkerLost);

@@ -4,14 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::load::{Load, Obstacle};
 use super::queue::NameId;
-use super::{
-    Counts, ExperimentEntry, JobRecord, JobState, LaneKey, Link, Rejection, Scheduler, Spot, WorkerEntry, WorkerState,
-    identity,
-};
+use super::{Counts, ExperimentEntry, JobRecord, JobState, Link, Rejection, Scheduler, Spot, identity};
 use crate::experiment::matrix::PlannedJob;
 use crate::id::{ExperimentId, JobId, RecipeId, WorkerId};
+use crate::method::Method;
 use crate::time::Timestamp;
 
 /// What an experiment has cost so far.
@@ -87,8 +84,8 @@ impl Sum {
 /// Who can take what waits of an experiment.
 #[derive(Default)]
 struct Fit {
-    /// The workers for each kind of job that waits: whose it is, and its backbone.
-    able: HashMap<(ExperimentId, NameId), BTreeSet<WorkerId>>,
+    /// The workers for each kind of job that waits: whose it is, its backbone and its method.
+    able: HashMap<(ExperimentId, NameId, Method), BTreeSet<WorkerId>>,
     /// How many jobs no worker can take.
     stuck: usize,
     /// One of them that waits for nothing but a worker.
@@ -100,11 +97,11 @@ impl Fit {
         if record.state.lease().is_some() {
             return;
         }
-        let Some(Spot { lane, .. }) = scheduler.spot(record.id) else { return };
+        let Some(Spot { lane, group }) = scheduler.spot(record.id) else { return };
         let able = self
             .able
-            .entry((lane.owner, lane.backbone))
-            .or_insert_with(|| scheduler.able(&lane).map(|worker| worker.record.id).collect());
+            .entry((lane.owner, lane.backbone, record.spec.recipe.method))
+            .or_insert_with(|| scheduler.able(&lane, group.shape).map(|worker| worker.record.id).collect());
         if !able.is_empty() {
             return;
         }
@@ -192,12 +189,6 @@ impl Scheduler {
             eta,
             reason,
         })
-    }
-
-    /// The workers that can take jobs of a lane, now or when they have room.
-    fn able(&self, lane: &LaneKey) -> impl Iterator<Item = &WorkerEntry> {
-        let active = self.workers.values().filter(|worker| worker.record.state == WorkerState::Active);
-        active.filter(|worker| self.obstacle(lane, worker, &Load::default()) != Some(Obstacle::Unfit))
     }
 
     /// The sweep's values for which a job stands in an experiment; empty without a sweep, and if it stands for several.

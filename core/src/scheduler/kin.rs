@@ -47,7 +47,8 @@ impl Scheduler {
         let own = &record.spec.recipe;
         let all =
             self.recipe(record.recipe).and_then(|entry| self.by_place.get(&entry.place)).map_or(&[][..], Vec::as_slice);
-        if !own.method.learns() || all.len() < 2 {
+        let shares = |method| self.policy.methods.get(method).is_some_and(|known| known.shares_images);
+        if !shares(own.method) || all.len() < 2 {
             return Vec::new();
         }
         let classes = |protocol| ClassSubset::of(protocol, Stage::Train);
@@ -55,9 +56,9 @@ impl Scheduler {
         let after = all.partition_point(|id| *id <= record.recipe);
         let others = all.iter().cycle().skip(after).take((all.len() - 1).min(LOOKED_AT));
         let recipes = others.filter_map(|id| self.recipe(*id)).map(|entry| &entry.recipe).filter(|other| {
-            other.method.learns()
+            shares(other.method)
                 && classes(other.protocol) == classes(own.protocol)
-                && other.hyper.train_batch == own.hyper.train_batch
+                && other.hyper.get("train_batch") == own.hyper.get("train_batch")
                 && other.precision == own.precision
         });
         let jobs = recipes.filter_map(|recipe| {

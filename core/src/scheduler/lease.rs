@@ -435,13 +435,13 @@ fn able(
     pins: &BTreeMap<String, BasisHash>,
     names: &mut Names,
 ) -> (WorkerKind, Vec<NameId>) {
-    let WorkerDescription { backbones, labels, .. } = description;
+    let WorkerDescription { backbones, labels, methods, .. } = description;
     let mut able: Vec<&str> = backbones.iter().map(String::as_str).collect();
     able.retain(|name| description.other_backbone(name, pins).is_none());
     able.sort_unstable();
     let mut carried = labels.clone();
     carried.sort_unstable();
-    let kind = WorkerKind(names.number(&format!("{able:?} {carried:?}")));
+    let kind = WorkerKind(names.number(&format!("{able:?} {carried:?} {methods:?}")));
     (kind, able.into_iter().map(|name| names.number(name)).collect())
 }
 

@@ -1,8 +1,10 @@
 //! What a worker holds, and what it can take beside that.
 
 use super::shape::{Shape, ShapeId};
-use super::{LaneKey, Scheduler, WorkerEntry};
+use super::{LaneKey, Scheduler, WorkerEntry, WorkerState};
 use crate::id::{JobId, WorkerId};
+use crate::job::spec::BasisHash;
+use crate::method::Method;
 
 impl Scheduler {
     /// Why a worker may take no job of a lane now, whatever memory it needs.
@@ -18,9 +20,32 @@ impl Scheduler {
         }
     }
 
+    /// Whether a worker can run a method: this coordinator knows it, and the worker has it by the same declaration. A worker that
+    /// says nothing of its methods has all of them.
+    pub(super) fn runs(&self, method: Method, worker: &WorkerEntry) -> bool {
+        let has = &worker.record.description.methods;
+        let declared = self.policy.methods.get(method);
+        declared.is_some_and(|declared| has.is_empty() || has.get(&method) == Some(&BasisHash(declared.sha256())))
+    }
+
+    /// Whether a worker can run jobs of a shape at all.
+    pub(super) fn runs_shape(&self, shape: ShapeId, worker: &WorkerEntry) -> bool {
+        let method = self.shapes.get(shape).and_then(Shape::method);
+        method.is_none_or(|method| self.runs(method, worker))
+    }
+
     /// Whether a job of a shape fits beside what a worker holds.
     pub(super) fn fits(&self, shape: ShapeId, load: &Load, worker: &WorkerEntry) -> bool {
-        self.shapes.get(shape).is_none_or(|shape| load.shortage(shape, worker).is_none())
+        let has_room = self.shapes.get(shape).is_none_or(|shape| load.shortage(shape, worker).is_none());
+        has_room && self.runs_shape(shape, worker)
+    }
+
+    /// The workers that take jobs and could run those of a lane and a shape, now or when they have room.
+    pub(super) fn able(&self, lane: &LaneKey, shape: ShapeId) -> impl Iterator<Item = &WorkerEntry> {
+        let active = self.workers.values().filter(|worker| worker.record.state == WorkerState::Active);
+        active.filter(move |worker| {
+            self.obstacle(lane, worker, &Load::default()) != Some(Obstacle::Unfit) && self.runs_shape(shape, worker)
+        })
     }
 
     /// What a worker has in its hands.

@@ -87,12 +87,13 @@ use stale::Today;
 use crate::id::{ExperimentId, JobId, LeaseId, RecipeId, Sequence, WorkerId};
 use crate::job::basis::Basis;
 use crate::job::spec::{Recipe, SpecHash};
+use crate::method::Methods;
 use crate::protocol::Stage;
 use crate::scheduler::machine_fault::{FaultKey, MachineFault};
 use crate::time::Timestamp;
 
 /// The scheduler's numbers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// How long a lease lasts without a word from its worker, in milliseconds.
     pub lease_ms: i64,
@@ -104,6 +105,8 @@ pub struct Policy {
     pub most_failures: u32,
     /// A job that has taken so many workers along gets the next one for itself.
     pub losses_until_alone: u32,
+    /// What is known of the methods.
+    pub methods: Arc<Methods>,
 }
 
 impl Default for Policy {
@@ -114,6 +117,7 @@ impl Default for Policy {
             longest_backoff_ms: 60_000,
             most_failures: 5,
             losses_until_alone: 2,
+            methods: Arc::clone(Methods::built_in()),
         }
     }
 }
@@ -271,7 +275,7 @@ impl Scheduler {
     pub fn apply(&mut self, command: Command, now: Timestamp) -> (Vec<Change>, Result<Reply, Rejection>) {
         let reply = match command {
             Command::Submit { experiment, jobs, by } => Ok(self.submit(*experiment, jobs, by, now)),
-            Command::Register(description) => self.register(description, now),
+            Command::Register(description) => self.register(*description, now),
             Command::Lease { worker, slots } => self.lease(worker, slots, now),
             Command::Progress { held, progress } => self.progress(held, progress, now),
             Command::Complete { held, outcome, evaluation, memory_mib } => {
@@ -550,10 +554,10 @@ fn hold(
 }
 
 impl RecipeEntry {
-    fn new(recipe: Arc<Recipe>, names: &mut Names, shapes: &mut Shapes) -> Self {
+    fn new(recipe: Arc<Recipe>, names: &mut Names, shapes: &mut Shapes, methods: &Methods) -> Self {
         let backbone = names.number(&recipe.backbone);
         let place = names.number(&format!("{} {}", recipe.backbone, recipe.dataset));
-        let shapes = [Stage::Train, Stage::Test].map(|stage| shapes.number(&recipe, stage));
+        let shapes = [Stage::Train, Stage::Test].map(|stage| shapes.number(&recipe, stage, methods));
         Self { recipe, backbone, place, shapes }
     }
 

@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 impl Scheduler {
     /// Rebuilds the state. Leases begin anew at `now`: their workers may well be alive, and have had nobody to report to.
     pub fn restore(policy: Policy, rows: Rows, now: Timestamp) -> Self {
-        let mut scheduler = Self::new(policy);
+        let mut scheduler = Self::new(policy.clone());
         scheduler.next_sequence = rows.last_sequence.0 + 1;
         scheduler.leases = vec![None; usize::try_from(rows.last_lease.0).unwrap_or_default()];
         for record in rows.experiments {
@@ -40,7 +40,7 @@ impl Scheduler {
         scheduler.superseded = rows.superseded;
         for (id, recipe) in rows.recipes {
             scheduler.by_recipe.insert(identity(&recipe), id);
-            let entry = RecipeEntry::new(recipe, &mut scheduler.names, &mut scheduler.shapes);
+            let entry = RecipeEntry::new(recipe, &mut scheduler.names, &mut scheduler.shapes, &policy.methods);
             scheduler.push_recipe(entry);
         }
         scheduler.last_worker = rows.last_worker;

@@ -9,12 +9,10 @@ use std::sync::Arc;
 use super::{Change, JobRecord, Scheduler};
 use crate::id::JobId;
 use crate::job::spec::Recipe;
+use crate::method::value::Memory;
+use crate::method::{Method, Methods};
 use crate::protocol::{ClassSubset, Stage};
 use crate::scheduler::estimate;
-
-/// The hyper-parameters that decide how much memory a job takes.
-const DECISIVE: [&str; 8] =
-    ["train_batch", "test_batch", "rep_dim", "n_rep_tokens", "proj_lora_dim", "res_lora_dim", "n_ctx", "rep_layers"];
 
 /// A measured memory is counted with a tenth more.
 const MARGIN: u32 = 10;
@@ -34,15 +32,20 @@ pub struct Need {
 }
 
 /// A shape in words, as what was learned of it is kept: all of a recipe and a stage that decides how much memory a job takes.
-pub fn shape(recipe: &Recipe, stage: Stage) -> String {
+///
+/// Of a method that isn't known, every value may decide.
+pub fn shape(recipe: &Recipe, stage: Stage, methods: &Methods) -> String {
     let Recipe { method, backbone, precision, dataset, protocol, .. } = recipe;
     let classes = ClassSubset::of(*protocol, stage);
     let mut words = format!("{stage} {method} {backbone} {precision} {dataset} {classes}");
-    let values = recipe.hyper.values_of(*method);
-    for key in DECISIVE.into_iter().filter(|key| stage == Stage::Train || *key != "train_batch") {
-        if let Some(value) = values.get(key) {
-            words.push_str(&format!(" {key}={value}"));
-        }
+    let known = methods.get(*method);
+    let decides = |name: &String| {
+        let memory =
+            known.map_or(Memory::Always, |known| known.values.get(name).map_or(Memory::No, |value| value.memory));
+        memory == Memory::Always || (memory == Memory::Training && stage == Stage::Train)
+    };
+    for (name, value) in recipe.hyper.0.iter().filter(|(name, _)| decides(name)) {
+        words.push_str(&format!(" {name}={value}"));
     }
     words
 }
@@ -51,6 +54,8 @@ pub fn shape(recipe: &Recipe, stage: Stage) -> String {
 #[derive(Debug)]
 pub(super) struct Shape {
     words: Arc<str>,
+    /// The method of its jobs; absent of a shape that no job has had yet.
+    method: Option<Method>,
     estimate_mib: u32,
     need: Need,
 }
@@ -60,6 +65,10 @@ impl Shape {
     pub(super) fn memory_mib(&self) -> u32 {
         let measured = self.need.memory_mib.map(|measured| measured.saturating_add(measured.div_ceil(MARGIN)));
         measured.unwrap_or(self.estimate_mib)
+    }
+
+    pub(super) const fn method(&self) -> Option<Method> {
+        self.method
     }
 
     pub(super) const fn need(&self) -> Need {
@@ -76,8 +85,9 @@ pub(super) struct Shapes {
 
 impl Shapes {
     /// The shape of a recipe's jobs of a stage.
-    pub(super) fn number(&mut self, recipe: &Recipe, stage: Stage) -> ShapeId {
-        let (number, shape) = self.entry(&shape(recipe, stage));
+    pub(super) fn number(&mut self, recipe: &Recipe, stage: Stage, methods: &Methods) -> ShapeId {
+        let (number, shape) = self.entry(&shape(recipe, stage, methods));
+        shape.method = Some(recipe.method);
         shape.estimate_mib = estimate::memory_mib(recipe, stage);
         number
     }
@@ -103,7 +113,7 @@ impl Shapes {
         let number = self.numbers.get(words).copied().unwrap_or_else(|| {
             let (number, words) = (self.shapes.len() as ShapeId, Arc::<str>::from(words));
             self.numbers.insert(Arc::clone(&words), number);
-            self.shapes.push(Shape { words, estimate_mib: 0, need: Need::default() });
+            self.shapes.push(Shape { words, method: None, estimate_mib: 0, need: Need::default() });
             number
         });
         (number, &mut self.shapes[number as usize])

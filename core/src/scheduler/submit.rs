@@ -98,7 +98,7 @@ impl Scheduler {
         let next = RecipeId(self.recipes.len() as u64 + 1);
         let id = *self.by_recipe.entry(identity(recipe)).or_insert(next);
         if id == next {
-            let entry = RecipeEntry::new(Arc::clone(recipe), &mut self.names, &mut self.shapes);
+            let entry = RecipeEntry::new(Arc::clone(recipe), &mut self.names, &mut self.shapes, &self.policy.methods);
             self.push_recipe(entry);
             self.changes.push(Change::RecipeAdded(id, Arc::clone(recipe)));
         }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::experiment::dataset::Catalogue;
 use crate::experiment::{Experiment, Known, matrix};
 use crate::id::FencingToken;
 use crate::job::backbone::Architecture;
@@ -31,10 +30,10 @@ fn experiment(name: &str, rest: &str) -> Command {
 }
 
 fn experiment_by(by: Option<&str>, name: &str, rest: &str) -> Command {
-    let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+    let known = Known::built_in();
     let text = format!("name = \"{name}\"\nprotocol = \"base_to_new\"\nbackbone = \"ViT-B/16\"\n{rest}");
     let experiment = Experiment::from_toml(&text, &known).unwrap();
-    let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
+    let jobs = matrix::expand(&experiment, &known).unwrap();
     Command::Submit { experiment: Box::new(experiment), jobs, by: by.map(str::to_owned) }
 }
 
@@ -48,6 +47,7 @@ fn worker(name: &str) -> WorkerDescription {
         devices: vec!["cpu".into()],
         backbones: vec!["ViT-B/16".into()],
         backbone_sha256: BTreeMap::new(),
+        methods: BTreeMap::new(),
         version: "0".into(),
         labels: Vec::new(),
         memory_mib: None,
@@ -124,7 +124,7 @@ impl World {
     }
 
     fn register_as(&mut self, description: WorkerDescription) -> WorkerId {
-        match self.apply(Command::Register(description)) {
+        match self.apply(Command::Register(Box::new(description))) {
             Ok(Reply::Registered(id)) => id,
             other => panic!("{other:?}"),
         }
@@ -149,7 +149,7 @@ impl World {
     }
 
     fn restored(&self) -> Scheduler {
-        Scheduler::restore(self.scheduler.policy, self.database.rows.clone(), self.now)
+        Scheduler::restore(self.scheduler.policy.clone(), self.database.rows.clone(), self.now)
     }
 }
 
@@ -400,13 +400,13 @@ fn cancelling_spares_what_another_experiment_wants() {
 fn cancelling_a_training_job_leaves_no_test_waiting_for_it() {
     let mut world = World::new();
     let transfer = |name: &str, target: &str| {
-        let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+        let known = Known::built_in();
         let text = format!(
             "name = \"{name}\"\nprotocol = \"cross_dataset\"\nbackbone = \"ViT-B/16\"\nmethods = [\"alignednorm\"]\n\
              seeds = [1]\ndatasets = [\"{target}\"]"
         );
         let experiment = Experiment::from_toml(&text, &known).unwrap();
-        let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
+        let jobs = matrix::expand(&experiment, &known).unwrap();
         Command::Submit { experiment: Box::new(experiment), jobs, by: None }
     };
     let first = world.submit(transfer("x", "dtd")).experiment;
@@ -424,7 +424,7 @@ fn jobs_run_by_priority_then_by_what_they_unblock() {
     world.submit(experiment("x", "methods = [\"zero_shot\", \"alignednorm\"]\ndatasets = [\"dtd\"]\nseeds = [1]"));
     world.submit(experiment("y", "priority = 5\nmethods = [\"mmrlpp\"]\ndatasets = [\"dtd\"]\nseeds = [1]"));
     let worker = world.register("w");
-    let order: Vec<_> = world.lease(worker, 9).into_iter().map(|grant| grant.spec.recipe.method.key()).collect();
+    let order: Vec<_> = world.lease(worker, 9).into_iter().map(|grant| grant.spec.recipe.method.to_string()).collect();
     assert_eq!(order, ["mmrlpp", "alignednorm", "zero_shot", "zero_shot"]);
 }
 
@@ -437,13 +437,36 @@ fn waiting_is_explained() {
     assert_eq!(because(&world, 2), "it needs the checkpoint of job 1, which is queued");
     let mut other = worker("w");
     other.backbones = vec!["clip-mini".into()];
-    world.apply(Command::Register(other)).unwrap();
+    world.apply(Command::Register(Box::new(other))).unwrap();
     assert_eq!(because(&world, 1), "none of the 1 connected workers has the backbone `ViT-B/16`");
     world.register("able");
     assert_eq!(
         because(&world, 1),
         "0 jobs stand before it (0 of greater priority, 0 of its own experiment), for 2 slots of 1 workers"
     );
+}
+
+/// A worker runs the methods that it says it has, by the declarations that this coordinator has of them.
+#[test]
+fn a_worker_gets_jobs_of_the_methods_that_it_can_run() {
+    let mut world = World::new();
+    world.submit(experiment("x", ONE_SEED));
+    let because = |world: &World| world.scheduler.explain(JobId(1), world.now).unwrap().because;
+    let method: crate::method::Method = "alignednorm".parse().unwrap();
+    let has = |name: &str, method, sha256| {
+        let methods = BTreeMap::from([(method, BasisHash(sha256))]);
+        Command::Register(Box::new(WorkerDescription { methods, ..worker(name) }))
+    };
+    let own = crate::method::Methods::built_in().get(method).unwrap().sha256();
+    for (name, has) in
+        [("other", has("other", method, [7; 32])), ("without", has("without", "coop".parse().unwrap(), own))]
+    {
+        let Reply::Registered(worker) = world.apply(has).unwrap() else { unreachable!() };
+        assert!(world.lease(worker, 1).is_empty(), "{name}");
+    }
+    assert_eq!(because(&world), "none of the 2 workers that have its backbone can run the method `alignednorm`");
+    let Reply::Registered(worker) = world.apply(has("able", method, own)).unwrap() else { unreachable!() };
+    assert_eq!(world.lease(worker, 1).len(), 1);
 }
 
 /// An experiment over so many seeds.
@@ -545,7 +568,7 @@ fn other_batches_are_other_images() {
     let one = world.register("one");
     let mut seen = || {
         let recipe = world.lease(one, 1).remove(0).spec.recipe;
-        (recipe.method.key().to_owned(), recipe.hyper.train_batch)
+        (recipe.method.key().to_owned(), recipe.hyper.count("train_batch").unwrap())
     };
     let (first, second) = (seen(), seen());
     assert_eq!((first.1, second.1), (4, 4), "{first:?} {second:?}");
@@ -667,7 +690,7 @@ fn command(action: &Action, grants: &[Grant]) -> Command {
             let backbone_sha256 = (which == 2).then(|| ("ViT-B/16".to_owned(), sha256(2))).into_iter().collect();
             let name = format!("w{which}");
             let host = format!("h{which}");
-            Command::Register(WorkerDescription { host, backbone_sha256, memory_mib, ..self::worker(&name) })
+            Command::Register(Box::new(WorkerDescription { host, backbone_sha256, memory_mib, ..self::worker(&name) }))
         }
         Action::Lease(i, slots) => Command::Lease { worker: worker(i), slots },
         Action::Progress(i) => {

@@ -8,8 +8,8 @@ use crate::experiment::dataset::{DatasetDefinition, check_template};
 use crate::input::{InvalidInput, Refusals, from_json};
 use crate::job::backbone::ArchitectureSettings;
 use crate::job::spec::{BasisHash, JobSpec, SpecHash};
-use crate::method::hyper::Overrides;
-use crate::method::{Method, preset};
+use crate::method::value::Values;
+use crate::method::{Declaration, Method, Methods};
 use crate::names::{Precision, path_segment};
 use crate::protocol::{Protocol, Stage};
 
@@ -46,9 +46,12 @@ pub struct TrainerJob {
     /// The arithmetic.
     #[serde(default = "fp32")]
     pub precision: Precision,
-    /// Values that replace the preset's.
-    #[serde(default)]
-    pub overrides: Overrides,
+    /// Of a job written by hand: values that replace the preset's.
+    #[serde(default, skip_serializing_if = "Values::is_empty")]
+    pub overrides: Values,
+    /// Of a worker's job: all values, resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Values>,
     /// The backbone's name; absent: the configuration's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backbone: Option<String>,
@@ -67,6 +70,9 @@ pub struct TrainerJob {
     /// The identity that the backbone must have; absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backbone_sha256: Option<BasisHash>,
+    /// The SHA-256 that the method's declaration must have; absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method_sha256: Option<BasisHash>,
     /// Whether a complete folder is to be put aside instead of adopted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub afresh: bool,
@@ -112,13 +118,15 @@ impl TrainerJob {
             checkpoint: places.checkpoint,
             device: places.device,
             precision: spec.precision,
-            overrides: spec.hyper.as_overrides(spec.method),
+            overrides: Values::default(),
+            values: Some(spec.hyper.with(&spec.options)),
             backbone: Some(spec.backbone.clone()),
             template: Some(spec.template.clone()),
             trained_by: spec.trained_by,
             datasets: places.datasets,
             architecture: places.architecture,
             backbone_sha256: None,
+            method_sha256: None,
             afresh: false,
         }
     }
@@ -135,12 +143,13 @@ impl TrainerJob {
         let mut refusals = Refusals::default();
         refusals.keep(path_segment("config", &self.config));
         refusals.keep(path_segment("dataset", &self.dataset));
-        if self.method.learns() {
+        let overrides = self.overrides.0.clone();
+        refusals.keep(Methods::built_in().read("overrides", &[self.method], overrides));
+        let method = refusals.keep(self.declaration());
+        if method.is_some_and(|method| method.learns) {
             if self.shots == 0 {
                 refusals.add(InvalidInput::new("shots", 0, "a whole number of at least 1"));
             }
-            let epochs = self.overrides.clone();
-            refusals.keep(epochs.check().map_err(|error| error.under("overrides")));
             if self.stage == Stage::Test && self.checkpoint.is_none() {
                 refusals.add(InvalidInput::new("checkpoint", "null", "the checkpoint that a `test` job evaluates"));
             }
@@ -156,6 +165,24 @@ impl TrainerJob {
         refusals.finish(())
     }
 
+    /// What this version knows of the method. Only its own methods have an implementation in the trainer.
+    pub fn declaration(&self) -> Result<&'static Declaration, InvalidInput> {
+        Methods::built_in().known("method", self.method.key())
+    }
+
+    /// The same, if it is the declaration that the job is to be done by.
+    pub fn agreed_declaration(&self) -> Result<&'static Declaration, InvalidInput> {
+        let declaration = self.declaration()?;
+        let own = BasisHash(declaration.sha256());
+        match self.method_sha256 {
+            Some(wanted) if wanted != own => {
+                let expected = format!("{own}, the declaration that this trainer has of `{}`", self.method);
+                Err(InvalidInput::new("method_sha256", wanted, expected))
+            }
+            _ => Ok(declaration),
+        }
+    }
+
     /// The specification that this job computes. `definition` is the data set's; `checkpoint_of` is what the checkpoint
     /// says of the job that trained it, if the job itself doesn't say.
     pub fn spec(
@@ -164,8 +191,14 @@ impl TrainerJob {
         checkpoint_of: Option<SpecHash>,
     ) -> Result<JobSpec, InvalidInput> {
         let backbone = self.backbone.clone().unwrap_or_else(|| self.config.clone());
-        let preset = preset::resolve(self.method, self.protocol, &self.dataset, &backbone)?;
-        let learns = self.method.learns();
+        let method = self.agreed_declaration()?;
+        let learns = method.learns;
+        let (hyper, options) = if let Some(values) = &self.values {
+            method.resolved("values", values)?
+        } else {
+            let preset = method.resolve(self.protocol, &self.dataset, &backbone, &self.overrides)?;
+            (preset.hyper, preset.options)
+        };
         Ok(JobSpec {
             method: self.method,
             protocol: self.protocol,
@@ -176,7 +209,8 @@ impl TrainerJob {
             seed: if learns { self.seed } else { 0 },
             backbone,
             config: self.config.clone(),
-            hyper: preset.hyper.with(self.method, &self.overrides),
+            hyper,
+            options,
             precision: self.precision,
             trained_by: if learns { self.trained_by.or(checkpoint_of) } else { None },
         })
@@ -196,7 +230,11 @@ mod tests {
         let job = TrainerJob::parse(JOB).unwrap();
         let catalogue = crate::experiment::dataset::Catalogue::built_in();
         let spec = job.spec(catalogue.get("caltech101").unwrap(), None).unwrap();
-        assert_eq!((spec.hyper.epochs, spec.hyper.beta, spec.hyper.rep_dim), (2, 0.6, 512));
+        let hyper = &spec.hyper;
+        assert_eq!(
+            (hyper.count("epochs"), hyper.number("beta"), hyper.count("rep_dim")),
+            (Some(2), Some(0.6), Some(512))
+        );
         assert_eq!(spec.template, "a photo of a {}.");
     }
 
@@ -205,8 +243,8 @@ mod tests {
         let job = TrainerJob::parse(JOB).unwrap();
         let catalogue = crate::experiment::dataset::Catalogue::built_in();
         let definition = catalogue.get("caltech101").unwrap();
-        for method in Method::all() {
-            let job = TrainerJob { method, ..job.clone() };
+        for method in Methods::built_in().list() {
+            let job = TrainerJob { method: method.key(), ..job.clone() };
             let spec = JobSpec { backbone: "ViT-B/16".into(), ..job.spec(definition, None).unwrap() };
             let places = Places {
                 weights: "w".into(),

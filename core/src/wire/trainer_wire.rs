@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::job::backbone::ArchitectureSettings;
 use crate::job::outcome::{Failure, Outcome, Progress};
 use crate::job::spec::BasisHash;
+use crate::method::Method;
 use crate::scheduler::machine_fault::Cause;
 use crate::wire::trainer_job::TrainerJob;
 
@@ -56,6 +57,9 @@ pub enum Reply {
         version: String,
         /// What jobs can name as `device`: `cpu`, `cuda:0`, ….
         devices: Vec<String>,
+        /// The methods that it has an implementation of, by the SHA-256 of their declarations.
+        #[serde(default)]
+        methods: BTreeMap<Method, BasisHash>,
         /// The identities of the backbones that it was started with ([`Backbones`]), by name.
         #[serde(default)]
         backbone_sha256: BTreeMap<String, BasisHash>,

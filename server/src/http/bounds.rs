@@ -32,10 +32,7 @@ fn bounds() -> Vec<(&'static str, &'static str, Value)> {
     let label = || json!({ "pattern": LABEL });
     let some = || json!({ "minItems": 1, "uniqueItems": true });
     let from_to = |least: u64, most: u64| json!({ "minimum": least, "maximum": most });
-    let share = || json!({ "minimum": 0, "maximum": 1 });
     let per_cent = || json!({ "minimum": 0, "maximum": 100 });
-    let size = || json!({ "minimum": 1, "maximum": 1_000_000 });
-    let weight = || json!({ "minimum": 0 });
     let mut bounds = vec![
         ("ExperimentDocument", "/properties/name", name()),
         ("ExperimentDocument", "/properties/backbone", name()),
@@ -96,29 +93,6 @@ fn bounds() -> Vec<(&'static str, &'static str, Value)> {
         ("PoolSettings", "/properties/labels/items", label()),
     ];
     bounds.extend(IDENTIFIERS.map(|identifier| (identifier, "", json!({ "maximum": i64::MAX }))));
-    for table in ["Overrides", "OverrideTable"] {
-        bounds.extend([
-            (table, "/properties/train_batch", size()),
-            (table, "/properties/test_batch", size()),
-            (table, "/properties/epochs", size()),
-            (table, "/properties/rep_dim", size()),
-            (table, "/properties/n_rep_tokens", size()),
-            (table, "/properties/proj_lora_dim", size()),
-            (table, "/properties/res_lora_dim", size()),
-            (table, "/properties/n_ctx", size()),
-            (table, "/properties/alpha", share()),
-            (table, "/properties/beta", share()),
-            (table, "/properties/momentum", json!({ "minimum": 0, "exclusiveMaximum": 1 })),
-            (table, "/properties/lr", weight()),
-            (table, "/properties/warmup_lr", weight()),
-            (table, "/properties/weight_decay", weight()),
-            (table, "/properties/reg_weight", weight()),
-            (table, "/properties/final_norm", weight()),
-            (table, "/properties/seq_norm", weight()),
-            (table, "/properties/rep_layers", json!({ "minItems": 1 })),
-            (table, "/properties/rep_layers/items", json!({ "minimum": 1 })),
-        ]);
-    }
     bounds
 }
 

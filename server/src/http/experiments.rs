@@ -10,7 +10,7 @@ use axum::{Extension, Json};
 use promptfield_core::experiment::{Document, Experiment};
 use promptfield_core::id::ExperimentId;
 use promptfield_core::input::InvalidInput;
-use promptfield_core::method::Method;
+use promptfield_core::method::{Declaration, Method};
 use promptfield_core::names::known_name;
 use promptfield_core::protocol::Stage;
 use promptfield_core::scheduler::{
@@ -130,11 +130,7 @@ pub(super) async fn show(
         Ok::<_, Rejection>((ExperimentSummary::new(record, counts), Arc::clone(&record.experiment)))
     });
     let (summary, experiment) = found.await??;
-    let variants = if experiment.sweep.is_empty() {
-        Vec::new()
-    } else {
-        variants_of(&experiment).map_err(ApiError::Unreadable)?
-    };
+    let variants = if experiment.sweep.is_empty() { Vec::new() } else { variants_of(&experiment) };
     let detail = ExperimentDetail { summary, experiment: Arc::unwrap_or_clone(experiment), variants };
     unless_known(&headers, "application/json", json(&detail)?)
 }
@@ -246,8 +242,16 @@ pub(super) async fn jobs(
 ) -> Result<Json<Page<JobSummary>>, ApiError> {
     let JobsParams { state, dataset, method, variant, stage, shots, cursor, limit } = params;
     let window = WindowParams { cursor, limit }.window().map_err(ApiError::Unreadable)?;
+    let known = Arc::clone(&app.known.methods);
     let page = app.writer.look(move |scheduler, _| {
         let (record, _) = find(scheduler, id)?;
+        let methods = record.experiment.methods.iter().copied().chain(known.list().iter().map(Declaration::key));
+        let methods: Vec<Method> = methods.collect();
+        if let Some(method) = &method
+            && let Err(error) = known_name("method", method.key(), methods.iter().map(Method::key))
+        {
+            return Ok(Err(error));
+        }
         if let Some(dataset) = &dataset
             && let Err(error) = known_name("dataset", dataset, datasets_of(&record.experiment))
         {
@@ -323,11 +327,11 @@ pub(super) async fn outputs(
 
 /// Refuses values that no job of an experiment has.
 fn known_variant(variant: &str, experiment: &Experiment) -> Result<(), InvalidInput> {
-    known_name("variant", variant, variants_of(experiment)?.iter().map(String::as_str))
+    known_name("variant", variant, variants_of(experiment).iter().map(String::as_str))
 }
 
-fn variants_of(experiment: &Experiment) -> Result<Vec<String>, InvalidInput> {
-    Ok(experiment.variants()?.into_iter().map(|(label, _)| label).collect())
+fn variants_of(experiment: &Experiment) -> Vec<String> {
+    experiment.variants().into_iter().map(|(label, _)| label).collect()
 }
 
 /// A number of shots that jobs of an experiment can have.

@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use promptfield_core::id::{JobId, LeaseId, WorkerId};
 use promptfield_core::input::InvalidInput;
-use promptfield_core::job::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
-use promptfield_core::job::spec::{SpecHash, is_sha256};
+use promptfield_core::job::layout;
+use promptfield_core::job::spec::{BasisHash, SpecHash, is_sha256};
 use promptfield_core::scheduler::{Command, Grant, Held, Reply, Scheduler, WorkerState};
 use promptfield_core::wire::api::{
     CheckpointSource, CompletionReport, FailureReport, LeaseGrant, LeaseReport, LeaseRequest, LeaseResponse,
@@ -91,12 +91,16 @@ async fn variants_of(app: &App, grants: &[Grant]) -> Result<Vec<String>, ApiErro
 async fn put_into_words(app: &App, grant: Grant, variant: String) -> Result<LeaseGrant, ApiError> {
     let checkpoint = match grant.needs {
         Some((job, spec)) => {
-            let path = format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}");
-            let sha256 = app.reader.file_of(job, &path).await?;
+            let path = layout::checkpoint(spec.recipe.method, &app.policy.methods);
+            let sha256 = match path {
+                Some(path) => app.reader.file_of(job, &path).await?,
+                None => None,
+            };
             Some(CheckpointSource { spec: spec.to_spec(), sha256 })
         }
         None => None,
     };
+    let declared = app.policy.methods.get(grant.spec.recipe.method);
     Ok(LeaseGrant {
         lease: grant.lease,
         token: grant.token,
@@ -106,6 +110,7 @@ async fn put_into_words(app: &App, grant: Grant, variant: String) -> Result<Leas
         checkpoint,
         unfinished: grant.unfinished,
         backbone_sha256: grant.backbone_sha256,
+        method_sha256: declared.map(|declared| BasisHash(declared.sha256())),
         afresh: grant.afresh,
         variant,
         ttl_ms: grant.ttl_ms,

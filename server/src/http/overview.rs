@@ -10,8 +10,8 @@ use promptfield_core::experiment::dataset::{all_of, published_size};
 use promptfield_core::experiment::matrix::{self, PlannedJob};
 use promptfield_core::experiment::{Document, Experiment, Known};
 use promptfield_core::id::ExperimentId;
-use promptfield_core::method::Method;
-use promptfield_core::method::hyper::Overrides;
+use promptfield_core::method::value::ValueDeclaration;
+use promptfield_core::method::{Declaration, Methods};
 use promptfield_core::names::Precision;
 use promptfield_core::protocol::{Protocol, Stage};
 use promptfield_core::scheduler::{Forecast, JobStateName, Preview, Rejection, Scheduler};
@@ -19,7 +19,6 @@ use promptfield_core::wire::api::overview::{
     Catalogue, CatalogueDataset, CatalogueMethod, CatalogueProtocol, CatalogueValue, Matrix, MatrixJob,
 };
 use tokio::sync::Semaphore;
-use utoipa::PartialSchema as _;
 
 use super::extract::{Id, JsonBody};
 use super::problem::{ApiError, answer};
@@ -40,17 +39,17 @@ static PROCESSORS: LazyLock<Semaphore> =
 )]
 pub(super) async fn catalogue(State(app): Shared) -> Json<Catalogue> {
     Json(Catalogue {
-        methods: Method::all().map(method).collect(),
+        methods: app.known.methods.list().iter().map(method).collect(),
         protocols: Protocol::ALL.iter().copied().map(protocol).collect(),
         datasets: datasets(&app.known),
         backbones: app.known.backbones.clone(),
         precisions: Precision::ALL.to_vec(),
-        hyperparameters: hyperparameters(),
+        hyperparameters: hyperparameters(&app.known.methods),
     })
 }
 
-fn method(key: Method) -> CatalogueMethod {
-    CatalogueMethod { key, label: key.label().to_owned(), learns: key.learns() }
+fn method(known: &Declaration) -> CatalogueMethod {
+    CatalogueMethod { key: known.key(), label: known.label.clone(), learns: known.learns }
 }
 
 fn protocol(key: Protocol) -> CatalogueProtocol {
@@ -68,24 +67,21 @@ fn datasets(known: &Known) -> Vec<CatalogueDataset> {
         .collect()
 }
 
-/// The keys of [`Overrides`], as its schema describes them.
-fn hyperparameters() -> Vec<CatalogueValue> {
-    let schema = serde_json::json!(Overrides::schema());
-    let value = |name: &str| {
-        let property = &schema["properties"][name];
-        // What may be absent has a list of types, of which one is `null`.
-        let kind = match &property["type"] {
-            serde_json::Value::Array(kinds) => kinds.iter().find(|kind| *kind != "null"),
-            kind => Some(kind),
-        };
-        CatalogueValue {
-            name: name.to_owned(),
-            kind: kind.and_then(|kind| kind.as_str()).unwrap_or("object").to_owned(),
-            description: property["description"].as_str().unwrap_or_default().to_owned(),
-            methods: Method::all().filter(|method| method.has(name)).collect(),
-        }
+/// The values of all methods.
+fn hyperparameters(methods: &Methods) -> Vec<CatalogueValue> {
+    let having = |name: &str| {
+        let having = methods.list().iter().filter(|known| known.values.contains_key(name));
+        having.map(Declaration::key).collect()
     };
-    Overrides::KEYS.iter().map(|name| value(name)).collect()
+    let value = |(name, value): (&str, &ValueDeclaration)| CatalogueValue {
+        name: name.to_owned(),
+        kind: value.json_type().to_owned(),
+        description: value.help.clone(),
+        methods: having(name),
+        choices: value.choices.clone(),
+        sweeps: value.identity,
+    };
+    methods.values().map(value).collect()
 }
 
 /// Reads an experiment and expands it into its jobs.
@@ -100,7 +96,7 @@ pub(super) async fn expand(
     let expanded = aside::work(move || {
         let _turn = turn;
         let experiment = Experiment::from_json(document, &known)?;
-        let jobs = matrix::expand(&experiment, &known.datasets)?;
+        let jobs = matrix::expand(&experiment, &known)?;
         Ok((experiment, jobs))
     });
     expanded.await?.map_err(ApiError::Invalid)

@@ -60,7 +60,7 @@ impl Part {
             known.ok_or_else(|| InvalidInput::new("seeds", text, one_of(text, seeds.iter().map(String::as_str))))
         };
         let method = |text: &str| {
-            known_name("methods", text, experiment.methods.iter().map(|method| method.key()))?;
+            known_name("methods", text, experiment.methods.iter().map(Method::key))?;
             text.parse()
         };
         let dataset = |text: &str| {
@@ -77,7 +77,7 @@ impl Part {
 
     fn has(&self, spec: &CompactSpec) -> bool {
         let recipe = &spec.recipe;
-        self.seeds.as_ref().is_none_or(|seeds| !recipe.method.learns() || seeds.contains(&spec.seed))
+        self.seeds.as_ref().is_none_or(|seeds| spec.shots == 0 || seeds.contains(&spec.seed))
             && self.methods.as_ref().is_none_or(|methods| methods.contains(&recipe.method))
             && self.datasets.as_ref().is_none_or(|datasets| {
                 datasets.contains(&recipe.dataset) || self.source.as_ref() == Some(&recipe.dataset)
@@ -202,9 +202,10 @@ pub(super) async fn results(
         state: cell.state,
         result: cell.result.as_ref(),
     });
-    let mut table = ResultTable::new(experiment.protocol, entries.clone());
+    let methods = &app.known.methods;
+    let mut table = ResultTable::new(experiment.protocol, entries.clone(), methods);
     if let Some(Reference::Published) = params.compare {
-        table.compare(entries).map_err(ApiError::Invalid)?;
+        table.compare(entries, methods).map_err(ApiError::Invalid)?;
     }
     let format = params.format.unwrap_or(Format::Json);
     let content_type = match format {
@@ -219,5 +220,5 @@ pub(super) async fn results(
         Format::Markdown => "text/markdown; charset=utf-8",
         Format::Latex => "text/x-tex; charset=utf-8",
     };
-    unless_known(&headers, content_type, table.print(format, &notes))
+    unless_known(&headers, content_type, table.print(format, &notes, methods))
 }

@@ -39,7 +39,7 @@ pub(super) async fn register(
 ) -> Result<(StatusCode, Json<Registered>), ApiError> {
     check(&description).map_err(ApiError::Invalid)?;
     app.registrations.admit().map_err(|error| ApiError::TooBusy(error.to_string()))?;
-    match app.writer.apply(Command::Register(description)).await? {
+    match app.writer.apply(Command::Register(Box::new(description))).await? {
         Reply::Registered(worker) => {
             let (lease_ttl_ms, marker) = (app.policy.lease_ms, app.marker.clone());
             Ok((StatusCode::CREATED, Json(Registered { worker, lease_ttl_ms, marker })))

@@ -12,7 +12,7 @@ use super::{Doing, Reader, Store, StoreError, known_schema, read_only};
 const COPY: &str = "VACUUM INTO ?1";
 const CHECK: &str = "PRAGMA integrity_check";
 const QUICK_CHECK: &str = "PRAGMA quick_check";
-const SCHEMA: &str = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success";
+pub(super) const SCHEMA: &str = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success";
 
 /// How closely a database is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Store {
     }
 }
 
-async fn copy(connection: &mut SqliteConnection, to: &Path) -> Result<(), StoreError> {
+pub(super) async fn copy(connection: &mut SqliteConnection, to: &Path) -> Result<(), StoreError> {
     let text = to.to_str().ok_or_else(|| StoreError::Prepare {
         path: to.to_owned(),
         source: io::Error::new(io::ErrorKind::InvalidFilename, "SQLite takes only names in UTF-8"),

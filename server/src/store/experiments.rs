@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use promptfield_core::experiment::dataset::{Catalogue, DatasetDefinition};
-use promptfield_core::experiment::{Experiment, Known};
+use promptfield_core::experiment::Experiment;
 use promptfield_core::id::{ExperimentId, JobId};
 use promptfield_core::input::InvalidInput;
 use promptfield_core::job::spec::SpecHash;
@@ -95,21 +94,7 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Vec<Experi
 /// Reads an experiment that was accepted once. The names that it uses may no longer be known to this coordinator; what it
 /// asked for stays what it is.
 fn read(document: &str) -> Result<Experiment, InvalidInput> {
-    let value: serde_json::Value = promptfield_core::input::from_json(document)?;
-    let mut datasets = Catalogue::built_in();
-    for key in value["datasets"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str) {
-        if datasets.get(key).is_err() {
-            datasets.add(DatasetDefinition {
-                key: key.to_owned(),
-                label: None,
-                folder: key.to_owned(),
-                images: String::new(),
-                split: None,
-                template: "{}".to_owned(),
-            })?;
-        }
-    }
-    Experiment::from_json(value, &Known { datasets, backbones: Vec::new() })
+    promptfield_core::input::from_json(document)
 }
 
 pub(super) async fn load_links(connection: &mut SqliteConnection) -> Result<Vec<Link>, StoreError> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use promptfield_core::scheduler::{Change, Rows, Took};
 use promptfield_core::time::Timestamp;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteQueryResult,
     SqliteSynchronous,
@@ -28,6 +28,7 @@ mod events;
 mod experiments;
 mod faults;
 mod files;
+mod identities;
 mod jobs;
 mod keys;
 mod needs;
@@ -213,7 +214,7 @@ impl Store {
             .row_buffer_size(ROWS_AHEAD)
             .disable_statement_logging();
         let mut connection = options.connect().await.doing("open the database")?;
-        migrate(&mut connection).await?;
+        migrate(path, &mut connection).await?;
         let files = Files::of(path, lock.file())?;
         Ok(Self { connection, durability: Durability::Full, files, _lock: lock })
     }
@@ -366,13 +367,52 @@ fn known_schema() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
-async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let known = known_schema();
-    // Not `run`: its future isn't `Send` for a borrowed connection.
-    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
+    let failed = |error| match error {
         MigrateError::VersionMissing(found) if found > known => StoreError::Newer { found, known },
         error => StoreError::Migrate { known, source: Box::new(error) },
-    })
+    };
+    // Not `run`: its future isn't `Send` for a borrowed connection.
+    MIGRATIONS.run_direct(Some(identities::SCHEMA - 1), connection, false).await.map_err(failed)?;
+    update_identities(path, connection, failed).await?;
+    MIGRATIONS.run_direct(None, connection, false).await.map_err(failed)
+}
+
+/// Brings a database to schema 14, of which a part is a step of the program, in one transaction. A database with jobs is copied before.
+async fn update_identities(
+    path: &Path,
+    connection: &mut SqliteConnection,
+    failed: impl Fn(MigrateError) -> StoreError,
+) -> Result<(), StoreError> {
+    let current: i64 = sqlx::query_scalar(backup::SCHEMA).fetch_one(&mut *connection).await.doing("read the schema")?;
+    if current >= identities::SCHEMA {
+        return Ok(());
+    }
+    let Some(migration) = MIGRATIONS.iter().find(|migration| migration.version == identities::SCHEMA) else {
+        return Ok(());
+    };
+    let jobs: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM job)")
+        .fetch_one(&mut *connection)
+        .await
+        .doing("look for jobs")?;
+    if jobs {
+        let copy = files::beside(path, &format!(".schema-{current}"));
+        let part = files::beside(path, &format!(".schema-{current}.partial"));
+        let unusable = |source| StoreError::Prepare { path: copy.clone(), source };
+        // What an earlier start left when it was broken off.
+        match fs_err::remove_file(&part) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
+            _ => {}
+        }
+        backup::copy(connection, &part).await?;
+        fs_err::rename(&part, &copy).map_err(unusable)?;
+        tracing::info!("the database is copied to `{}` before its jobs get new identities", copy.display());
+    }
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.doing("begin to change identities")?;
+    transaction.apply("_sqlx_migrations", migration).await.map_err(&failed)?;
+    identities::update(&mut transaction).await?;
+    transaction.commit().await.doing("commit the new identities")
 }
 
 /// A connection pool that only reads. Cheap to clone.

@@ -1,6 +1,7 @@
 //! The database against the scheduler that it is to bring back.
 
-use promptfield_core::experiment::dataset::Catalogue;
+use std::collections::BTreeMap;
+
 use promptfield_core::experiment::{Experiment, Known, matrix};
 use promptfield_core::id::{ExperimentId, FencingToken, JobId, LeaseId, Sequence, WorkerId};
 use promptfield_core::job::evaluation::{ClassCounts, Evaluation};
@@ -32,19 +33,19 @@ const CAUSES: [Cause; 6] = [
 const START: Timestamp = Timestamp(1_000_000);
 
 fn submit(seeds: &str) -> Command {
-    let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+    let known = Known::built_in();
     let text = format!(
         "name = \"x\"\nprotocol = \"base_to_new\"\nbackbone = \"ViT-B/16\"\nmethods = [\"alignednorm\", \"zero_shot\"]\n\
          datasets = [\"dtd\"]\nseeds = {seeds}\npriority = {}\n[overrides.dtd]\nlr = 0.01\n[sweep]\nalpha = [0.5, 0.7]",
         seeds.len()
     );
     let experiment = Experiment::from_toml(&text, &known).unwrap();
-    let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
+    let jobs = matrix::expand(&experiment, &known).unwrap();
     Command::Submit { experiment: Box::new(experiment), jobs, by: (seeds.len() > 3).then(|| "ann".to_owned()) }
 }
 
 fn register(name: &str) -> Command {
-    Command::Register(WorkerDescription {
+    Command::Register(Box::new(WorkerDescription {
         name: name.into(),
         host: name.into(),
         output_root: "/out".into(),
@@ -53,12 +54,13 @@ fn register(name: &str) -> Command {
         devices: vec!["cpu".into(), "cuda:0".into()],
         backbones: vec!["ViT-B/16".into()],
         backbone_sha256: std::collections::BTreeMap::new(),
+        methods: BTreeMap::new(),
         version: "0".into(),
         labels: vec!["a100".into()],
         memory_mib: (name == "a").then_some(40_000),
         pilot: None,
         time_left_ms: None,
-    })
+    }))
 }
 
 fn outcome(adopted: bool) -> Box<Outcome> {
@@ -201,7 +203,7 @@ impl World {
             (18, Some(pilot)) => {
                 let Command::Register(description) = register("p") else { unreachable!() };
                 let pilot = Some(pilot.key().to_string());
-                Command::Register(WorkerDescription { pilot, time_left_ms: Some(60_000), ..description })
+                Command::Register(Box::new(WorkerDescription { pilot, time_left_ms: Some(60_000), ..*description }))
             }
             _ => Command::Tick,
         }
@@ -271,6 +273,25 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+/// A job of a method that this version doesn't know is brought back, and waits.
+#[tokio::test]
+async fn a_method_that_is_not_known_any_more_keeps_nothing_from_starting() {
+    let mut world = World::new().await;
+    world.apply(submit("[1]")).await;
+    world.apply(register("a")).await;
+    let gone = "UPDATE recipe SET document = json_set(document, '$.method', 'gone')";
+    sqlx::query(gone).execute(&mut world.store.connection).await.unwrap();
+    let mut restored = Scheduler::restore(Policy::default(), world.store.load().await.unwrap(), world.now);
+    assert_eq!(restored.violations(), Vec::<String>::new());
+    let job = restored.job(JobId(1)).unwrap();
+    assert_eq!(job.spec.to_spec().title(), "train gone on dtd, 16 shots, seed 1");
+    let because = restored.explain(JobId(1), world.now).unwrap().because;
+    assert!(because.starts_with("this coordinator doesn't know its method `gone`"), "{because}");
+    let worker = restored.workers().next().unwrap().0.id;
+    let (_, reply) = restored.apply(Command::Lease { worker, slots: 1 }, world.now);
+    assert_eq!(reply.unwrap(), Reply::Granted(Vec::new()));
 }
 
 #[tokio::test]

@@ -14,12 +14,12 @@ use super::{Doing, StoreError, damaged};
 /// its jobs.
 static UPSERT: Bulk = Bulk::new(
     "insert or change workers",
-    "INSERT INTO worker (id, name, host, output_root, places, slots, devices, backbones, backbone_sha256, version, labels, memory_mib, pilot, time_left_ms, \
+    "INSERT INTO worker (id, name, host, output_root, places, slots, devices, backbones, backbone_sha256, methods, version, labels, memory_mib, pilot, time_left_ms, \
      state, registered_at)",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     " ON CONFLICT (id) DO UPDATE SET state = excluded.state, backbone_sha256 = excluded.backbone_sha256",
 );
-const LOAD: &str = "SELECT id, name, host, output_root, places, slots, devices, backbones, backbone_sha256, version, labels, memory_mib, pilot, time_left_ms, state, \
+const LOAD: &str = "SELECT id, name, host, output_root, places, slots, devices, backbones, backbone_sha256, methods, version, labels, memory_mib, pilot, time_left_ms, state, \
      registered_at FROM worker WHERE NOT forgotten ORDER BY id";
 const LAST: &str = "SELECT coalesce(max(id), 0) FROM worker";
 /// What names a worker keeps its row, and so does the greatest number.
@@ -42,6 +42,7 @@ pub(super) async fn upsert<'q>(
             .bind(serde_json::json!(description.devices).to_string())
             .bind(serde_json::json!(description.backbones).to_string())
             .bind(serde_json::json!(description.backbone_sha256).to_string())
+            .bind(serde_json::json!(description.methods).to_string())
             .bind(&description.version)
             .bind(serde_json::json!(description.labels).to_string())
             .bind(description.memory_mib.map(u64::cast_signed))
@@ -64,6 +65,7 @@ struct Row {
     devices: String,
     backbones: String,
     backbone_sha256: String,
+    methods: String,
     version: String,
     labels: String,
     memory_mib: Option<i64>,
@@ -87,6 +89,7 @@ impl Row {
                 devices: serde_json::from_str(&self.devices).map_err(damaged("worker", id))?,
                 backbones: serde_json::from_str(&self.backbones).map_err(damaged("worker", id))?,
                 backbone_sha256: serde_json::from_str(&self.backbone_sha256).map_err(damaged("worker", id))?,
+                methods: serde_json::from_str(&self.methods).map_err(damaged("worker", id))?,
                 version: self.version,
                 labels: serde_json::from_str(&self.labels).map_err(damaged("worker", id))?,
                 memory_mib: self.memory_mib.map(i64::cast_unsigned),

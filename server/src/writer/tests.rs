@@ -1,6 +1,7 @@
 //! The writer alone, without HTTP: what it does when nobody reads the clock.
 
-use promptfield_core::experiment::dataset::Catalogue;
+use std::collections::BTreeMap;
+
 use promptfield_core::experiment::{Experiment, Known, matrix};
 use promptfield_core::scheduler::WorkerDescription;
 
@@ -22,7 +23,7 @@ impl World {
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
         let signals = Signals { stop: stop.clone(), close: close.clone() };
         let (limits, metrics, tokens) = (Limits::default(), Metrics::new(), Tokens::default());
-        let setup = Setup { policy, limits, clock, tokens, metrics, signals };
+        let setup = Setup { policy: policy.clone(), limits, clock, tokens, metrics, signals };
         let (writer, task) = Writer::start(store, Scheduler::new(policy), setup);
         Self { writer, task, stop, close, _folder: folder }
     }
@@ -37,13 +38,14 @@ impl World {
             devices: vec!["cpu".into()],
             backbones: vec!["ViT-B/16".into()],
             backbone_sha256: std::collections::BTreeMap::new(),
+            methods: BTreeMap::new(),
             version: "0".into(),
             labels: Vec::new(),
             memory_mib: None,
             pilot: None,
             time_left_ms: None,
         };
-        match self.writer.apply(Command::Register(description)).await {
+        match self.writer.apply(Command::Register(Box::new(description))).await {
             Ok(Reply::Registered(worker)) => worker,
             other => panic!("{other:?}"),
         }
@@ -69,11 +71,11 @@ impl World {
 }
 
 fn submit() -> Command {
-    let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+    let known = Known::built_in();
     let text = "name = \"x\"\nprotocol = \"base_to_new\"\nbackbone = \"ViT-B/16\"\nmethods = [\"alignednorm\"]\n\
                 datasets = [\"dtd\"]\nseeds = [1]";
     let experiment = Experiment::from_toml(text, &known).unwrap();
-    let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
+    let jobs = matrix::expand(&experiment, &known).unwrap();
     Command::Submit { experiment: Box::new(experiment), jobs, by: None }
 }
 

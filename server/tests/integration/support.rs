@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use promptfield_core::experiment::Known;
-use promptfield_core::experiment::dataset::Catalogue;
 use promptfield_core::id::{JobId, LeaseId, WorkerId};
 use promptfield_core::job::backbone::Architecture;
 use promptfield_core::job::evaluation::{ClassCounts, Evaluation};
@@ -173,7 +172,7 @@ pub(crate) fn options(folder: &std::path::Path) -> Options {
         listen: ([127, 0, 0, 1], 0).into(),
         database: folder.join("state/promptfield.db"),
         artefacts: folder.join("artefacts"),
-        known: Known { datasets: Catalogue::built_in(), backbones: vec!["ViT-B/16".into()] },
+        known: Known { backbones: vec!["ViT-B/16".into()], ..Known::built_in() },
         policy: Policy::default(),
         limits: Limits::default(),
         retention: Retention::default(),
@@ -421,6 +420,7 @@ pub(crate) fn worker(name: &str) -> WorkerDescription {
         devices: vec!["cpu".into()],
         backbones: vec!["ViT-B/16".into()],
         backbone_sha256: BTreeMap::new(),
+        methods: BTreeMap::new(),
         version: promptfield_core::VERSION.into(),
         labels: Vec::new(),
         memory_mib: None,

@@ -90,7 +90,7 @@ impl Fate {
 impl Coordinator {
     pub(super) fn new(policy: Policy, flaw: Option<Flaw>, reads_back: bool) -> Self {
         Self {
-            policy,
+            policy: policy.clone(),
             flaw,
             life: 0,
             up: true,
@@ -134,7 +134,7 @@ impl Coordinator {
         if self.flaw == Some(Flaw::ForgetsWhatWasRead) {
             rows.readings.clear();
         }
-        Some(Scheduler::restore(self.policy, rows, now))
+        Some(Scheduler::restore(self.policy.clone(), rows, now))
     }
 }
 
@@ -418,7 +418,7 @@ impl World {
                 let by = Some(["ann", "bob"][plan % 2].to_owned());
                 Command::Submit { experiment: Box::new(experiment), jobs, by }
             }
-            Ask::Register(place) => Command::Register(self.description(place)),
+            Ask::Register(place) => Command::Register(Box::new(self.description(place))),
             Ask::Lease { worker, slots, .. } => Command::Lease { worker, slots },
             Ask::Progress { step, .. } => {
                 // The first word of a job that is still being prepared renews its lease only.

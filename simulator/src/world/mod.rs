@@ -314,7 +314,7 @@ impl World {
             random,
             climate,
             history: History::new(settings.talk),
-            audit: Audit::new(policy, small),
+            audit: Audit::new(policy.clone(), small),
             // Without faults nothing is ever read back.
             coordinator: Coordinator::new(policy, settings.flaw, settings.faults || small),
             calls: HashMap::new(),

@@ -150,6 +150,7 @@ impl World {
                 .filter(|_| worker.says_version)
                 .filter_map(|(place, name)| Some(((*name).to_owned(), worker.weights(place)?)))
                 .collect(),
+            methods: std::collections::BTreeMap::new(),
             version: promptfield_core::VERSION.to_owned(),
             labels: Vec::new(),
             memory_mib: worker.memory_mib,

@@ -82,9 +82,9 @@ pub fn run(args: &MeasureArgs, machine: &Machine) -> anyhow::Result<()> {
     let hyper = job.hyper()?;
     let initial = methods::initial(job.method, &clip, &hyper, 1)?;
     let model = methods::build(job.method, &clip, job.classes(), &hyper, &initial)?;
-    let mut optimiser = model.optimiser(&hyper);
+    let mut optimiser = model.optimiser(job.weight_decay);
     let (_, texts) = clip.text.embed(&job.classes().prompts()?, 0)?;
-    let text_rows = texts.with_more(i64::from(hyper.n_rep_tokens)).rows();
+    let text_rows = texts.with_more(i64::from(hyper.count("n_rep_tokens").unwrap_or_default())).rows();
     let prepare_s = began.elapsed().as_secs_f64();
 
     let size = clip.geometry().vision.image_size;

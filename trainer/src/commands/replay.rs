@@ -9,8 +9,8 @@ use anyhow::{Context as _, bail, ensure};
 use promptfield_core::experiment::dataset::check_template;
 use promptfield_core::input::{InvalidInput, from_json};
 use promptfield_core::job::backbone::ArchitectureSettings;
-use promptfield_core::method::hyper::{Hyperparameters, Overrides};
-use promptfield_core::method::{Method, preset};
+use promptfield_core::method::value::Values;
+use promptfield_core::method::{Method, Methods};
 use promptfield_core::names::Precision;
 use promptfield_core::protocol::Protocol;
 use serde::Deserialize;
@@ -28,10 +28,10 @@ pub(crate) struct ReplayJob {
     template: String,
     /// The learning rate of every step.
     pub(crate) lr: f64,
-    weight_decay: f64,
+    pub(crate) weight_decay: f64,
     /// What differs from the method's base-to-new preset.
     #[serde(default)]
-    overrides: Overrides,
+    overrides: Values,
 }
 
 impl ReplayJob {
@@ -39,7 +39,8 @@ impl ReplayJob {
         let text = fs_err::read_to_string(path)?;
         let parse = || {
             let job: Self = from_json(&text)?;
-            job.overrides.check().map_err(|error| error.under("overrides"))?;
+            Methods::built_in().known("method", job.method.key())?;
+            Methods::built_in().read("overrides", &[job.method], job.overrides.0.clone())?;
             check_template("template", &job.template)?;
             if job.classnames.is_empty() {
                 return Err(InvalidInput::new("classnames", "[]", "at least one name"));
@@ -53,9 +54,9 @@ impl ReplayJob {
         Classes { names: &self.classnames, template: &self.template }
     }
 
-    pub(crate) fn hyper(&self) -> anyhow::Result<Hyperparameters> {
-        let preset = preset::resolve(self.method, Protocol::BaseToNew, "", "")?.hyper;
-        Ok(Hyperparameters { weight_decay: self.weight_decay, ..preset.with(self.method, &self.overrides) })
+    pub(crate) fn hyper(&self) -> anyhow::Result<Values> {
+        let known = Methods::built_in().known("method", self.method.key())?;
+        Ok(known.resolve(Protocol::BaseToNew, "", "", &self.overrides)?.hyper)
     }
 }
 
@@ -146,7 +147,7 @@ pub fn run(
 fn replay(job: &ReplayJob, clip: &Clip, given: &Given) -> anyhow::Result<Vec<(String, Tensor)>> {
     let hyper = job.hyper()?;
     let model = methods::build(job.method, clip, job.classes(), &hyper, &given.parameters)?;
-    let mut optimiser = model.optimiser(&hyper);
+    let mut optimiser = model.optimiser(job.weight_decay);
     let mut results = Vec::new();
     for (index, (images, labels)) in given.batches.iter().enumerate() {
         let loss = model.training_loss(images, labels);

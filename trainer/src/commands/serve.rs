@@ -20,6 +20,7 @@ use promptfield_core::wire::trainer_wire::{BackboneFile, Backbones, Reply, Reque
 use super::machine::Machine;
 use crate::clip::Backbone;
 use crate::engine::{self, CancelFlag, JobError, Reporter};
+use crate::methods;
 use crate::talk::talk;
 use crate::working;
 
@@ -53,7 +54,7 @@ fn ready(backbones: &Backbones) -> Reply {
         }
     }
     let version = promptfield_core::VERSION.to_owned();
-    Reply::Ready { version, devices: engine::devices(), backbone_sha256, unusable }
+    Reply::Ready { version, devices: engine::devices(), methods: methods::implemented(), backbone_sha256, unusable }
 }
 
 /// Takes requests from `input` until it ends, and runs each job with `run`. `ready` is said first.
@@ -281,7 +282,13 @@ mod tests {
 
     fn ready() -> Reply {
         let (version, devices) = (promptfield_core::VERSION.to_owned(), vec!["cpu".to_owned()]);
-        Reply::Ready { version, devices, backbone_sha256: BTreeMap::new(), unusable: BTreeMap::new() }
+        Reply::Ready {
+            version,
+            devices,
+            methods: methods::implemented(),
+            backbone_sha256: BTreeMap::new(),
+            unusable: BTreeMap::new(),
+        }
     }
 
     use promptfield_core::job::outcome::TestResult;
@@ -399,10 +406,10 @@ mod tests {
     fn a_line_that_is_no_request_is_refused_and_the_next_one_runs() {
         with_trainer(|worker| {
             worker.send("nonsense");
-            worker.send(r#"{"type": "run", "id": 7, "job": {"method": "none"}}"#);
+            worker.send(r#"{"type": "run", "id": 7, "job": {"method": "No!"}}"#);
             let Reply::Failed { id: 7, failure, .. } = worker.hear() else { panic!("not refused") };
             assert_eq!(failure.class, FailureClass::Bug);
-            assert!(failure.reason.contains("zero_shot"), "{}", failure.reason);
+            assert!(failure.reason.contains("lower-case letters"), "{}", failure.reason);
             worker.run(8, "icons");
             assert!(matches!(worker.hear_end(), Reply::Completed { id: 8, .. }));
         });

@@ -8,10 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use promptfield_core::job::backbone::Architecture;
+use promptfield_core::job::earlier;
 use promptfield_core::job::outcome::FileEntry;
 use promptfield_core::job::spec::{JobSpec, SpecHash};
 use promptfield_core::job::unfinished::METADATA_KEY;
-use promptfield_core::method::hyper::Evaluation;
+use promptfield_core::method::Methods;
+use promptfield_core::method::value::Values;
 use promptfield_core::protocol::Protocol;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
@@ -118,7 +120,8 @@ pub(super) fn read_checked<M: DeserializeOwned>(
         .as_ref()
         .and_then(|metadata| metadata.get(METADATA_KEY))
         .ok_or_else(|| malformed(format!("its metadata has no key `{METADATA_KEY}`")))?;
-    let metadata = serde_json::from_str(metadata).map_err(|error| malformed(format!("its metadata: {error}")))?;
+    let (metadata, _) = earlier::read(metadata, Methods::built_in(), None)
+        .map_err(|error| malformed(format!("its metadata: {error}")))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
     let mut tensors = NamedTensors::new();
     for (name, view) in file.iter() {
@@ -166,17 +169,20 @@ impl Provenance {
 type Fields = BTreeMap<String, serde_json::Value>;
 
 /// The fields in which a test and its training must agree, by dotted name. A test on another data set may have its own prompts
-/// and its own β (method.md, section 5).
+/// and its own values of those that its method declares as the target's.
 fn comparable(spec: &JobSpec, protocol: Protocol) -> Fields {
     let mut spec = spec.clone();
     spec.trained_by = None;
     spec.config.clear();
-    spec.hyper.test_batch = 0;
-    spec.hyper.eval = Evaluation::default();
+    spec.options = Values::default();
+    spec.hyper.0.remove("test_batch");
     if protocol == Protocol::CrossDataset {
         spec.dataset.clear();
         spec.template.clear();
-        spec.hyper.beta = 0.0;
+        let known = Methods::built_in().get(spec.method);
+        spec.hyper
+            .0
+            .retain(|name, _| known.and_then(|known| known.values.get(name)).is_none_or(|declared| !declared.target));
     }
     let mut fields = Fields::new();
     flatten("", serde_json::json!(spec), &mut fields);

@@ -86,7 +86,7 @@ fn classify(
     mut take: impl FnMut(&Tensor, &[Item]) -> Result<(), JobError>,
 ) -> Result<(), JobError> {
     let _guard = tch::no_grad_guard();
-    let size = inputs.spec.hyper.test_batch as usize;
+    let size = inputs.schedule.test_batch as usize;
     let batches: Vec<&[Item]> = inputs.split.test.chunks(size).collect();
     let classifier = model.classifier();
     let inference = model.inference(evaluated);
@@ -102,7 +102,7 @@ fn classify(
             let deciding = logits.by(inference);
             if !is_finite(&deciding) {
                 let what = not_finite(inputs, &logits, &deciding, batches[index])?;
-                return Err(inputs.not_finite(what, inputs.spec.method.learns()));
+                return Err(inputs.not_finite(what, inputs.spec.learns()));
             }
             take(&deciding, batches[index])?;
             report.step(false);

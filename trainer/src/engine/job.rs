@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use promptfield_core::experiment::dataset::DatasetDefinition;
-use promptfield_core::job::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, LOG_FILE, STATE_FILE};
+use promptfield_core::input::{InvalidInput, from_value};
+use promptfield_core::job::layout::{self, EVALUATION_FILE, LOG_FILE, STATE_FILE};
 use promptfield_core::job::outcome::{LeftOut, Manifest, Outcome, Progress, Seconds, TestResult};
 use promptfield_core::job::spec::JobSpec;
 use promptfield_core::job::unfinished::Origin;
+use promptfield_core::method::Methods;
 use promptfield_core::protocol::{ClassSubset, Protocol, Stage};
 use promptfield_core::wire::trainer_job::TrainerJob;
 use promptfield_core::{VERSION, time::Timestamp};
@@ -25,12 +27,15 @@ use super::train::{self, Begun, evaluates_after, train};
 use crate::clip::{Backbone, Clip, WeightsError};
 use crate::data::{self, DataError, KeptSplits, Split};
 use crate::image::{ImageCache, PixelScale};
+use crate::methods::values::{self, Interim, Schedule};
 use crate::methods::{self, Classes, Evaluated, Model, NamedTensors};
 use crate::working;
 
 /// What a job reads while it runs, on whichever thread.
 pub(super) struct Inputs<'a> {
     pub(super) spec: &'a JobSpec,
+    pub(super) schedule: Schedule,
+    pub(super) interim: Interim,
     pub(super) split: &'a Split,
     pub(super) images: &'a ImageCache,
     /// Pixels of an image's edge.
@@ -84,9 +89,9 @@ struct Trained {
     parameters: NamedTensors,
 }
 
-/// The checkpoint file, or the one in the training folder, that `path` names.
-fn checkpoint_at(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join(CHECKPOINT_FOLDER).join(CHECKPOINT_FILE) } else { path.to_owned() }
+/// The checkpoint file, or the one in the training folder, that `path` names; `checkpoint` is where a training has it.
+fn checkpoint_at(path: &Path, checkpoint: &str) -> PathBuf {
+    if path.is_dir() { path.join(checkpoint) } else { path.to_owned() }
 }
 
 /// SHA-256 of a file in hexadecimal, if it can be read.
@@ -108,12 +113,11 @@ fn is_checkpoint_of(path: &Path, origin: &Origin) -> bool {
 impl Trained {
     /// Reads the checkpoint file, or the one in the training folder, that `path` names. Where a manifest lies with it, its bytes are
     /// those that the manifest names.
-    fn read(path: &Path) -> Result<Self, CheckpointError> {
+    fn read(path: &Path, checkpoint: &str) -> Result<Self, CheckpointError> {
         let folder = if path.is_dir() { Some(path) } else { path.parent().and_then(Path::parent) };
-        let path = checkpoint_at(path);
-        let manifest = folder.and_then(|folder| promptfield_output::manifest_in(folder).ok().flatten());
-        let name = format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}");
-        let entry = manifest.as_ref().and_then(|manifest| manifest.files.get(&name));
+        let path = checkpoint_at(path, checkpoint);
+        let manifest = folder.and_then(|folder| promptfield_output::manifest_in(folder, None).ok().flatten());
+        let entry = manifest.as_ref().and_then(|manifest| manifest.files.get(checkpoint));
         let (mut provenance, parameters): (Provenance, _) = checkpoint::read_checked(&path, entry)?;
         // What its own metadata doesn't say, its manifest does.
         provenance.split_sha256 = provenance.split_sha256.or_else(|| manifest.map(|manifest| manifest.split_sha256));
@@ -164,7 +168,7 @@ fn evaluated(
         refusal.map_or(Ok(split), Err)
     };
     let split = tested(spec.classes())?;
-    if spec.method.learns() && (spec.protocol, spec.stage) == (Protocol::BaseToNew, Stage::Train) {
+    if spec.learns() && (spec.protocol, spec.stage) == (Protocol::BaseToNew, Stage::Train) {
         tested(ClassSubset::New)?;
     }
     Ok(split)
@@ -180,7 +184,7 @@ fn foreign(
 ) -> Result<Foreign, DataError> {
     let mut split_of = |classes| splits.load(definition, &job.data_root, spec.shots, spec.seed, classes);
     Ok(match (spec.protocol, spec.stage) {
-        _ if !spec.method.learns() => Foreign::Alone,
+        _ if !spec.learns() => Foreign::Alone,
         (Protocol::FewShot, _) => Foreign::Alone,
         (Protocol::BaseToNew, Stage::Train) => {
             let images = split_of(ClassSubset::New)?.test.len();
@@ -210,16 +214,18 @@ pub(super) fn run(
 ) -> Result<Outcome, JobError> {
     let (started, started_at) = (Instant::now(), Timestamp::from(SystemTime::now()));
     job.check()?;
+    let method = job.declaration()?;
     let device = device(&job.device)?;
     // Without a slash at the end, which would make `….partial` lie inside the folder.
     let output: PathBuf = job.output.components().collect();
     let definition = data::find_definition(job.datasets.as_deref(), &job.data_root, &job.dataset)?;
 
-    let tested = job.checkpoint.as_deref().filter(|_| job.stage == Stage::Test && job.method.learns());
+    let tested = job.checkpoint.as_deref().filter(|_| job.stage == Stage::Test && method.learns);
+    let checkpoint = layout::checkpoint(job.method, Methods::built_in()).unwrap_or_default();
     let mut trained = None;
     let mut trained_by = job.trained_by;
     if let (Some(path), None) = (tested, trained_by) {
-        let read = Trained::read(path)?;
+        let read = Trained::read(path, &checkpoint)?;
         trained_by = Some(read.provenance.spec_hash);
         trained = Some(read);
     }
@@ -237,13 +243,14 @@ pub(super) fn run(
         split_sha256: split.hash(),
         code_version: VERSION.to_owned(),
     };
-    let checkpoint_sha256 = tested.and_then(|path| hash_of(&checkpoint_at(path)));
+    let checkpoint_sha256 = tested.and_then(|path| hash_of(&checkpoint_at(path, &checkpoint)));
     let today = Today {
         origin: &origin,
         test_sha256: split.test_hash(),
         left_out: &split.left_out,
         test_images: split.test.len(),
         checkpoint_sha256,
+        training: tested.and_then(promptfield_output::earlier_training),
         afresh: job.afresh,
         foreign,
         is_checkpoint_of,
@@ -253,7 +260,7 @@ pub(super) fn run(
         return Ok(outcome);
     }
     if let (Some(path), None) = (tested, &trained) {
-        trained = Some(Trained::read(path)?);
+        trained = Some(Trained::read(path, &checkpoint)?);
     }
     if let Some(trained) = &trained {
         trained.check(job, &origin, &mut session.splits)?;
@@ -271,6 +278,8 @@ pub(super) fn run(
     let mut report = Report::open(&folder.file(LOG_FILE), &output, reporter)?;
     let inputs = Inputs {
         spec: &origin.spec,
+        schedule: values::read(&origin.spec.hyper)?,
+        interim: interim(&origin.spec)?,
         split: &split,
         images,
         image_size: clip.geometry().vision.image_size as usize,
@@ -324,8 +333,8 @@ fn compute(
     started: Instant,
 ) -> Result<(TestResult, Seconds), JobError> {
     let spec = inputs.spec;
-    let trains = spec.stage == Stage::Train && spec.method.learns();
-    let begun = if trains { begin(folder, spec, report)? } else { None };
+    let trains = spec.stage == Stage::Train && spec.learns();
+    let begun = if trains { begin(folder, inputs, report)? } else { None };
     report.progress = plan(inputs, trains, begun.as_ref());
     let model = model(inputs, clip, trained, begun.as_ref())?;
     let mut seconds = Seconds { prepare: started.elapsed().as_secs_f64(), ..Seconds::default() };
@@ -377,12 +386,19 @@ fn introduction(origin: &Origin, backbone: &Backbone, job: &TrainerJob, split: &
     lines
 }
 
+/// When the job is evaluated before its end.
+fn interim(spec: &JobSpec) -> Result<Interim, InvalidInput> {
+    let eval = spec.options.get("eval").cloned();
+    eval.map_or(Ok(Interim::default()), |eval| from_value(eval).map_err(|error| error.under("options.eval")))
+}
+
 /// What an earlier attempt left, if it can be read: its epochs can be done again.
-fn begin(folder: &WorkFolder, spec: &JobSpec, report: &mut Report) -> Result<Option<Begun>, JobError> {
-    let (begun, line) = match Begun::read(folder, spec.hash()) {
+fn begin(folder: &WorkFolder, inputs: &Inputs, report: &mut Report) -> Result<Option<Begun>, JobError> {
+    let epochs = inputs.schedule.epochs;
+    let (begun, line) = match Begun::read(folder, inputs.spec.hash()) {
         Ok(None) => return Ok(None),
         Ok(Some(begun)) => {
-            let line = format!("resumed after epoch [{}/{}]", begun.epochs, spec.hyper.epochs);
+            let line = format!("resumed after epoch [{}/{epochs}]", begun.epochs);
             (Some(begun), line)
         }
         Err(error) => (None, format!("training starts from the first epoch: {error}")),
@@ -393,24 +409,18 @@ fn begin(folder: &WorkFolder, spec: &JobSpec, report: &mut Report) -> Result<Opt
 
 /// Where the job starts, and how many steps it has in all.
 fn plan(inputs: &Inputs, trains: bool, begun: Option<&Begun>) -> Progress {
-    let hyper = &inputs.spec.hyper;
-    let evaluation = evaluate::batches(inputs.split.test.len(), hyper.test_batch) as u64;
+    let Schedule { epochs: all, train_batch, test_batch, .. } = inputs.schedule;
+    let evaluation = evaluate::batches(inputs.split.test.len(), test_batch) as u64;
     if !trains {
         return Progress { steps: evaluation, ..Progress::default() };
     }
-    let epoch = u64::from(train::batches(inputs.split.train.len(), hyper.train_batch));
+    let epoch = u64::from(train::batches(inputs.split.train.len(), train_batch));
     let steps_of = |epochs: u32| {
-        let evaluations = (1..=epochs).filter(|&done| evaluates_after(hyper, done)).count() as u64;
+        let evaluations = (1..=epochs).filter(|&done| evaluates_after(inputs.interim, all, done)).count() as u64;
         u64::from(epochs) * epoch + evaluations * evaluation
     };
     let done = begun.map_or(0, |begun| begun.epochs);
-    Progress {
-        epoch: done,
-        epochs: hyper.epochs,
-        step: steps_of(done),
-        steps: steps_of(hyper.epochs) + evaluation,
-        silent_s: 0,
-    }
+    Progress { epoch: done, epochs: all, step: steps_of(done), steps: steps_of(all) + evaluation, silent_s: 0 }
 }
 
 /// The model with the parameters of the checkpoint, of an earlier attempt, or new ones.
@@ -431,7 +441,7 @@ fn model<'a>(
 }
 
 fn write_checkpoint(folder: &WorkFolder, provenance: &Provenance, model: &dyn Model) -> std::io::Result<()> {
-    fs_err::create_dir_all(folder.file(CHECKPOINT_FOLDER))?;
-    let path = folder.file(CHECKPOINT_FOLDER).join(CHECKPOINT_FILE);
+    let path = folder.file(&layout::checkpoint(provenance.spec.method, Methods::built_in()).unwrap_or_default());
+    path.parent().map_or(Ok(()), fs_err::create_dir_all)?;
     checkpoint::write(&path, provenance, model.parameters().named())
 }

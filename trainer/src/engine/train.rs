@@ -8,7 +8,6 @@ use std::time::Instant;
 use promptfield_core::job::layout::STATE_FILE;
 use promptfield_core::job::spec::SpecHash;
 use promptfield_core::job::unfinished::Reached;
-use promptfield_core::method::hyper::Hyperparameters;
 use promptfield_core::names::Precision;
 use tch::{Kind, Tensor};
 
@@ -24,6 +23,7 @@ use crate::data::Item;
 use crate::draws::epoch_order;
 use crate::image::{AugmentationDraws, load_batch_train};
 use crate::loss_scale::LossScaling;
+use crate::methods::values::Interim;
 use crate::methods::{Evaluated, Model, NamedTensors, TrainingLoss};
 use crate::optimiser::{Optimiser, learning_rate};
 use promptfield_output::WorkFolder;
@@ -39,10 +39,10 @@ pub(super) fn batches(images: usize, batch: u32) -> u32 {
     (images as u32 / batch).max(1)
 }
 
-/// Whether the job is to be evaluated after `epochs` epochs; after the last it is in any case.
-pub(super) fn evaluates_after(hyper: &Hyperparameters, epochs: u32) -> bool {
-    let every = hyper.eval.every_epochs;
-    every > 0 && epochs.is_multiple_of(every) && epochs < hyper.epochs
+/// Whether the job is to be evaluated after `epochs` of `all` epochs; after the last it is in any case.
+pub(super) fn evaluates_after(interim: Interim, all: u32, epochs: u32) -> bool {
+    let every = interim.every_epochs;
+    every > 0 && epochs.is_multiple_of(every) && epochs < all
 }
 
 /// A training of which an earlier attempt completed some epochs.
@@ -82,8 +82,8 @@ pub(super) fn train(
     folder: &WorkFolder,
     report: &mut Report,
 ) -> Result<(), JobError> {
-    let hyper = &inputs.spec.hyper;
-    let mut optimiser = model.optimiser(hyper);
+    let schedule = &inputs.schedule;
+    let mut optimiser = model.optimiser(schedule.weight_decay);
     if inputs.spec.precision == Precision::AmpFp16 {
         optimiser = Box::new(LossScaling::new(optimiser));
     }
@@ -98,14 +98,14 @@ pub(super) fn train(
     let (batches, mut meters, mut began) = (load.batches, EpochMeters::default(), Instant::now());
     // The next epoch's first batches are prepared while this one's state is written.
     each_prefetched(
-        (hyper.epochs - first) as usize * batches as usize,
+        (schedule.epochs - first) as usize * batches as usize,
         |_| load.next(),
         |step, (pixels, items), waited| {
             inputs.go_on()?;
             let (epoch, batch) = (first + step as u32 / batches, step as u32 % batches);
             let step = u64::from(epoch) * u64::from(batches) + u64::from(batch);
-            let at = Position { epoch: epoch + 1, epochs: hyper.epochs, batch: batch + 1, batches };
-            let lr = learning_rate(hyper, epoch);
+            let at = Position { epoch: epoch + 1, epochs: schedule.epochs, batch: batch + 1, batches };
+            let lr = learning_rate(schedule, epoch);
             let labels: Vec<i64> = items.iter().map(|item| item.label as i64).collect();
             let labels = Tensor::from_slice(&labels).to_device(inputs.device);
             let loss = model.training_loss(&inputs.to_device(&pixels), &labels);
@@ -162,7 +162,7 @@ struct Loading<'a> {
 impl<'a> Loading<'a> {
     /// From the first batch of an epoch on.
     fn new(inputs: &'a Inputs, epoch: u32) -> Self {
-        let batches = batches(inputs.split.train.len(), inputs.spec.hyper.train_batch);
+        let batches = batches(inputs.split.train.len(), inputs.schedule.train_batch);
         Self { inputs, batches, epoch, batch: 0, order: Vec::new() }
     }
 
@@ -172,7 +172,7 @@ impl<'a> Loading<'a> {
         if self.batch == 0 {
             self.order = epoch_order(spec.seed, &spec.dataset, self.epoch, train.len());
         }
-        let size = train.len().min(spec.hyper.train_batch as usize);
+        let size = train.len().min(self.inputs.schedule.train_batch as usize);
         let items: Vec<_> =
             self.order[self.batch as usize * size..][..size].iter().map(|&index| &train[index]).collect();
         let paths: Vec<_> = items.iter().map(|item| item.path.as_path()).collect();
@@ -195,11 +195,11 @@ fn end_epoch(
     folder: &WorkFolder,
     report: &mut Report,
 ) -> Result<(), JobError> {
-    let hyper = &inputs.spec.hyper;
+    let epochs = inputs.schedule.epochs;
     save(inputs, model, optimiser, done, folder)?;
-    if evaluates_after(hyper, done) {
+    if evaluates_after(inputs.interim, epochs, done) {
         let Rates { accuracy, macro_f1 } = evaluate_rates(inputs, model, report)?;
-        let text = format!("epoch [{done}/{}] test accuracy {accuracy:.1}% macro_f1 {macro_f1:.1}%", hyper.epochs);
+        let text = format!("epoch [{done}/{epochs}] test accuracy {accuracy:.1}% macro_f1 {macro_f1:.1}%");
         report.log(&text)?;
     }
     Ok(())
@@ -250,7 +250,6 @@ fn save(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use promptfield_core::method::hyper::Evaluation;
 
     #[test]
     fn a_short_batch_is_dropped_unless_it_is_the_only_one() {
@@ -260,8 +259,7 @@ mod tests {
     #[test]
     fn interim_evaluations_leave_the_last_epoch_out() {
         let after = |every_epochs| {
-            let hyper = Hyperparameters { epochs: 6, eval: Evaluation { every_epochs }, ..Hyperparameters::default() };
-            (1..=6).filter(|&epochs| evaluates_after(&hyper, epochs)).collect::<Vec<_>>()
+            (1..=6).filter(|&epochs| evaluates_after(Interim { every_epochs }, 6, epochs)).collect::<Vec<_>>()
         };
         assert_eq!((after(0), after(2), after(5)), (vec![], vec![2, 4], vec![5]));
     }

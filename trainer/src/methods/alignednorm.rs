@@ -7,7 +7,7 @@ use super::{Inference, Registration};
 
 pub(super) static METHOD: Registration = Registration {
     key: "alignednorm",
-    parameters: |clip, hyper| representation::parameters(clip, hyper, &SharedResidual),
+    parameters: |clip, values| representation::parameters(clip, values, &SharedResidual),
     build: |clip, parts| {
         let variant = Variant { aligner: &SharedResidual, norm_terms: true, unseen: Inference::Fused };
         representation::build(clip, parts, variant)

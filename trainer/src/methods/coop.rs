@@ -3,26 +3,34 @@
 //!
 //! Shapes: B images, C classes, W the text tower's width.
 
-use promptfield_core::method::hyper::Hyperparameters;
+use serde::Deserialize;
 use tch::Tensor;
 
 use super::parameters::{Initial, Parameter};
 use super::representation::insert;
 use super::{
     Built, Classes, Classifier, Evaluated, Inference, Logits, Model, Parameters, Parts, Registration, TrainingLoss,
-    normalised,
+    normalised, values,
 };
 use crate::clip::{Clip, Texts};
 use crate::optimiser::{Optimiser, Sgd};
 
 pub(super) static METHOD: Registration = Registration {
     key: "coop",
-    parameters: |clip, hyper| {
-        let shape = [i64::from(hyper.n_ctx.unwrap_or_default()), clip.geometry().text.width];
+    parameters: |clip, values| {
+        let own: Own = values::read(values)?;
+        let shape = [i64::from(own.n_ctx), clip.geometry().text.width];
         Ok(vec![Parameter::new(CONTEXT, &shape, Initial::Normal { deviation: 0.02 })])
     },
     build,
 };
+
+/// The values of `configs/methods/coop.toml` that are read here.
+#[derive(Deserialize)]
+struct Own {
+    n_ctx: u32,
+    momentum: f64,
+}
 
 /// The parameter that holds the context vectors [`n_ctx`, W].
 const CONTEXT: &str = "ctx";
@@ -31,6 +39,7 @@ const TEMPLATE: &str = "{}.";
 
 struct ContextVectors<'a> {
     clip: &'a Clip,
+    momentum: f64,
     parameters: Parameters,
     /// Start token, class name and end token [1, rows, W], without positions.
     names: Tensor,
@@ -39,11 +48,12 @@ struct ContextVectors<'a> {
 }
 
 fn build<'a>(clip: &'a Clip, parts: Parts<'_>) -> Built<'a> {
-    let Parts { classes, parameters, .. } = parts;
+    let Parts { classes, values, parameters } = parts;
+    let Own { momentum, .. } = values::read(values)?;
     let context = parameters.get(CONTEXT).size()[0];
     let prompts = Classes { template: TEMPLATE, ..classes }.prompts()?;
     let (names, texts) = clip.text.embed(&prompts, context as usize)?;
-    Ok(Box::new(ContextVectors { clip, parameters, names, prompts: texts.with_more(context) }))
+    Ok(Box::new(ContextVectors { clip, momentum, parameters, names, prompts: texts.with_more(context) }))
 }
 
 impl ContextVectors<'_> {
@@ -74,7 +84,7 @@ impl Model for ContextVectors<'_> {
         Inference::Native
     }
 
-    fn optimiser(&self, hyper: &Hyperparameters) -> Box<dyn Optimiser> {
-        Box::new(Sgd::new(&self.parameters, hyper.momentum.unwrap_or_default(), hyper.weight_decay))
+    fn optimiser(&self, weight_decay: f64) -> Box<dyn Optimiser> {
+        Box::new(Sgd::new(&self.parameters, self.momentum, weight_decay))
     }
 }

@@ -1,16 +1,15 @@
 //! MMRL (CVPR 2025): a linear layer of its own for each representation layer, tokens that are replaced at each of them, and a
 //! projection of its own for the representation feature (method.md, section 2).
 
-use promptfield_core::method::hyper::Hyperparameters;
 use tch::Tensor;
 
 use super::parameters::{Initial, Parameter};
-use super::representation::{self, Aligner, Variant};
+use super::representation::{self, Aligner, TokenValues, Variant};
 use super::{Inference, Parameters, Registration};
 
 pub(super) static METHOD: Registration = Registration {
     key: "mmrl",
-    parameters: |clip, hyper| representation::parameters(clip, hyper, &Separate),
+    parameters: |clip, values| representation::parameters(clip, values, &Separate),
     build: |clip, parts| {
         let variant = Variant { aligner: &Separate, norm_terms: false, unseen: Inference::Native };
         representation::build(clip, parts, variant)
@@ -21,7 +20,7 @@ pub(super) static METHOD: Registration = Registration {
 struct Separate;
 
 impl Aligner for Separate {
-    fn tower(&self, tower: &str, width: i64, layers: usize, hyper: &Hyperparameters) -> Vec<Parameter> {
+    fn tower(&self, tower: &str, width: i64, layers: usize, hyper: &TokenValues) -> Vec<Parameter> {
         let space = i64::from(hyper.rep_dim);
         let name = |layer: usize, part: &str| format!("{tower}.aligner.{layer}.{part}");
         let initial = |layer: usize, part: &str| match layer {
@@ -37,7 +36,7 @@ impl Aligner for Separate {
         (0..layers).flat_map(layer).collect()
     }
 
-    fn projection(&self, proj: &Tensor, _: &Hyperparameters) -> Vec<Parameter> {
+    fn projection(&self, proj: &Tensor, _: &TokenValues) -> Vec<Parameter> {
         vec![Parameter::new(PROJECTION, &proj.size(), Initial::Given(proj.shallow_clone()))]
     }
 
@@ -54,7 +53,7 @@ impl Aligner for Separate {
     }
 
     /// The tokens are replaced.
-    fn beta(&self, _: &Hyperparameters) -> f64 {
+    fn beta(&self, _: &TokenValues) -> f64 {
         1.0
     }
 }

@@ -1,16 +1,15 @@
 //! MMRL++ (IJCV 2026): representation tokens by shared-residual aligners; classes that weren't trained on are told apart by the
 //! class feature alone (method.md, sections 2 to 4).
 
-use promptfield_core::method::hyper::Hyperparameters;
 use tch::Tensor;
 
 use super::parameters::{Initial, Parameter};
-use super::representation::{self, Aligner, Variant};
+use super::representation::{self, Aligner, TokenValues, Variant};
 use super::{Inference, Parameters, Registration};
 
 pub(super) static METHOD: Registration = Registration {
     key: "mmrlpp",
-    parameters: |clip, hyper| representation::parameters(clip, hyper, &SharedResidual),
+    parameters: |clip, values| representation::parameters(clip, values, &SharedResidual),
     build: |clip, parts| {
         let variant = Variant { aligner: &SharedResidual, norm_terms: false, unseen: Inference::Native };
         representation::build(clip, parts, variant)
@@ -22,7 +21,7 @@ pub(super) static METHOD: Registration = Registration {
 pub(super) struct SharedResidual;
 
 impl Aligner for SharedResidual {
-    fn tower(&self, tower: &str, width: i64, layers: usize, hyper: &Hyperparameters) -> Vec<Parameter> {
+    fn tower(&self, tower: &str, width: i64, layers: usize, hyper: &TokenValues) -> Vec<Parameter> {
         let (space, rank) = (i64::from(hyper.rep_dim), i64::from(hyper.res_lora_dim));
         let name = |part: &str| format!("{tower}.aligner.{part}");
         let mut parameters = vec![Parameter::new(name("weight"), &[width, space], Initial::kaiming_uniform(space))];
@@ -41,7 +40,7 @@ impl Aligner for SharedResidual {
         parameters
     }
 
-    fn projection(&self, proj: &Tensor, hyper: &Hyperparameters) -> Vec<Parameter> {
+    fn projection(&self, proj: &Tensor, hyper: &TokenValues) -> Vec<Parameter> {
         let ([width, embedding], rank) = ([proj.size()[0], proj.size()[1]], i64::from(hyper.proj_lora_dim));
         vec![
             Parameter::new("vision.proj.lora_a", &[width, rank], Initial::kaiming_uniform(rank)),
@@ -67,7 +66,7 @@ impl Aligner for SharedResidual {
         mean.matmul(proj) + mean.matmul(lora("lora_a")).matmul(lora("lora_b"))
     }
 
-    fn beta(&self, hyper: &Hyperparameters) -> f64 {
+    fn beta(&self, hyper: &TokenValues) -> f64 {
         hyper.beta
     }
 }

@@ -10,10 +10,15 @@ mod mmrl;
 mod mmrlpp;
 mod parameters;
 mod representation;
+pub mod values;
 mod zero_shot;
 
-use promptfield_core::method::Method;
-use promptfield_core::method::hyper::Hyperparameters;
+use std::collections::BTreeMap;
+
+use promptfield_core::input::InvalidInput;
+use promptfield_core::job::spec::BasisHash;
+use promptfield_core::method::value::Values;
+use promptfield_core::method::{Declaration, Method, Methods};
 use tch::Tensor;
 
 pub use parameters::{NamedTensors, ParameterError, Parameters};
@@ -32,7 +37,7 @@ struct Registration {
     /// Its key in [`promptfield_core::method`].
     key: &'static str,
     /// What it trains.
-    parameters: fn(&Clip, &Hyperparameters) -> Result<Vec<Parameter>, MethodError>,
+    parameters: fn(&Clip, &Values) -> Result<Vec<Parameter>, MethodError>,
     /// Puts it together. The parameters' names and shapes have been checked.
     build: for<'a> fn(&'a Clip, Parts<'_>) -> Built<'a>,
 }
@@ -43,7 +48,7 @@ type Built<'a> = Result<Box<dyn Model + 'a>, MethodError>;
 /// What a method is made of.
 struct Parts<'a> {
     classes: Classes<'a>,
-    hyper: &'a Hyperparameters,
+    values: &'a Values,
     parameters: Parameters,
 }
 
@@ -74,6 +79,9 @@ pub enum MethodError {
         /// Its layers.
         depth: usize,
     },
+    /// A value isn't what its method reads.
+    #[error(transparent)]
+    Values(#[from] InvalidInput),
     /// The parameters aren't those of the method.
     #[error(transparent)]
     Parameters(#[from] ParameterError),
@@ -204,9 +212,16 @@ pub trait Model {
     fn inference(&self, evaluated: Evaluated) -> Inference;
 
     /// What updates the parameters, in its initial state.
-    fn optimiser(&self, hyper: &Hyperparameters) -> Box<dyn Optimiser> {
-        Box::new(AdamW::new(self.parameters(), hyper.weight_decay))
+    fn optimiser(&self, weight_decay: f64) -> Box<dyn Optimiser> {
+        Box::new(AdamW::new(self.parameters(), weight_decay))
     }
+}
+
+/// The methods that have an implementation here, by the SHA-256 of their declarations.
+pub fn implemented() -> BTreeMap<Method, BasisHash> {
+    let here = |known: &&Declaration| registration(known.key()).is_ok();
+    let known = Methods::built_in().list().iter().filter(here);
+    known.map(|known| (known.key(), BasisHash(known.sha256()))).collect()
 }
 
 fn registration(method: Method) -> Result<&'static Registration, MethodError> {
@@ -216,8 +231,8 @@ fn registration(method: Method) -> Result<&'static Registration, MethodError> {
 
 /// The parameters that a run with `seed` starts from (method.md, section 2), on the CPU. The draws derive from the seed and the
 /// parameters' names alone.
-pub fn initial(method: Method, clip: &Clip, hyper: &Hyperparameters, seed: u64) -> Result<NamedTensors, MethodError> {
-    Ok(draw(&(registration(method)?.parameters)(clip, hyper)?, seed))
+pub fn initial(method: Method, clip: &Clip, values: &Values, seed: u64) -> Result<NamedTensors, MethodError> {
+    Ok(draw(&(registration(method)?.parameters)(clip, values)?, seed))
 }
 
 /// Binds a method and its parameters to a CLIP and to classes. The parameters come from [`initial`], from a checkpoint or from
@@ -226,13 +241,13 @@ pub fn build<'a>(
     method: Method,
     clip: &'a Clip,
     classes: Classes<'_>,
-    hyper: &Hyperparameters,
+    values: &Values,
     parameters: &NamedTensors,
 ) -> Built<'a> {
     let registered = registration(method)?;
-    check_names_and_shapes(&(registered.parameters)(clip, hyper)?, parameters)?;
+    check_names_and_shapes(&(registered.parameters)(clip, values)?, parameters)?;
     let parameters = Parameters::new(parameters, clip.device());
-    (registered.build)(clip, Parts { classes, hyper, parameters })
+    (registered.build)(clip, Parts { classes, values, parameters })
 }
 
 /// Rows scaled to length 1. A row whose norm overflows comes to NaN, not to the zeros that a division by infinity gives: those
@@ -253,17 +268,16 @@ fn row_norms(x: &Tensor) -> Tensor {
 mod tests {
     use super::*;
     use promptfield_core::job::backbone::ArchitectureSettings;
-    use promptfield_core::method::preset;
     use promptfield_core::names::Precision;
     use promptfield_core::protocol::Protocol;
     use tch::{Device, Kind};
 
     #[test]
     fn every_method_that_can_be_named_has_its_arithmetic() {
-        for method in Method::all() {
-            assert!(registration(method).is_ok(), "{method}");
+        for known in Methods::built_in().list() {
+            assert!(registration(known.key()).is_ok(), "{}", known.key());
         }
-        assert_eq!(REGISTRY.len(), Method::all().len());
+        assert_eq!(REGISTRY.len(), Methods::built_in().list().len());
     }
 
     #[test]
@@ -282,11 +296,12 @@ mod tests {
             ("zero_shot", Inference::Native, Inference::Native),
         ] {
             let method: Method = key.parse().unwrap();
-            let hyper = preset::resolve(method, Protocol::BaseToNew, "dtd", "clip-mini").unwrap().hyper;
+            let known = Methods::built_in().get(method).unwrap();
+            let hyper = known.resolve(Protocol::BaseToNew, "dtd", "clip-mini", &Values::default()).unwrap().hyper;
             let parameters = initial(method, &clip, &hyper, 1).unwrap();
             let model = build(method, &clip, classes, &hyper, &parameters).unwrap();
             assert_eq!((model.inference(Evaluated::Trained), model.inference(Evaluated::Unseen)), (trained, unseen));
-            assert_eq!(model.parameters().named().is_empty(), !method.learns());
+            assert_eq!(model.parameters().named().is_empty(), !known.learns);
             let logits = model.classifier()(&images);
             assert!(!logits.native.requires_grad());
             assert_eq!(logits.by(Inference::Native), logits.native);

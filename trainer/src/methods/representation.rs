@@ -8,15 +8,32 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use promptfield_core::method::hyper::Hyperparameters;
+use promptfield_core::method::value::Values;
+use serde::Deserialize;
 use tch::Tensor;
 
 use super::parameters::{Initial, Parameter};
 use super::{
     Built, Classifier, Evaluated, Inference, Logits, MethodError, Model, Parameters, Parts, TrainingLoss, normalised,
-    row_norms,
+    row_norms, values,
 };
 use crate::clip::{Block, BlockOutput, Clip, Geometry, ImagePrefix, Prompts, Sequences, Texts};
+
+/// The values of such a method's declaration that are read here; 0 of those that it hasn't.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TokenValues {
+    pub(super) alpha: f64,
+    pub(super) beta: f64,
+    pub(super) reg_weight: f64,
+    pub(super) final_norm: f64,
+    pub(super) seq_norm: f64,
+    pub(super) rep_dim: u32,
+    pub(super) n_rep_tokens: u32,
+    pub(super) proj_lora_dim: u32,
+    pub(super) res_lora_dim: u32,
+    pub(super) rep_layers: Option<Vec<u32>>,
+}
 
 /// What the methods differ in.
 #[derive(Clone, Copy)]
@@ -32,10 +49,10 @@ pub(super) struct Variant {
 /// How a layer's tokens come from the tokens of the representation space, and the representation feature from the tokens.
 pub(super) trait Aligner: Sync {
     /// What is trained of one tower: `width` is W, `layers` the number of its representation layers.
-    fn tower(&self, tower: &str, width: i64, layers: usize, hyper: &Hyperparameters) -> Vec<Parameter>;
+    fn tower(&self, tower: &str, width: i64, layers: usize, hyper: &TokenValues) -> Vec<Parameter>;
 
     /// What is trained of the representation feature's projection, which starts at the frozen `proj` [W, E].
-    fn projection(&self, proj: &Tensor, hyper: &Hyperparameters) -> Vec<Parameter>;
+    fn projection(&self, proj: &Tensor, hyper: &TokenValues) -> Vec<Parameter>;
 
     /// A tower's tokens [K, W], for each of so many representation layers, from those of the space [K, `d_r`].
     fn tokens(&self, parameters: &Parameters, tower: &str, layers: usize, space: &Tensor) -> Vec<Tensor>;
@@ -44,7 +61,7 @@ pub(super) trait Aligner: Sync {
     fn project(&self, parameters: &Parameters, mean: &Tensor, proj: &Tensor) -> Tensor;
 
     /// β: the share of a layer's own tokens when they meet what the layer before left in their place.
-    fn beta(&self, hyper: &Hyperparameters) -> f64;
+    fn beta(&self, hyper: &TokenValues) -> f64;
 }
 
 /// The layers of each tower that get tokens, counted from 0.
@@ -54,7 +71,7 @@ struct RepresentationLayers {
 }
 
 impl RepresentationLayers {
-    fn new(geometry: &Geometry, hyper: &Hyperparameters) -> Result<Self, MethodError> {
+    fn new(geometry: &Geometry, hyper: &TokenValues) -> Result<Self, MethodError> {
         let layers = |tower, depth| representation_layers(tower, depth, hyper.rep_layers.as_deref());
         Ok(Self { vision: layers("vision", geometry.vision.layers)?, text: layers("text", geometry.text.layers)? })
     }
@@ -77,12 +94,9 @@ fn representation_layers(
 }
 
 /// The tokens of the representation space, and what the aligner adds.
-pub(super) fn parameters(
-    clip: &Clip,
-    hyper: &Hyperparameters,
-    aligner: &dyn Aligner,
-) -> Result<Vec<Parameter>, MethodError> {
+pub(super) fn parameters(clip: &Clip, values: &Values, aligner: &dyn Aligner) -> Result<Vec<Parameter>, MethodError> {
     const TOKEN_DEVIATION: f64 = 0.02;
+    let hyper = &values::read::<TokenValues>(values)?;
     let geometry = clip.geometry();
     let layers = RepresentationLayers::new(geometry, hyper)?;
     let shape = [i64::from(hyper.n_rep_tokens), i64::from(hyper.rep_dim)];
@@ -98,7 +112,7 @@ const SPACE: &str = "rep_tokens";
 
 struct Representation<'a> {
     clip: &'a Clip,
-    hyper: Hyperparameters,
+    hyper: TokenValues,
     variant: Variant,
     layers: RepresentationLayers,
     parameters: Parameters,
@@ -112,8 +126,8 @@ struct Representation<'a> {
 
 pub(super) fn build<'a>(clip: &'a Clip, parts: Parts<'_>, variant: Variant) -> Built<'a> {
     let _constant = tch::no_grad_guard();
-    let Parts { classes, hyper, parameters } = parts;
-    let hyper = hyper.clone();
+    let Parts { classes, values, parameters } = parts;
+    let hyper: TokenValues = values::read(values)?;
     let layers = RepresentationLayers::new(clip.geometry(), &hyper)?;
     let prompts = clip.prompts(&classes.prompts()?, layers.text.start)?;
     let prompted = prompts.prefix.texts.with_more(i64::from(hyper.n_rep_tokens));

@@ -7,7 +7,7 @@ use promptfield_core::job::evaluation::Evaluation;
 use promptfield_core::job::layout::{STATE_FILE, parse_log_result};
 use promptfield_core::job::outcome::{Failure, FailureClass, LeftOut, Manifest, Outcome, Progress};
 use promptfield_core::job::unfinished::Reached;
-use promptfield_core::method::Method;
+use promptfield_core::method::{Declaration, Methods};
 use promptfield_core::protocol::ClassSubset;
 use promptfield_core::scheduler::machine_fault::Cause;
 use promptfield_core::wire::trainer_job::TrainerJob;
@@ -168,7 +168,7 @@ fn zero_shot_evaluates_in_both_stages_and_needs_no_checkpoint() {
 
 #[test]
 fn a_resumed_job_gives_the_same_bytes_as_an_uninterrupted_one() {
-    for method in Method::all().filter(|method| method.learns()) {
+    for method in Methods::built_in().list().iter().filter(|known| known.learns).map(Declaration::key) {
         let room = Room::new();
         let job = |output: &str| room.job(output, json!({"method": method}));
         let whole = complete(&job("whole"));

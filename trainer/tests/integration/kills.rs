@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use promptfield_core::job::layout::LOG_FILE;
-use promptfield_core::method::Method;
+use promptfield_core::method::{Declaration, Methods};
 use serde_json::json;
 
 use crate::fixture::{checkpoint, job_json, tiny, trainer};
@@ -36,7 +36,7 @@ fn run(job: &Path, limit: Option<Duration>) -> String {
 #[test]
 fn killed_at_random_moments_a_job_ends_with_the_same_checkpoint_and_the_whole_log() {
     const KILLS: u32 = 3;
-    for method in Method::all().filter(|method| method.learns()) {
+    for method in Methods::built_in().list().iter().filter(|known| known.learns).map(Declaration::key) {
         let root = tempfile::tempdir().unwrap();
         let data = tiny(root.path());
         let job = |output: &str| {

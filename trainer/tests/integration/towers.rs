@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use promptfield_core::job::backbone::ArchitectureSettings;
-use promptfield_core::method::Method;
+use promptfield_core::method::{Declaration, Methods};
 use promptfield_trainer::commands::replay;
 use promptfield_trainer::tokenizer::Tokenizer;
 use serde::Deserialize;
@@ -249,7 +249,7 @@ fn agrees(geometry: &str) {
         assert!(worst.0 < TOLERANCE, "{line}\n{differences:#?}");
         methods.push(case.method.clone());
     }
-    for method in Method::all() {
+    for method in Methods::built_in().list().iter().map(Declaration::key) {
         assert!(methods.iter().any(|of| of == method.key()), "no case of {method} for {geometry}");
     }
 }

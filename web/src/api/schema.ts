@@ -1083,14 +1083,18 @@ export interface components {
         };
         /** @description A value that an experiment can override or sweep. */
         CatalogueValue: {
+            /** @description The texts that it may be, if it is a choice. */
+            choices?: string[];
             /** @description What it means. */
             description: string;
-            /** @description What it is, in the words of JSON Schema: `integer`, `number`, `array`, `object`. */
+            /** @description What it is, in the words of JSON Schema: `integer`, `number`, `boolean`, `string`, `array`, `object`. */
             kind: string;
             /** @description The methods that have it. */
             methods: components["schemas"]["Method"][];
             /** @description Its key. */
             name: string;
+            /** @description Whether it can be swept: it changes what is computed. */
+            sweeps?: boolean;
         };
         /** @description What an attempt failed for that isn't the job's own fault. */
         Cause: {
@@ -1283,14 +1287,6 @@ export interface components {
              */
             format: number;
         };
-        /** @description When to evaluate during training. */
-        EvaluationSchedule: {
-            /**
-             * Format: int32
-             * @description Evaluate after every so many epochs; 0: only at the end.
-             */
-            every_epochs: number;
-        };
         /** @description An entry of the event log. */
         Event: components["schemas"]["EventKind"] & {
             /** @description When it happened. */
@@ -1365,7 +1361,11 @@ export interface components {
             /** @enum {string} */
             type: "pilot_changed";
         };
-        /** @description Methods × data sets × seeds × shots under one protocol. */
+        /**
+         * @description Methods × data sets × seeds × shots under one protocol.
+         *
+         *     What is deserialised was accepted once, and isn't checked again: the names that it uses may no longer be known.
+         */
         Experiment: {
             /** @description The backbone's name. */
             backbone: string;
@@ -1631,106 +1631,6 @@ export interface components {
             /** @description Its short name. */
             title: string;
         };
-        /** @description The resolved values that a job runs with. Keys that a job's method does not have are 0 or absent. */
-        Hyperparameters: {
-            /**
-             * Format: double
-             * @description α: the share of the class feature's logits in `fused` and in the loss.
-             */
-            alpha: number;
-            /**
-             * Format: double
-             * @description β: the share of a layer's own token when it is mixed with what the layer before left.
-             */
-            beta: number;
-            /**
-             * Format: int32
-             * @description Passes over the training images.
-             */
-            epochs: number;
-            /** @description Evaluation during training; changes no result. */
-            eval?: components["schemas"]["EvaluationSchedule"];
-            /**
-             * Format: double
-             * @description Weight of the norm term on the projected features.
-             */
-            final_norm: number;
-            /**
-             * Format: double
-             * @description Peak learning rate.
-             */
-            lr: number;
-            /**
-             * Format: double
-             * @description Momentum of SGD.
-             */
-            momentum?: number | null;
-            /**
-             * Format: int32
-             * @description Context vectors in a class's prompt.
-             */
-            n_ctx?: number | null;
-            /**
-             * Format: int32
-             * @description K: representation tokens.
-             */
-            n_rep_tokens: number;
-            /**
-             * Format: int32
-             * @description Rank of the representation projection's residual.
-             */
-            proj_lora_dim: number;
-            /**
-             * Format: double
-             * @description λ: weight of the cosine terms that hold the features to the frozen CLIP's.
-             */
-            reg_weight: number;
-            /**
-             * Format: int32
-             * @description `d_r`: width of the representation space.
-             */
-            rep_dim: number;
-            /**
-             * @description The model layers, numbered from 1, that get representation tokens. Absent: method.md section 2, scaled to the tower's
-             *     depth (interfaces.md section 5).
-             */
-            rep_layers?: number[] | null;
-            /**
-             * Format: int32
-             * @description r: rank of a layer's residual in the shared aligner.
-             */
-            res_lora_dim: number;
-            /**
-             * Format: double
-             * @description Weight of the norm term on the layers' outputs.
-             */
-            seq_norm: number;
-            /**
-             * Format: int32
-             * @description Images per evaluation step.
-             */
-            test_batch: number;
-            /**
-             * Format: int32
-             * @description Images per training step.
-             */
-            train_batch: number;
-            /**
-             * Format: int32
-             * @description Epochs at `warmup_lr` before the cosine begins.
-             */
-            warmup_epochs: number;
-            /**
-             * Format: double
-             * @description Learning rate of the warm-up epochs.
-             */
-            warmup_lr: number;
-            /**
-             * Format: double
-             * @description Weight decay: decoupled with `AdamW`, added to the gradient with SGD.
-             */
-            weight_decay: number;
-        };
         /** @description A job with all that is known of it. */
         JobDetail: components["schemas"]["JobSummary"] & {
             /** @description Its attempts, oldest first. */
@@ -1764,8 +1664,8 @@ export interface components {
             spec: components["schemas"]["JobSpec"];
         };
         /**
-         * @description Everything that changes a job's number, and nothing that doesn't, but for [`JobSpec::config`] and
-         *     [`Hyperparameters::eval`], which [`JobSpec::hash`] leaves out.
+         * @description Everything that changes a job's number, and nothing that doesn't, but for [`JobSpec::config`] and [`JobSpec::options`], which
+         *     [`JobSpec::hash`] leaves out.
          */
         JobSpec: {
             /** @description The backbone's name: `ViT-B/16`. */
@@ -1774,10 +1674,12 @@ export interface components {
             config: string;
             /** @description The data set's key. */
             dataset: string;
-            /** @description The resolved hyper-parameters. */
-            hyper: components["schemas"]["Hyperparameters"];
+            /** @description The method's values, resolved. */
+            hyper: components["schemas"]["Values"];
             /** @description The method. */
             method: components["schemas"]["Method"];
+            /** @description The method's values that change no number. */
+            options?: components["schemas"]["Values"];
             /** @description The arithmetic. */
             precision: components["schemas"]["Precision"];
             /** @description The protocol. */
@@ -1844,6 +1746,7 @@ export interface components {
             job: components["schemas"]["JobId"];
             /** @description The lease. */
             lease: components["schemas"]["LeaseId"];
+            method_sha256?: components["schemas"]["BasisHash"] | null;
             /** @description What to compute. */
             spec: components["schemas"]["JobSpec"];
             /** @description What every write under it must show. */
@@ -2017,11 +1920,8 @@ export interface components {
         };
         /** @description Identifier, method, data set, variant, shots, seed, stage, state; what has a list by its place there. */
         MatrixJob: number[];
-        /**
-         * @description A method.
-         * @enum {string}
-         */
-        Method: "alignednorm" | "mmrlpp" | "mmrl" | "coop" | "zero_shot";
+        /** @description A method's key: alignednorm, mmrlpp, mmrl, coop, zero_shot, or one of the coordinator's own. */
+        Method: string;
         /** @description Numbers of one training step. */
         MetricPoint: {
             /**
@@ -2046,205 +1946,53 @@ export interface components {
             manifest?: components["schemas"]["Manifest"] | null;
             result?: components["schemas"]["TestResult"] | null;
         };
-        /** @description Single values that replace a preset's; a key that is absent leaves the preset's value. */
-        Overrides: {
-            /**
-             * Format: double
-             * @description α: the share of the class feature's logits in `fused` and in the loss.
-             */
-            alpha?: number | null;
-            /**
-             * Format: double
-             * @description β: the share of a layer's own token when it is mixed with what the layer before left.
-             */
-            beta?: number | null;
-            /**
-             * Format: int32
-             * @description Passes over the training images.
-             */
-            epochs?: number | null;
-            eval?: components["schemas"]["EvaluationSchedule"] | null;
-            /**
-             * Format: double
-             * @description Weight of the norm term on the projected features.
-             */
-            final_norm?: number | null;
-            /**
-             * Format: double
-             * @description Peak learning rate.
-             */
-            lr?: number | null;
-            /**
-             * Format: double
-             * @description Momentum of SGD.
-             */
-            momentum?: number | null;
-            /**
-             * Format: int32
-             * @description Context vectors in a class's prompt.
-             */
-            n_ctx?: number | null;
-            /**
-             * Format: int32
-             * @description K: representation tokens.
-             */
-            n_rep_tokens?: number | null;
-            /**
-             * Format: int32
-             * @description Rank of the representation projection's residual.
-             */
-            proj_lora_dim?: number | null;
-            /**
-             * Format: double
-             * @description λ: weight of the cosine terms that hold the features to the frozen CLIP's.
-             */
-            reg_weight?: number | null;
-            /**
-             * Format: int32
-             * @description `d_r`: width of the representation space.
-             */
-            rep_dim?: number | null;
-            /**
-             * @description The model layers, numbered from 1, that get representation tokens. Absent: method.md section 2, scaled to the tower's
-             *     depth (interfaces.md section 5).
-             */
-            rep_layers?: number[] | null;
-            /**
-             * Format: int32
-             * @description r: rank of a layer's residual in the shared aligner.
-             */
-            res_lora_dim?: number | null;
-            /**
-             * Format: double
-             * @description Weight of the norm term on the layers' outputs.
-             */
-            seq_norm?: number | null;
-            /**
-             * Format: int32
-             * @description Images per evaluation step.
-             */
-            test_batch?: number | null;
-            /**
-             * Format: int32
-             * @description Images per training step.
-             */
-            train_batch?: number | null;
-            /**
-             * Format: int32
-             * @description Epochs at `warmup_lr` before the cosine begins.
-             */
-            warmup_epochs?: number | null;
-            /**
-             * Format: double
-             * @description Learning rate of the warm-up epochs.
-             */
-            warmup_lr?: number | null;
-            /**
-             * Format: double
-             * @description Weight decay: decoupled with `AdamW`, added to the gradient with SGD.
-             */
-            weight_decay?: number | null;
-        };
         /** @description Overrides for every job, and by data set for the jobs of one. */
         OverrideTable: {
-            /**
-             * Format: double
-             * @description α: the share of the class feature's logits in `fused` and in the loss.
-             */
-            alpha?: number | null;
-            /**
-             * Format: double
-             * @description β: the share of a layer's own token when it is mixed with what the layer before left.
-             */
-            beta?: number | null;
-            /**
-             * Format: int32
-             * @description Passes over the training images.
-             */
-            epochs?: number | null;
-            eval?: components["schemas"]["EvaluationSchedule"] | null;
-            /**
-             * Format: double
-             * @description Weight of the norm term on the projected features.
-             */
-            final_norm?: number | null;
-            /**
-             * Format: double
-             * @description Peak learning rate.
-             */
-            lr?: number | null;
-            /**
-             * Format: double
-             * @description Momentum of SGD.
-             */
-            momentum?: number | null;
-            /**
-             * Format: int32
-             * @description Context vectors in a class's prompt.
-             */
-            n_ctx?: number | null;
-            /**
-             * Format: int32
-             * @description K: representation tokens.
-             */
-            n_rep_tokens?: number | null;
-            /**
-             * Format: int32
-             * @description Rank of the representation projection's residual.
-             */
-            proj_lora_dim?: number | null;
-            /**
-             * Format: double
-             * @description λ: weight of the cosine terms that hold the features to the frozen CLIP's.
-             */
-            reg_weight?: number | null;
-            /**
-             * Format: int32
-             * @description `d_r`: width of the representation space.
-             */
-            rep_dim?: number | null;
-            /**
-             * @description The model layers, numbered from 1, that get representation tokens. Absent: method.md section 2, scaled to the tower's
-             *     depth (interfaces.md section 5).
-             */
-            rep_layers?: number[] | null;
-            /**
-             * Format: int32
-             * @description r: rank of a layer's residual in the shared aligner.
-             */
-            res_lora_dim?: number | null;
-            /**
-             * Format: double
-             * @description Weight of the norm term on the layers' outputs.
-             */
-            seq_norm?: number | null;
-            /**
-             * Format: int32
-             * @description Images per evaluation step.
-             */
-            test_batch?: number | null;
-            /**
-             * Format: int32
-             * @description Images per training step.
-             */
-            train_batch?: number | null;
-            /**
-             * Format: int32
-             * @description Epochs at `warmup_lr` before the cosine begins.
-             */
-            warmup_epochs?: number | null;
-            /**
-             * Format: double
-             * @description Learning rate of the warm-up epochs.
-             */
-            warmup_lr?: number | null;
-            /**
-             * Format: double
-             * @description Weight decay: decoupled with `AdamW`, added to the gradient with SGD.
-             */
-            weight_decay?: number | null;
+            /** @description α: the share of the class feature's logits in `fused` and in the loss. */
+            alpha?: number;
+            /** @description β: the share of a layer's own token when it is mixed with what the layer before left. A cross-dataset test takes the target's. */
+            beta?: number;
+            /** @description Passes over the training images. */
+            epochs?: number;
+            /** @description When to evaluate during training. */
+            eval?: {
+                /** @description Evaluate after every so many epochs; 0: only at the end. */
+                every_epochs?: number;
+            };
+            /** @description Weight of the norm term on the projected features. */
+            final_norm?: number;
+            /** @description Peak learning rate. */
+            lr?: number;
+            /** @description Momentum of SGD. */
+            momentum?: number;
+            /** @description Context vectors in a class's prompt. */
+            n_ctx?: number;
+            /** @description K: representation tokens. */
+            n_rep_tokens?: number;
+            /** @description Rank of the representation projection's residual. */
+            proj_lora_dim?: number;
+            /** @description λ: weight of the cosine terms that hold the features to the frozen CLIP's. */
+            reg_weight?: number;
+            /** @description d_r: width of the representation space. */
+            rep_dim?: number;
+            /** @description The model layers, numbered from 1, that get representation tokens. Absent: the last ⌈7L/12⌉ of a tower's L layers. */
+            rep_layers?: number[];
+            /** @description r: rank of a layer's residual in the shared aligner. */
+            res_lora_dim?: number;
+            /** @description Weight of the norm term on the layers' outputs. */
+            seq_norm?: number;
+            /** @description Images per evaluation step. */
+            test_batch?: number;
+            /** @description Images per training step. */
+            train_batch?: number;
+            /** @description Epochs at `warmup_lr` before the cosine begins. */
+            warmup_epochs?: number;
+            /** @description Learning rate of the warm-up epochs. */
+            warmup_lr?: number;
+            /** @description Weight decay, decoupled from the gradient (AdamW). */
+            weight_decay?: number;
         } & {
-            [key: string]: components["schemas"]["Overrides"];
+            [key: string]: components["schemas"]["Values"];
         };
         /** @description One page of a list. */
         Page_ExperimentSummary: {
@@ -2876,6 +2624,52 @@ export interface components {
             /** @description The workers of which something is known in this time, oldest first. */
             workers: components["schemas"]["WorkerUsage"][];
         };
+        /** @description Values by name, as the methods declare them. */
+        Values: {
+            /** @description α: the share of the class feature's logits in `fused` and in the loss. */
+            alpha?: number;
+            /** @description β: the share of a layer's own token when it is mixed with what the layer before left. A cross-dataset test takes the target's. */
+            beta?: number;
+            /** @description Passes over the training images. */
+            epochs?: number;
+            /** @description When to evaluate during training. */
+            eval?: {
+                /** @description Evaluate after every so many epochs; 0: only at the end. */
+                every_epochs?: number;
+            };
+            /** @description Weight of the norm term on the projected features. */
+            final_norm?: number;
+            /** @description Peak learning rate. */
+            lr?: number;
+            /** @description Momentum of SGD. */
+            momentum?: number;
+            /** @description Context vectors in a class's prompt. */
+            n_ctx?: number;
+            /** @description K: representation tokens. */
+            n_rep_tokens?: number;
+            /** @description Rank of the representation projection's residual. */
+            proj_lora_dim?: number;
+            /** @description λ: weight of the cosine terms that hold the features to the frozen CLIP's. */
+            reg_weight?: number;
+            /** @description d_r: width of the representation space. */
+            rep_dim?: number;
+            /** @description The model layers, numbered from 1, that get representation tokens. Absent: the last ⌈7L/12⌉ of a tower's L layers. */
+            rep_layers?: number[];
+            /** @description r: rank of a layer's residual in the shared aligner. */
+            res_lora_dim?: number;
+            /** @description Weight of the norm term on the layers' outputs. */
+            seq_norm?: number;
+            /** @description Images per evaluation step. */
+            test_batch?: number;
+            /** @description Images per training step. */
+            train_batch?: number;
+            /** @description Epochs at `warmup_lr` before the cosine begins. */
+            warmup_epochs?: number;
+            /** @description Learning rate of the warm-up epochs. */
+            warmup_lr?: number;
+            /** @description Weight decay, decoupled from the gradient (AdamW). */
+            weight_decay?: number;
+        };
         /** @description What a worker says of itself. */
         WorkerDescription: {
             /** @description Their identities, as far as they are known ([`crate::job::backbone::Architecture::identity`]). */
@@ -2895,6 +2689,10 @@ export interface components {
              * @description The memory that its slots share, in MiB; absent where what jobs take is not to be counted against it.
              */
             memory_mib?: number | null;
+            /** @description The methods that it can run, by the SHA-256 of their declarations; empty of a worker that says nothing of them. */
+            methods?: {
+                [key: string]: components["schemas"]["BasisHash"];
+            };
             /**
              * @description A name that stays the same when the worker is started again: a second registration under it, from the same host and output
              *     root, ends the first.

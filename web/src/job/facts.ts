@@ -21,7 +21,7 @@ export function aboutSpec(spec: Schemas['JobSpec']): Fact[] {
 }
 
 /// The hyper-parameters under the keys that overrides have; nested ones dotted.
-export function aboutHyper(hyper: Schemas['Hyperparameters']): Fact[] {
+export function aboutHyper(hyper: Schemas['Values']): Fact[] {
   return flat(hyper, '').sort(([a], [b]) => a.localeCompare(b, 'en'));
 }
 

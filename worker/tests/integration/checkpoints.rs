@@ -1,8 +1,9 @@
 //! Checkpoints between machines that share nothing.
 
-use promptfield_core::job::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
+use promptfield_core::job::layout;
 use promptfield_core::job::outcome::{Failure, FailureClass};
 use promptfield_core::job::spec::BasisHash;
+use promptfield_core::method::Methods;
 use promptfield_core::scheduler::JobStateName;
 use promptfield_core::scheduler::machine_fault::Cause;
 use promptfield_core::wire::api::JobDetail;
@@ -103,10 +104,10 @@ async fn a_checkpoint_that_was_changed_where_it_lies_is_not_tested() {
     trainer.hear().await;
     trainer.complete(&training).await;
     worker.end().await.unwrap();
-    let folder = training.job.output.join(CHECKPOINT_FOLDER);
+    let name = layout::checkpoint(training.job.method, Methods::built_in()).unwrap();
     let mut changed = training.checkpoint();
     changed[0] ^= 1;
-    fs_err::write(folder.join(CHECKPOINT_FILE), changed).unwrap();
+    fs_err::write(training.job.output.join(name), changed).unwrap();
 
     let (worker, mut trainer) = host.start_with_trainer().await;
     let testing = trainer.hear_job().await;
@@ -145,7 +146,7 @@ async fn other_weights_send_a_job_to_others() {
 
 /// What a trainer says of the machine's weights is what the worker registers; what can't be used isn't offered.
 #[tokio::test]
-async fn a_worker_registers_with_the_identities_of_its_weights() {
+async fn a_worker_registers_with_the_identities_of_its_weights_and_methods() {
     let coordinator = Coordinator::start().await;
     let mut host = Host::new("one", &coordinator);
     let other = host.options.machine.backbones[BACKBONE].clone();
@@ -155,10 +156,12 @@ async fn a_worker_registers_with_the_identities_of_its_weights() {
     let (devices, unusable) = (vec!["cpu".to_owned()], [("broken".to_owned(), "it is cut off".to_owned())].into());
     let backbone_sha256 = [(BACKBONE.to_owned(), BasisHash([7; 32]))].into();
     let version = promptfield_core::VERSION.to_owned();
-    trainer.say(&Reply::Ready { version, devices, backbone_sha256, unusable }).await;
+    let methods = [("coop".parse().unwrap(), BasisHash([5; 32]))].into();
+    trainer.say(&Reply::Ready { version, devices, methods, backbone_sha256, unusable }).await;
     let registered = coordinator.until_registered("one").await;
     let registered = coordinator.worker(registered).await;
     assert_eq!(registered.description.backbones, [BACKBONE]);
     assert_eq!(registered.description.backbone_sha256[BACKBONE], BasisHash([7; 32]));
+    assert_eq!(registered.description.methods, [("coop".parse().unwrap(), BasisHash([5; 32]))].into());
     worker.stop().await.unwrap();
 }

@@ -138,7 +138,8 @@ async fn what_lies_on_the_machine_stays_unless_the_same_has_gone_on_elsewhere() 
         ("d", &more, &more, vec!["seed1.partial"]),
     ] {
         let host = Host::new(name, &coordinator);
-        let output = host.output(&promptfield_core::job::layout::folder(&there.spec));
+        let output = host
+            .output(&promptfield_core::job::layout::folder(&there.spec, promptfield_core::method::Methods::built_in()));
         local.leave_in(&partial(&output));
         assert_eq!(given_back(&host, |_, _| {}).await, found.files(), "{name}");
         assert_eq!(names_beside(&output), beside, "{name}");
@@ -188,7 +189,8 @@ async fn a_folder_in_which_somebody_works_is_left_alone() {
     let [one, other] = ["one", "other"].map(|name| Host::new(name, &coordinator));
     let mut output = PathBuf::new();
     given_back(&one, |spec, partial| {
-        output = other.output(&promptfield_core::job::layout::folder(&spec));
+        output =
+            other.output(&promptfield_core::job::layout::folder(&spec, promptfield_core::method::Methods::built_in()));
         Attempt::of(spec, 3).leave_in(partial);
     })
     .await;

@@ -9,7 +9,7 @@ use super::{
     Cell, Collected, Entry, Grid, GridCell, Seeded, csv_field, method_words, place, several_shots, summary_csv,
     summary_words,
 };
-use crate::method::Method;
+use crate::method::{Method, Methods};
 use crate::protocol::Stage;
 use crate::results::stats::Summary;
 
@@ -47,8 +47,8 @@ pub struct BaseToNewRow {
     pub published: Option<Comparison>,
 }
 
-/// What tells the rows of one data set apart: method, shots, variant.
-type Key<'a> = (Method, u32, &'a str);
+/// What tells the rows of one data set apart, in their order: the method's place, method, shots, variant.
+type Key<'a> = (usize, Method, u32, &'a str);
 
 /// A row while it is collected.
 #[derive(Default)]
@@ -58,13 +58,15 @@ struct Line {
 }
 
 impl BaseToNew {
-    pub(super) fn new<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Self {
+    pub(super) fn new<'a>(entries: impl IntoIterator<Item = Entry<'a>>, methods: &Methods) -> Self {
         let mut datasets: Vec<&str> = Vec::new();
         let mut lines: BTreeMap<(usize, Key<'_>), Line> = BTreeMap::new();
         for entry in entries {
             let spec = entry.spec;
             let dataset = place(&mut datasets, &spec.dataset);
-            let line = lines.entry((dataset, (spec.method, spec.shots, entry.variant))).or_default();
+            let line = lines
+                .entry((dataset, (methods.place(spec.method), spec.method, spec.shots, entry.variant)))
+                .or_default();
             match spec.stage {
                 Stage::Train => line.base.add(&entry),
                 Stage::Test => line.new.add(&entry),
@@ -81,11 +83,12 @@ impl BaseToNew {
         Self { rows, average, compared_with: None }
     }
 
-    pub(super) fn grid(&self) -> Grid {
+    pub(super) fn grid(&self, methods: &Methods) -> Grid {
         let header = ["Data set", "Method", "Base", "New", "H"].map(str::to_owned).to_vec();
         let several = several_shots(self.rows.iter().map(|row| row.shots));
-        let lines =
-            |rows: &[BaseToNewRow]| -> Vec<Vec<GridCell>> { rows.iter().flat_map(|row| row.words(several)).collect() };
+        let lines = |rows: &[BaseToNewRow]| -> Vec<Vec<GridCell>> {
+            rows.iter().flat_map(|row| row.words(several, methods)).collect()
+        };
         let mut groups: Vec<_> = self.rows.chunk_by(|a, b| a.dataset == b.dataset).map(lines).collect();
         if groups.len() > 1 {
             groups.push(lines(&self.average));
@@ -136,7 +139,7 @@ impl Line {
 }
 
 impl BaseToNewRow {
-    fn new(dataset: Option<&str>, (method, shots, variant): Key<'_>, line: &Line) -> Self {
+    fn new(dataset: Option<&str>, (_, method, shots, variant): Key<'_>, line: &Line) -> Self {
         Self {
             dataset: dataset.map(str::to_owned),
             method,
@@ -150,13 +153,13 @@ impl BaseToNewRow {
     }
 
     /// The row's line, and that of the published numbers below it.
-    fn words(&self, several_shots: bool) -> Vec<Vec<GridCell>> {
+    fn words(&self, several_shots: bool, methods: &Methods) -> Vec<Vec<GridCell>> {
         let is_final = self.base.is_final() && self.new.is_final();
         let is_average = self.dataset.is_none();
         let harmonic_mean = self.harmonic_mean.map(|summary| summary.mean);
         let mut lines = vec![vec![
             self.dataset.clone().unwrap_or_else(|| "average".to_owned()).into(),
-            method_words(self.method, several_shots.then_some(self.shots), &self.variant).into(),
+            method_words(methods.label(self.method), several_shots.then_some(self.shots), &self.variant).into(),
             GridCell::of(&self.base, is_average),
             GridCell::of(&self.new, is_average),
             GridCell::number(summary_words(self.harmonic_mean, is_final), harmonic_mean)
@@ -174,7 +177,6 @@ impl BaseToNewRow {
 mod tests {
     use super::super::Rank;
     use super::*;
-    use crate::experiment::dataset::Catalogue;
     use crate::experiment::{Experiment, Known, matrix};
     use crate::job::outcome::TestResult;
     use crate::job::spec::JobSpec;
@@ -183,11 +185,11 @@ mod tests {
 
     /// A table of two data sets, two seeds and two methods; `accuracy` gives a job's number, or `None` while it's missing.
     fn table(accuracy: impl Fn(&JobSpec) -> Option<f64>) -> BaseToNew {
-        let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+        let known = Known::built_in();
         let text = "name = \"x\"\nprotocol = \"base_to_new\"\nbackbone = \"B\"\nmethods = [\"zero_shot\", \"alignednorm\"]\n\
                     datasets = [\"eurosat\", \"dtd\"]\nseeds = [1, 2]";
         let experiment = Experiment::from_toml(text, &known).unwrap();
-        let jobs = matrix::written_out(&experiment, &known.datasets);
+        let jobs = matrix::written_out(&experiment, &known);
         let results: Vec<_> = jobs
             .iter()
             .map(|job| {
@@ -201,12 +203,15 @@ mod tests {
                 })
             })
             .collect();
-        BaseToNew::new(jobs.iter().zip(&results).map(|(job, result)| Entry {
-            spec: &job.spec,
-            variant: &job.variant,
-            state: if result.is_some() { JobStateName::Completed } else { JobStateName::Queued },
-            result: result.as_ref(),
-        }))
+        BaseToNew::new(
+            jobs.iter().zip(&results).map(|(job, result)| Entry {
+                spec: &job.spec,
+                variant: &job.variant,
+                state: if result.is_some() { JobStateName::Completed } else { JobStateName::Queued },
+                result: result.as_ref(),
+            }),
+            Methods::built_in(),
+        )
     }
 
     fn numbers(spec: &JobSpec) -> f64 {
@@ -235,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_table_reads_as_papers_print_it() {
-        let text = table(|spec| Some(numbers(spec))).grid().markdown();
+        let text = table(|spec| Some(numbers(spec))).grid(Methods::built_in()).markdown();
         assert_eq!(
             text,
             "| Data set | Method | Base | New | H |\n\
@@ -251,7 +256,8 @@ mod tests {
 
     #[test]
     fn missing_seeds_make_a_number_provisional_and_missing_cells_stay_empty() {
-        let grid = table(|spec| (spec.seed == 1 && spec.stage == Stage::Train).then_some(50.0)).grid();
+        let grid =
+            table(|spec| (spec.seed == 1 && spec.stage == Stage::Train).then_some(50.0)).grid(Methods::built_in());
         let words = |row: &[GridCell]| row[2..].iter().map(|cell| cell.words.clone()).collect::<Vec<_>>();
         assert_eq!(words(&grid.groups[0][0]), ["50.00*", "–", "–"]);
         assert_eq!(words(&grid.groups[0][1]), ["–", "–", "–"]);
@@ -261,7 +267,7 @@ mod tests {
     fn nobody_is_the_best_while_a_job_of_an_average_is_missing() {
         // One method lacks a job of the data set on which everyone is worse: its average is the greatest, and of fewer jobs.
         let missing = |spec: &JobSpec| spec.method.key() == "alignednorm" && spec.dataset == "dtd";
-        let grid = table(|spec| (!missing(spec)).then(|| numbers(spec))).grid();
+        let grid = table(|spec| (!missing(spec)).then(|| numbers(spec))).grid(Methods::built_in());
         let ranks = |group: usize| -> Vec<_> {
             grid.groups[group].iter().flat_map(|row| row[2..].iter().map(|cell| cell.rank)).collect()
         };
@@ -271,7 +277,7 @@ mod tests {
         let average = latex.rsplit("\\midrule").next().unwrap();
         assert!(average.contains("81.50") && !average.contains("textbf") && !average.contains("underline"), "{latex}");
         assert!(latex.contains("% Best and second aren't marked among averages"), "{latex}");
-        let whole = table(|spec| Some(numbers(spec))).grid();
+        let whole = table(|spec| Some(numbers(spec))).grid(Methods::built_in());
         assert!(whole.notes.is_empty() && whole.groups[2][0][4].rank == Some(Rank::Best));
     }
 
@@ -280,7 +286,7 @@ mod tests {
         assert_eq!(csv_field("a,\"b\""), "\"a,\"\"b\"\"\"");
         let csv = table(|spec| Some(numbers(spec))).csv();
         assert!(csv.contains("\neurosat,alignednorm,16,,81.5,0.5,2,61.5,0.5,2,70.1"), "{csv}");
-        assert!(table(|spec| Some(numbers(spec))).grid().latex().contains(
+        assert!(table(|spec| Some(numbers(spec))).grid(Methods::built_in()).latex().contains(
             "\\textbf{71.50 $\\pm$ 0.50} & \\textbf{51.50 $\\pm$ 0.50} & \\textbf{59.87 $\\pm$ 0.51} \\\\\n"
         ));
     }

@@ -3,15 +3,15 @@
 //! A row is compared only with numbers of the same thing: protocol, backbone, shots and data set are those of the paper, and
 //! the values are the preset's. The average is compared only if it's over the same data sets.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::base_to_new::{BaseToNew, BaseToNewRow};
 use super::{Entry, Grid};
-use crate::input::InvalidInput;
-use crate::method::Method;
-use crate::results::published::{Numbers, Published};
+use crate::method::{Declaration, Methods, Numbers, Published};
+use crate::protocol::Protocol;
+use crate::results::published::is_of;
 use crate::results::stats::Summary;
 
 /// The published numbers of a row.
@@ -91,23 +91,24 @@ pub(super) const CSV_HEADER: &str =
     "base_published,base_difference,new_published,new_difference,harmonic_published,harmonic_difference";
 
 /// Puts the published numbers beside the rows that they are of. `entries` are those that `table` was made of.
-pub(super) fn compare<'a>(
-    table: &mut BaseToNew,
-    entries: impl IntoIterator<Item = Entry<'a>>,
-) -> Result<(), InvalidInput> {
-    let methods: BTreeSet<Method> = table.rows.iter().map(|row| row.method).collect();
-    let found = methods.into_iter().map(|method| Ok((method, Published::of(method)?)));
-    let published = found.collect::<Result<BTreeMap<_, _>, InvalidInput>>()?;
-    let of = |method| published.get(&method).and_then(Option::as_ref);
+pub(super) fn compare<'a>(table: &mut BaseToNew, entries: impl IntoIterator<Item = Entry<'a>>, methods: &Methods) {
+    let of = |method| -> Option<(&Declaration, &Published)> {
+        let known = methods.get(method)?;
+        let published = known.published.iter().find(|published| published.protocol == Protocol::BaseToNew)?;
+        Some((known, published))
+    };
     // Rows of which some job computes something else.
     let others: HashSet<_> = entries
         .into_iter()
-        .filter(|entry| !of(entry.spec.method).is_some_and(|published| published.is_of(entry.spec, entry.variant)))
+        .filter(|entry| {
+            let published = of(entry.spec.method);
+            !published.is_some_and(|(known, published)| is_of(published, known, entry.spec, entry.variant))
+        })
         .map(|entry| (entry.spec.dataset.as_str(), entry.spec.method, entry.spec.shots, entry.variant))
         .collect();
     let mut sources = BTreeSet::new();
     for row in &mut table.rows {
-        let Some((dataset, published)) = row.dataset.as_deref().zip(of(row.method)) else { continue };
+        let Some((dataset, (_, published))) = row.dataset.as_deref().zip(of(row.method)) else { continue };
         if others.contains(&(dataset, row.method, row.shots, row.variant.as_str())) {
             continue;
         }
@@ -119,12 +120,11 @@ pub(super) fn compare<'a>(
         let rows = || table.rows.iter().filter(|row| (row.method, row.shots, row.variant.as_str()) == key);
         let datasets = rows().filter_map(|row| row.dataset.as_deref()).collect();
         if rows().all(|row| row.published.is_some()) {
-            let numbers = of(average.method).and_then(|published| published.average_over(&datasets));
+            let numbers = of(average.method).and_then(|(_, published)| published.average_over(&datasets));
             average.published = numbers.map(|numbers| Comparison::new(average, numbers));
         }
     }
     table.compared_with = Some(sources.into_iter().collect());
-    Ok(())
 }
 
 /// What a reader of a compared table must know.
@@ -142,8 +142,8 @@ pub(super) fn notes(sources: &[String], grid: &mut Grid) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::dataset::Catalogue;
     use crate::experiment::{Experiment, Known, matrix};
+    use crate::input::InvalidInput;
     use crate::job::outcome::TestResult;
     use crate::protocol::Protocol;
     use crate::results::tables::{Format, ResultTable};
@@ -151,9 +151,9 @@ mod tests {
 
     /// The compared table of an experiment whose jobs all have the accuracy 90, but for those of `missing`.
     fn compared(experiment: &str, missing: &str) -> Result<ResultTable, InvalidInput> {
-        let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+        let known = Known::built_in();
         let experiment = Experiment::from_toml(&format!("name = \"x\"\n{experiment}"), &known).unwrap();
-        let jobs = matrix::written_out(&experiment, &known.datasets);
+        let jobs = matrix::written_out(&experiment, &known);
         let result =
             TestResult { total: 10, correct: 9, accuracy: 90.0, error: 10.0, macro_f1: 90.0, calibration_error: None };
         let entries = jobs.iter().map(|job| Entry {
@@ -162,8 +162,8 @@ mod tests {
             state: JobStateName::Completed,
             result: (job.spec.dataset != missing).then_some(&result),
         });
-        let mut table = ResultTable::new(experiment.protocol, entries.clone());
-        table.compare(entries).map(|()| table)
+        let mut table = ResultTable::new(experiment.protocol, entries.clone(), Methods::built_in());
+        table.compare(entries, Methods::built_in()).map(|()| table)
     }
 
     fn base_to_new(more: &str) -> BaseToNew {
@@ -205,7 +205,7 @@ mod tests {
             let table = base_to_new(&different);
             assert!(table.rows.iter().chain(&table.average).all(|row| row.published.is_none()), "{different}");
             assert_eq!(table.compared_with, Some(Vec::new()));
-            assert!(table.grid().notes[0].starts_with("No row has published numbers"));
+            assert!(table.grid(Methods::built_in()).notes[0].starts_with("No row has published numbers"));
         }
         let shots = base_to_new(&format!("{VIT}\n{eurosat}\nshots = [8, 16]"));
         assert!(shots.rows.iter().all(|row| row.published.is_some() == (row.shots == 16)));
@@ -218,7 +218,7 @@ mod tests {
     fn the_published_numbers_stand_below_ours_in_every_format() {
         let text = format!("protocol = \"base_to_new\"\n{VIT}\ndatasets = [\"eurosat\", \"dtd\"]");
         let table = compared(&text, "dtd").unwrap();
-        let markdown = table.print(Format::Markdown, &[]);
+        let markdown = table.print(Format::Markdown, &[], Methods::built_in());
         assert!(
             markdown.starts_with(
                 "| Data set | Method | Base | New | H |\n\
@@ -234,10 +234,10 @@ mod tests {
         let note = "\n\npublished: AlignedNorm (ICML 2026), base-to-new, ViT-B/16, 16 shots, mean over seeds 1-3, per cent; as \
                     quoted in the public Jittor port's results page. In brackets: our mean less the published number.\n";
         assert!(markdown.ends_with(note), "{markdown}");
-        let latex = table.print(Format::Latex, &[]);
+        let latex = table.print(Format::Latex, &[], Methods::built_in());
         assert!(latex.contains(" & published & 96.10 ($-$6.10) & 86.63 (+3.37) & 91.12 ($-$1.12) \\\\\n"), "{latex}");
         assert!(latex.contains("\n% published: AlignedNorm"), "{latex}");
-        let csv = table.print(Format::Csv, &[]);
+        let csv = table.print(Format::Csv, &[], Methods::built_in());
         let mut lines = csv.lines();
         assert!(lines.next().unwrap().ends_with(&format!("harmonic_n,{CSV_HEADER}")), "{csv}");
         assert!(lines.next().unwrap().starts_with("eurosat,alignednorm,16,,90,0,3,90,0,3,90,0,3,96.1,-6.0"), "{csv}");

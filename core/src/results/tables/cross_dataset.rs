@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cell, Collected, Entry, Grid, GridCell, csv_field, method_words, place, several_shots, summary_csv};
 use crate::experiment::dataset::IMAGENET_VARIANTS;
-use crate::method::Method;
+use crate::method::{Method, Methods};
 use crate::protocol::Stage;
 
 /// The cross-dataset table.
@@ -39,7 +39,7 @@ pub struct CrossDatasetRow {
     pub variants_average: Cell,
 }
 
-type Key<'a> = (Method, u32, &'a str);
+type Key<'a> = (usize, Method, u32, &'a str);
 
 /// A row while it is collected.
 #[derive(Default)]
@@ -54,12 +54,12 @@ fn is_variant(target: &str) -> bool {
 }
 
 impl CrossDataset {
-    pub(super) fn new<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Self {
+    pub(super) fn new<'a>(entries: impl IntoIterator<Item = Entry<'a>>, methods: &Methods) -> Self {
         let (mut source, mut targets): (Option<String>, Vec<&str>) = (None, Vec::new());
         let mut lines: BTreeMap<Key<'_>, Line> = BTreeMap::new();
         for entry in entries {
             let spec = entry.spec;
-            let line = lines.entry((spec.method, spec.shots, entry.variant)).or_default();
+            let line = lines.entry((methods.place(spec.method), spec.method, spec.shots, entry.variant)).or_default();
             match spec.stage {
                 Stage::Train => {
                     source.get_or_insert_with(|| spec.dataset.clone());
@@ -68,7 +68,7 @@ impl CrossDataset {
                 Stage::Test => line.targets.entry(place(&mut targets, &spec.dataset)).or_default().add(&entry),
             }
         }
-        let row = |((method, shots, variant), Line { source, targets: cells }): (Key<'_>, Line)| {
+        let row = |((_, method, shots, variant), Line { source, targets: cells }): (Key<'_>, Line)| {
             let mean = |variants: bool| {
                 let wanted = cells.iter().filter(|(target, _)| is_variant(targets[**target]) == variants);
                 Collected::average(wanted.map(|(_, cell)| cell)).cell()
@@ -88,9 +88,12 @@ impl CrossDataset {
     }
 
     /// Data sets down, methods across: fifteen data sets don't fit across a page.
-    pub(super) fn grid(&self) -> Grid {
+    pub(super) fn grid(&self, methods: &Methods) -> Grid {
         let several = several_shots(self.rows.iter().map(|row| row.shots));
-        let methods = self.rows.iter().map(|row| method_words(row.method, several.then_some(row.shots), &row.variant));
+        let methods = self
+            .rows
+            .iter()
+            .map(|row| method_words(methods.label(row.method), several.then_some(row.shots), &row.variant));
         let header = ["Data set".to_owned(), String::new()].into_iter().chain(methods).collect();
         let line = |name: &str, role: &str, cell: &dyn Fn(&CrossDatasetRow) -> Cell| -> Vec<GridCell> {
             let cells = self.rows.iter().map(|row| GridCell::of(&cell(row), role.is_empty()));
@@ -141,18 +144,17 @@ impl CrossDataset {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::dataset::Catalogue;
     use crate::experiment::{Experiment, Known, matrix};
     use crate::job::outcome::TestResult;
     use crate::scheduler::JobStateName;
 
     #[test]
     fn variants_of_imagenet_have_a_mean_of_their_own() {
-        let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+        let known = Known::built_in();
         let text = "name = \"x\"\nprotocol = \"cross_dataset\"\nbackbone = \"B\"\nmethods = [\"zero_shot\", \"mmrlpp\"]\n\
                     datasets = [\"dtd\", \"imagenet_a\", \"eurosat\", \"imagenet_r\"]\nseeds = [1, 3]";
         let experiment = Experiment::from_toml(text, &known).unwrap();
-        let jobs = matrix::written_out(&experiment, &known.datasets);
+        let jobs = matrix::written_out(&experiment, &known);
         let accuracy = |dataset: &str| {
             ["imagenet", "dtd", "imagenet_a", "eurosat", "imagenet_r"].iter().position(|d| *d == dataset)
         };
@@ -163,14 +165,17 @@ mod tests {
                 TestResult { total: 1, correct: 0, accuracy, error: 0.0, macro_f1: 0.0, calibration_error: None }
             })
             .collect();
-        let table = CrossDataset::new(jobs.iter().zip(&results).map(|(job, result)| Entry {
-            spec: &job.spec,
-            variant: &job.variant,
-            state: JobStateName::Completed,
-            result: Some(result),
-        }));
+        let table = CrossDataset::new(
+            jobs.iter().zip(&results).map(|(job, result)| Entry {
+                spec: &job.spec,
+                variant: &job.variant,
+                state: JobStateName::Completed,
+                result: Some(result),
+            }),
+            Methods::built_in(),
+        );
         assert_eq!(
-            table.grid().markdown(),
+            table.grid(Methods::built_in()).markdown(),
             "| Data set |  | MMRL++ | CLIP (zero-shot) |\n\
              | --- | --- | --- | --- |\n\
              | imagenet | source | **2.00 ± 1.00** | <u>0.00</u> |\n\

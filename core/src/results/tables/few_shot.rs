@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Cell, Collected, Entry, Grid, GridCell, csv_field, method_words, place, summary_csv};
-use crate::method::Method;
+use crate::method::{Method, Methods};
 use crate::protocol::Stage;
 
 /// The few-shot table.
@@ -36,13 +36,15 @@ pub struct FewShotRow {
 type Line = BTreeMap<u32, Collected>;
 
 impl FewShot {
-    pub(super) fn new<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Self {
+    pub(super) fn new<'a>(entries: impl IntoIterator<Item = Entry<'a>>, methods: &Methods) -> Self {
         let (mut datasets, mut shots): (Vec<&str>, BTreeSet<u32>) = (Vec::new(), BTreeSet::new());
-        let mut lines: BTreeMap<(usize, Method, &str), Line> = BTreeMap::new();
+        let mut lines: BTreeMap<(usize, usize, Method, &str), Line> = BTreeMap::new();
         for entry in entries {
             let spec = entry.spec;
             shots.insert(spec.shots);
-            let line = lines.entry((place(&mut datasets, &spec.dataset), spec.method, entry.variant)).or_default();
+            let line = lines
+                .entry((place(&mut datasets, &spec.dataset), methods.place(spec.method), spec.method, entry.variant))
+                .or_default();
             match spec.stage {
                 Stage::Train => line.entry(spec.shots).or_default().add(&entry),
                 // Few-shot tests nothing besides.
@@ -50,16 +52,16 @@ impl FewShot {
             }
         }
         let shots: Vec<u32> = shots.into_iter().collect();
-        let mut averaged: BTreeMap<(Method, &str), Vec<&Line>> = BTreeMap::new();
-        let row = |dataset: Option<&str>, (method, variant): (Method, &str), cell: &dyn Fn(&u32) -> Cell| {
+        let mut averaged: BTreeMap<(usize, Method, &str), Vec<&Line>> = BTreeMap::new();
+        let row = |dataset: Option<&str>, (_, method, variant): (usize, Method, &str), cell: &dyn Fn(&u32) -> Cell| {
             let (dataset, variant) = (dataset.map(str::to_owned), variant.to_owned());
             FewShotRow { dataset, method, variant, cells: shots.iter().map(cell).collect() }
         };
         let mut rows = Vec::new();
-        for (&(dataset, method, variant), line) in &lines {
+        for (&(dataset, place, method, variant), line) in &lines {
             let cell = |shots: &u32| line.get(shots).map(Collected::cell).unwrap_or_default();
-            rows.push(row(Some(datasets[dataset]), (method, variant), &cell));
-            averaged.entry((method, variant)).or_default().push(line);
+            rows.push(row(Some(datasets[dataset]), (place, method, variant), &cell));
+            averaged.entry((place, method, variant)).or_default().push(line);
         }
         let average = |(key, lines): (_, Vec<&Line>)| {
             row(None, key, &|shots| Collected::average(lines.iter().filter_map(|line| line.get(shots))).cell())
@@ -68,10 +70,10 @@ impl FewShot {
         Self { shots, rows, average }
     }
 
-    pub(super) fn grid(&self) -> Grid {
+    pub(super) fn grid(&self, methods: &Methods) -> Grid {
         let shots = self.shots.iter().map(|shots| format!("{shots} shot{}", if *shots == 1 { "" } else { "s" }));
         let header = ["Data set", "Method"].map(str::to_owned).into_iter().chain(shots).collect();
-        let lines = |rows: &[FewShotRow]| -> Vec<Vec<GridCell>> { rows.iter().map(FewShotRow::words).collect() };
+        let lines = |rows: &[FewShotRow]| -> Vec<Vec<GridCell>> { rows.iter().map(|row| row.words(methods)).collect() };
         let mut groups: Vec<_> = self.rows.chunk_by(|a, b| a.dataset == b.dataset).map(lines).collect();
         if groups.len() > 1 {
             groups.push(lines(&self.average));
@@ -92,9 +94,9 @@ impl FewShot {
 }
 
 impl FewShotRow {
-    fn words(&self) -> Vec<GridCell> {
+    fn words(&self, methods: &Methods) -> Vec<GridCell> {
         let dataset = self.dataset.clone().unwrap_or_else(|| "average".to_owned());
-        let method = method_words(self.method, None, &self.variant);
+        let method = method_words(methods.label(self.method), None, &self.variant);
         // A method that learns nothing has no cell but one: empty is not missing.
         let cell = |cell: &Cell| match cell.jobs.total() {
             0 => GridCell::from(""),
@@ -107,18 +109,17 @@ impl FewShotRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::dataset::Catalogue;
     use crate::experiment::{Experiment, Known, matrix};
     use crate::job::outcome::TestResult;
     use crate::scheduler::JobStateName;
 
     #[test]
     fn shots_stand_across_and_a_method_without_shots_has_a_column_of_its_own() {
-        let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+        let known = Known::built_in();
         let text = "name = \"x\"\nprotocol = \"few_shot\"\nbackbone = \"B\"\nmethods = [\"zero_shot\", \"mmrlpp\"]\n\
                     datasets = [\"dtd\", \"eurosat\"]\nseeds = [1, 3]\nshots = [4, 1]";
         let experiment = Experiment::from_toml(text, &known).unwrap();
-        let jobs = matrix::written_out(&experiment, &known.datasets);
+        let jobs = matrix::written_out(&experiment, &known);
         let result = |accuracy| TestResult {
             total: 1,
             correct: 0,
@@ -135,14 +136,17 @@ mod tests {
                 (!missing).then(|| result(dataset + f64::from(job.spec.shots) + job.spec.seed as f64))
             })
             .collect();
-        let table = FewShot::new(jobs.iter().zip(&results).map(|(job, result)| Entry {
-            spec: &job.spec,
-            variant: &job.variant,
-            state: if result.is_some() { JobStateName::Completed } else { JobStateName::Running },
-            result: result.as_ref(),
-        }));
+        let table = FewShot::new(
+            jobs.iter().zip(&results).map(|(job, result)| Entry {
+                spec: &job.spec,
+                variant: &job.variant,
+                state: if result.is_some() { JobStateName::Completed } else { JobStateName::Running },
+                result: result.as_ref(),
+            }),
+            Methods::built_in(),
+        );
         assert_eq!(
-            table.grid().markdown(),
+            table.grid(Methods::built_in()).markdown(),
             "| Data set | Method | 0 shots | 1 shot | 4 shots |\n\
              | --- | --- | --- | --- | --- |\n\
              | dtd | MMRL++ |  | 53.00 ± 1.00 | 56.00 ± 1.00 |\n\

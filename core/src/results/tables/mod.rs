@@ -24,7 +24,7 @@ use seeded::Seeded;
 use crate::input::InvalidInput;
 use crate::job::outcome::TestResult;
 use crate::job::spec::JobSpec;
-use crate::method::Method;
+use crate::method::Methods;
 use crate::names::named;
 use crate::protocol::Protocol;
 use crate::results::published;
@@ -82,37 +82,44 @@ named! {
 
 impl ResultTable {
     /// The table of `protocol`. Data sets stand in the order in which they first appear.
-    pub fn new<'a>(protocol: Protocol, entries: impl IntoIterator<Item = Entry<'a>>) -> Self {
+    pub fn new<'a>(protocol: Protocol, entries: impl IntoIterator<Item = Entry<'a>>, methods: &Methods) -> Self {
         match protocol {
-            Protocol::BaseToNew => Self::BaseToNew(BaseToNew::new(entries)),
-            Protocol::CrossDataset => Self::CrossDataset(CrossDataset::new(entries)),
-            Protocol::FewShot => Self::FewShot(FewShot::new(entries)),
+            Protocol::BaseToNew => Self::BaseToNew(BaseToNew::new(entries, methods)),
+            Protocol::CrossDataset => Self::CrossDataset(CrossDataset::new(entries, methods)),
+            Protocol::FewShot => Self::FewShot(FewShot::new(entries, methods)),
         }
     }
 
     /// Puts the published numbers beside the rows that they are of, or says which protocol has any. `entries` are those that
     /// the table was made of.
-    pub fn compare<'a>(&mut self, entries: impl IntoIterator<Item = Entry<'a>>) -> Result<(), InvalidInput> {
+    pub fn compare<'a>(
+        &mut self,
+        entries: impl IntoIterator<Item = Entry<'a>>,
+        methods: &Methods,
+    ) -> Result<(), InvalidInput> {
         match self {
-            Self::BaseToNew(table) => comparison::compare(table, entries),
+            Self::BaseToNew(table) => {
+                comparison::compare(table, entries, methods);
+                Ok(())
+            }
             Self::CrossDataset(_) => Err(published::none_of(Protocol::CrossDataset)),
             Self::FewShot(_) => Err(published::none_of(Protocol::FewShot)),
         }
     }
 
     /// The table in words.
-    pub fn grid(&self) -> Grid {
+    pub fn grid(&self, methods: &Methods) -> Grid {
         match self {
-            Self::BaseToNew(table) => table.grid(),
-            Self::CrossDataset(table) => table.grid(),
-            Self::FewShot(table) => table.grid(),
+            Self::BaseToNew(table) => table.grid(methods),
+            Self::CrossDataset(table) => table.grid(methods),
+            Self::FewShot(table) => table.grid(methods),
         }
     }
 
     /// The table in one of the printed formats, with `notes` below it where the format has room for them; JSON is the table itself.
-    pub fn print(&self, format: Format, notes: &[String]) -> String {
+    pub fn print(&self, format: Format, notes: &[String], methods: &Methods) -> String {
         let grid = || {
-            let mut grid = self.grid();
+            let mut grid = self.grid(methods);
             grid.notes.extend_from_slice(notes);
             grid
         };
@@ -200,8 +207,8 @@ fn summary_csv(summary: Option<Summary>) -> String {
 }
 
 /// A method's name for a row, with what tells it from the others.
-fn method_words(method: Method, shots: Option<u32>, variant: &str) -> String {
-    let mut words = method.label().to_owned();
+fn method_words(label: String, shots: Option<u32>, variant: &str) -> String {
+    let mut words = label;
     if let Some(shots) = shots.filter(|shots| *shots > 0) {
         words.push_str(&format!(", {shots} shots"));
     }

@@ -96,9 +96,11 @@ fn a_job_fails_when_the_last_machine_that_could_do_it_is_unable() {
 
 #[test]
 fn the_last_able_machine_that_goes_takes_hope_with_it() {
-    for how in
-        [|worker| Command::Drain { worker }, |worker| Command::Leave { worker }, |_| Command::Register(on("elsewhere"))]
-    {
+    for how in [
+        |worker| Command::Drain { worker },
+        |worker| Command::Leave { worker },
+        |_| Command::Register(Box::new(on("elsewhere"))),
+    ] {
         let mut world = World::new();
         world.submit(experiment("x", ONE_SEED));
         let (sick, well) = (world.register_as(on("sick")), world.register_as(on("well")));
@@ -334,7 +336,7 @@ fn what_was_found_of_a_job_goes_with_it() {
 fn a_name_that_is_at_work_elsewhere_is_taken() {
     let mut world = World::new();
     let described = |host: &str, root: &str| {
-        Command::Register(WorkerDescription { host: host.into(), output_root: root.into(), ..worker("w") })
+        Command::Register(Box::new(WorkerDescription { host: host.into(), output_root: root.into(), ..worker("w") }))
     };
     let first = world.register_as(WorkerDescription { host: "one".into(), ..worker("w") });
     world.pass(4_000);

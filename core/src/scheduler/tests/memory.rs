@@ -105,8 +105,8 @@ fn recipes_that_differ_in_nothing_that_takes_memory_share_what_was_learned() {
     assert_eq!((trains, tests), (vec![Some(700), Some(700), None], vec![None; 3]));
     let (shape, _) = world.database.rows.needs.first_key_value().unwrap();
     let recipe = &grant.spec.recipe;
-    assert_eq!(**shape, *super::super::shape(recipe, Stage::Train));
-    assert!(shape.starts_with("train alignednorm ViT-B/16 fp32 dtd base train_batch=4 test_batch=128"), "{shape}");
+    assert_eq!(**shape, *super::super::shape(recipe, Stage::Train, crate::method::Methods::built_in()));
+    assert!(shape.starts_with("train alignednorm ViT-B/16 fp32 dtd base n_rep_tokens=5 proj_lora_dim=64"), "{shape}");
 }
 
 #[test]

@@ -422,7 +422,7 @@ fn a_pilot_is_there_as_long_as_its_worker_is() {
     assert_eq!(site.scale(), []);
     site.world.pass(1_000);
     assert_eq!(site.scale(), [Step::Stop(vec!["1".into()])]);
-    let refusal = site.world.apply(Command::Register(site.describe(0))).unwrap_err().to_string();
+    let refusal = site.world.apply(Command::Register(Box::new(site.describe(0)))).unwrap_err().to_string();
     assert!(refusal.contains("isn't wanted"), "{refusal}");
 }
 
@@ -524,7 +524,7 @@ pub(super) fn random(world: &World, what: usize, which: usize) -> Command {
         _ => {
             let key = pilot.map(|pilot| pilot.key().to_string());
             let name = format!("pilot {}", pilot.map_or(0, |pilot| pilot.id.0));
-            Command::Register(WorkerDescription { pilot: key, time_left_ms: Some(100_000), ..worker(&name) })
+            Command::Register(Box::new(WorkerDescription { pilot: key, time_left_ms: Some(100_000), ..worker(&name) }))
         }
     }
 }

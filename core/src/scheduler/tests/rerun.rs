@@ -12,10 +12,10 @@ const TWO_TESTS: &str =
     "protocol = \"cross_dataset\"\nmethods = [\"alignednorm\"]\ndatasets = [\"dtd\", \"eurosat\"]\nseeds = [1]";
 
 fn two_tests(name: &str) -> Command {
-    let known = Known { datasets: Catalogue::built_in(), backbones: Vec::new() };
+    let known = Known::built_in();
     let text = format!("name = \"{name}\"\nbackbone = \"ViT-B/16\"\n{TWO_TESTS}");
     let experiment = Experiment::from_toml(&text, &known).unwrap();
-    let jobs = matrix::expand(&experiment, &known.datasets).unwrap();
+    let jobs = matrix::expand(&experiment, &known).unwrap();
     Command::Submit { experiment: Box::new(experiment), jobs, by: None }
 }
 

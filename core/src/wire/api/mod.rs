@@ -381,6 +381,9 @@ pub struct LeaseGrant {
     /// The identity that the backbone must have; `null` for any.
     #[serde(default)]
     pub backbone_sha256: Option<BasisHash>,
+    /// The SHA-256 of the method's declaration, by which the job is to be done.
+    #[serde(default)]
+    pub method_sha256: Option<BasisHash>,
     /// Whether a complete folder is to be put aside instead of adopted: the job is computed again.
     #[serde(default)]
     pub afresh: bool,

@@ -63,12 +63,18 @@ pub struct CatalogueDataset {
 pub struct CatalogueValue {
     /// Its key.
     pub name: String,
-    /// What it is, in the words of JSON Schema: `integer`, `number`, `array`, `object`.
+    /// What it is, in the words of JSON Schema: `integer`, `number`, `boolean`, `string`, `array`, `object`.
     pub kind: String,
     /// What it means.
     pub description: String,
     /// The methods that have it.
     pub methods: Vec<Method>,
+    /// The texts that it may be, if it is a choice.
+    #[serde(default)]
+    pub choices: Vec<String>,
+    /// Whether it can be swept: it changes what is computed.
+    #[serde(default)]
+    pub sweeps: bool,
 }
 
 /// All jobs of an experiment, in few bytes: 100,000 of them are to be drawn at once.

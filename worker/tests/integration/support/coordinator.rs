@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use promptfield_core::experiment::Known;
-use promptfield_core::experiment::dataset::Catalogue;
 use promptfield_core::id::{JobId, WorkerId};
 use promptfield_core::job::evaluation::Evaluation;
-use promptfield_core::job::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER};
+use promptfield_core::job::layout;
 use promptfield_core::job::spec::BasisHash;
+use promptfield_core::method::Methods;
 use promptfield_core::scheduler::pilot_records::PilotRecord;
 use promptfield_core::scheduler::{JobStateName, Policy, WorkerDescription, WorkerState};
 use promptfield_core::wire::api::pools::Pilots;
@@ -91,7 +91,7 @@ impl Coordinator {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             database: folder.path().join("promptfield.db"),
             artefacts: folder.path().join("artefacts"),
-            known: Known { datasets: Catalogue::built_in(), backbones: Vec::new() },
+            known: Known::built_in(),
             policy,
             limits: Limits::default(),
             retention: Retention::default(),
@@ -149,6 +149,7 @@ impl Coordinator {
             devices: vec!["cpu".to_owned()],
             backbones: vec![BACKBONE.to_owned()],
             backbone_sha256: BTreeMap::new(),
+            methods: std::collections::BTreeMap::new(),
             version: promptfield_core::VERSION.to_owned(),
             labels: Vec::new(),
             memory_mib: None,
@@ -171,7 +172,8 @@ impl Coordinator {
     /// What the coordinator has of the checkpoint that a job made.
     pub(crate) async fn checkpoint(&self, job: &JobDetail) -> Vec<u8> {
         let files = &job.manifest.as_ref().unwrap().files;
-        let sha256 = &files[&format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}")].sha256;
+        let name = layout::checkpoint(job.spec.method, Methods::built_in()).unwrap();
+        let sha256 = &files[&name].sha256;
         let response = answer(self.http.get(self.address_of(&format!("/artefacts/{sha256}")))).await;
         response.bytes().await.unwrap().into()
     }

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use promptfield_client::Connection;
 use promptfield_core::job::backbone::ArchitectureSettings;
@@ -55,6 +56,7 @@ impl Host {
                 data_root: path("data"),
                 output_root: path("output"),
                 backbones: Backbones::from([(BACKBONE.to_owned(), backbone)]),
+                methods: Arc::clone(promptfield_core::method::Methods::built_in()),
                 datasets: None,
                 shared_output: Some(false),
             },

@@ -7,11 +7,12 @@ use promptfield_core::VERSION;
 use promptfield_core::experiment::dataset::Catalogue;
 use promptfield_core::job::backbone::Architecture;
 use promptfield_core::job::evaluation::{ClassCounts, Evaluation};
-use promptfield_core::job::layout::{CHECKPOINT_FILE, CHECKPOINT_FOLDER, EVALUATION_FILE, MANIFEST_FILE};
+use promptfield_core::job::layout::{self, EVALUATION_FILE, MANIFEST_FILE};
 use promptfield_core::job::outcome::{
     Failure, FailureClass, FileEntry, Manifest, Outcome, Progress, Seconds, TestResult,
 };
 use promptfield_core::job::spec::{JobSpec, hex};
+use promptfield_core::method::Methods;
 use promptfield_core::time::Timestamp;
 use promptfield_core::wire::trainer_job::TrainerJob;
 use promptfield_core::wire::trainer_wire::{Reply, Request};
@@ -77,6 +78,7 @@ impl Puppet {
         self.say(&Reply::Ready {
             version: VERSION.to_owned(),
             devices,
+            methods: BTreeMap::new(),
             backbone_sha256: BTreeMap::new(),
             unusable: BTreeMap::new(),
         })
@@ -152,8 +154,8 @@ impl Running {
             files.insert(name, FileEntry { sha256: hex(&Sha256::digest(bytes)), bytes: bytes.len() as u64 });
         };
         write(EVALUATION_FILE.to_owned(), evaluation().to_text().as_bytes());
-        if spec.method.learns() && self.job.checkpoint.is_none() {
-            write(format!("{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}"), &self.checkpoint());
+        if spec.learns() && self.job.checkpoint.is_none() {
+            write(layout::checkpoint(spec.method, Methods::built_in()).unwrap(), &self.checkpoint());
         }
         let result = TestResult {
             total: 100,
