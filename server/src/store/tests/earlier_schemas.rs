@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use promptfield_core::chain::chain;
 use promptfield_core::job::basis::Draw;
 use promptfield_core::job::spec::{BasisHash, hex};
 
@@ -357,4 +358,34 @@ async fn a_database_of_every_earlier_schema_goes_on_with_its_rows() {
     for last in 1..=schemas.len() {
         goes_on(&schemas[..last], &current).await;
     }
+}
+
+/// The step to schema 14 is whole or not at all, and leaves a copy of what was there.
+#[tokio::test]
+async fn a_database_that_can_not_be_brought_to_new_identities_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    let schemas: Vec<_> = schemas().into_iter().filter(|(version, _)| *version < identities::SCHEMA).collect();
+    make(&path, &schemas).await;
+    let change = async |statement: &'static str| {
+        let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+        let schema: i64 = sqlx::query_scalar(backup::SCHEMA).fetch_one(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        schema
+    };
+    change("UPDATE recipe SET document = json_set(document, '$.hyper.epochs', 'many') WHERE id = 5").await;
+    for _ in 0..2 {
+        let error = chain(&Store::open(&path).await.unwrap_err());
+        assert_eq!(
+            error,
+            "can't understand recipe 5 in the database: `hyper.epochs`: `\"many\"` is not valid: expected a whole number from 1 to 1000000"
+        );
+    }
+    let copied = Health::look(&folder.path().join("x.db.schema-13"), Care::Full).await.unwrap();
+    assert_eq!((copied.schema, copied.damage), (identities::SCHEMA - 1, Vec::new()));
+    let schema = change("UPDATE recipe SET document = json_set(document, '$.hyper.epochs', 50) WHERE id = 5").await;
+    assert_eq!(schema, identities::SCHEMA - 1);
+    Store::open(&path).await.unwrap().close().await.unwrap();
+    assert_eq!(Health::look(&path, Care::Full).await.unwrap().schema, known_schema());
 }
