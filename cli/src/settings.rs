@@ -409,7 +409,7 @@ impl Settings {
             return Err(InvalidInput::new(format!("worker.labels[{i}]"), label, LABEL).into());
         }
         if let Some(times) = coordinator.speculation {
-            let expected = "left out: a job has one attempt at a time, and `worker.silence_s` says how long a trainer may say nothing";
+            let expected = "no such setting: a job has one attempt at a time, and `worker.silence_s` limits how long its trainer may be silent";
             return Err(InvalidInput::new("coordinator.speculation", times, expected).into());
         }
         let tokens = match coordinator.tokens.as_deref() {
@@ -660,6 +660,8 @@ mod tests {
         assert!(error("[worker]\nslot = 1").contains("did you mean `slots`?"));
         assert!(error("[coordinator]\ntrusted_proxy = \"nginx\"").starts_with("`coordinator.trusted_proxy`: `nginx`"));
         assert!(error("[coordinator]\nlisten = \"here\"").starts_with("`coordinator.listen`: `here`"));
+        let gone = error("[coordinator]\nspeculation = 3.0");
+        assert!(gone.starts_with("`coordinator.speculation`: `3`") && gone.contains("`worker.silence_s`"), "{gone}");
         for (key, value) in [("url", "http://0.0.0.0:7878"), ("url", "head:7878"), ("pilots.url", "http://[::]:7878")] {
             let error = error(&format!("[coordinator]\n{key} = \"{value}\""));
             assert!(error.starts_with(&format!("`coordinator.{key}`: `{value}` is not valid")), "{error}");
