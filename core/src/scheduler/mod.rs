@@ -10,6 +10,8 @@
 //! | `command` | the vocabulary: commands, replies, changes |
 //! | `batch` | what the writer does with requests that it deals with together |
 //! | `state` | a job's states and the table of legal transitions |
+//! | `transition` | a job moves from one state to another, and every index with it |
+//! | `query` | what others read of the state |
 //! | `jobs` | all jobs, in little memory |
 //! | `queue` | the order of those that wait |
 //! | `submit` | experiments come in |
@@ -31,7 +33,6 @@
 //! | `pilots` | workers that are started on demand |
 //! | `demand` | how many of them jobs could keep busy |
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -52,6 +53,7 @@ mod load;
 pub mod machine_fault;
 pub mod pilot_records;
 mod pilots;
+mod query;
 mod queue;
 mod rerun;
 mod restore;
@@ -63,6 +65,7 @@ mod state;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod transition;
 
 pub use command::{
     Attempt, AttemptEnd, Change, Command, Event, EventKind, ExperimentRecord, Grant, Held, JobChange, JobRecord, Link,
@@ -84,7 +87,7 @@ use queue::{GroupKey, LaneKey, NameId, Names, Queue, Spot};
 use shape::{ShapeId, Shapes};
 use stale::Today;
 
-use crate::id::{ExperimentId, JobId, LeaseId, RecipeId, Sequence, WorkerId};
+use crate::id::{ExperimentId, JobId, LeaseId, RecipeId, WorkerId};
 use crate::job::basis::Basis;
 use crate::job::spec::{Recipe, SpecHash};
 use crate::method::Methods;
@@ -318,238 +321,6 @@ impl Scheduler {
         };
         self.fail_what_nobody_can(now);
         (std::mem::take(&mut self.changes), reply)
-    }
-
-    /// When [`Command::Tick`] is due next; `None` while there is nothing to wait for.
-    pub fn next_alarm(&self) -> Option<Timestamp> {
-        self.alarms.first().map(|(at, _)| *at)
-    }
-
-    /// A job, by its identifier.
-    pub fn job(&self, id: JobId) -> Option<&JobRecord> {
-        self.jobs.get(id).map(|entry| &entry.record)
-    }
-
-    /// The experiments that want a job, oldest first.
-    pub fn experiments_of(&self, id: JobId) -> &[ExperimentId] {
-        self.jobs.get(id).map_or(&[], |entry| &entry.experiments)
-    }
-
-    /// All jobs by state.
-    pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for entry in self.jobs.iter() {
-            *counts.of(entry.record.state.name()) += 1;
-        }
-        counts
-    }
-
-    /// The job of a lease, unless an earlier run granted it and the job was leased anew since.
-    pub fn job_of(&self, lease: LeaseId) -> Option<&JobRecord> {
-        let place = usize::try_from(lease.0.checked_sub(1)?).ok()?;
-        self.job((*self.leases.get(place)?)?)
-    }
-
-    /// An experiment with its jobs by state.
-    pub fn experiment(&self, id: ExperimentId) -> Option<(&ExperimentRecord, &Counts)> {
-        self.experiments.get(&id).map(|entry| (&entry.record, &entry.counts))
-    }
-
-    /// All experiments with their jobs by state, oldest first.
-    pub fn experiments(&self) -> impl Iterator<Item = (&ExperimentRecord, &Counts)> {
-        self.experiments.values().map(|entry| (&entry.record, &entry.counts))
-    }
-
-    /// An experiment's jobs in the order of its matrix, each with the sweep's values.
-    pub fn jobs_of(&self, id: ExperimentId) -> impl Iterator<Item = (&JobRecord, &str)> {
-        let links = self.experiments.get(&id).map_or(&[][..], |entry| &entry.links);
-        links.iter().flat_map(|link| link.jobs().filter_map(|job| Some((self.job(job)?, link.variant.as_ref()))))
-    }
-
-    /// A worker, by its identifier.
-    pub fn worker(&self, id: WorkerId) -> Option<&WorkerRecord> {
-        self.workers.get(&id).map(|entry| &entry.record)
-    }
-
-    /// Whether a worker is registered, and neither gone nor lost.
-    pub fn is_here(&self, id: WorkerId) -> bool {
-        self.workers.get(&id).is_some_and(WorkerEntry::is_here)
-    }
-
-    /// Whether a worker is here and isn't to end.
-    pub fn takes_jobs(&self, id: WorkerId) -> bool {
-        self.workers.get(&id).is_some_and(|entry| entry.record.state == WorkerState::Active)
-    }
-
-    /// What a worker can run.
-    pub fn kind_of(&self, id: WorkerId) -> Option<WorkerKind> {
-        self.workers.get(&id).map(|entry| entry.kind)
-    }
-
-    /// Whether a worker that got no job means that no other of its kind gets one now: it takes jobs, and holds none that could
-    /// stand in the way of others. One whose time is limited, or whose machine can't use something, speaks for itself alone.
-    pub fn speaks_for_its_kind(&self, id: WorkerId) -> bool {
-        let idle = |entry: &WorkerEntry| {
-            let whole = entry.ends_at.is_none() && !self.has_faults(entry);
-            whole && entry.record.state == WorkerState::Active && entry.held.is_empty()
-        };
-        self.workers.get(&id).is_some_and(idle)
-    }
-
-    /// All workers that aren't forgotten, oldest first, with the time of their last word and the jobs they hold.
-    pub fn workers(&self) -> impl Iterator<Item = (&WorkerRecord, Timestamp, &BTreeSet<JobId>)> {
-        self.workers.values().map(|entry| (&entry.record, entry.last_seen, &entry.held))
-    }
-
-    /// The greatest sequence number given out.
-    pub const fn last_sequence(&self) -> Sequence {
-        Sequence(self.next_sequence - 1)
-    }
-
-    fn event(&mut self, kind: EventKind, now: Timestamp) -> Sequence {
-        let sequence = Sequence(self.next_sequence);
-        self.next_sequence += 1;
-        self.changes.push(Change::Event(Event { sequence, at: now, kind }));
-        sequence
-    }
-
-    /// Notes where a job and what moves with it stand now.
-    fn note_job(&mut self, id: JobId) {
-        let Some(record) = self.job(id) else { return };
-        let JobRecord { priority, failures, losses, .. } = *record;
-        let (state, latest) = (record.state.clone(), record.latest());
-        let change = JobChange { job: id, state, priority, failures, losses, latest };
-        self.changes.push(Change::JobChanged(Box::new(change)));
-    }
-
-    /// Moves a job to `next` and keeps every index with it: counters, the queue, alarms, held jobs. `reason` is for the event
-    /// log.
-    fn set_state(&mut self, id: JobId, next: JobState, reason: Option<String>, now: Timestamp) {
-        self.leave_queue(id);
-        let Some(entry) = self.jobs.get_mut(id) else { return };
-        let (from, to) = (entry.record.state.name(), next.name());
-        debug_assert!(from == to || from.may_become(to), "job {id}: {from} may not become {to}");
-        let worker = next.lease().or(entry.record.state.lease()).map(|lease| lease.worker);
-        match &entry.record.state {
-            JobState::Queued { not_before } => {
-                self.alarms.remove(&(*not_before, Alarm::Ready(id)));
-            }
-            state => {
-                if let Some(lease) = state.lease() {
-                    self.alarms.remove(&(lease.deadline, Alarm::Expire(id, lease.id)));
-                    if let Some(holder) = self.workers.get_mut(&lease.worker) {
-                        holder.held.remove(&id);
-                        holder.idle_since = now;
-                    }
-                }
-            }
-        }
-        match &next {
-            JobState::Queued { not_before } => {
-                if *not_before > now {
-                    self.alarms.insert((*not_before, Alarm::Ready(id)));
-                }
-            }
-            state => hold(&mut self.alarms, &mut self.workers, id, state),
-        }
-        entry.record.state = next;
-        if from != to {
-            for experiment in &entry.experiments {
-                if let Some(experiment) = self.experiments.get_mut(experiment) {
-                    *experiment.counts.of(from) -= 1;
-                    *experiment.counts.of(to) += 1;
-                    if from.is_held() != to.is_held() {
-                        let running = self.users.entry(experiment.record.submitted_by.clone()).or_default();
-                        *running = if to.is_held() { *running + 1 } else { running.saturating_sub(1) };
-                    }
-                }
-            }
-        }
-        self.enter_queue(id);
-        if from != to {
-            self.note_job(id);
-            self.event(EventKind::JobChanged { job: id, from: Some(from), to, worker, reason }, now);
-        }
-        if to.is_final() && !from.is_final() {
-            if self.unfinished.remove(&id).is_some() {
-                self.changes.push(Change::UnfinishedChanged { job: id, sha256: None });
-            }
-            self.forget_setbacks(id);
-            self.end_faults_with(id);
-            let concerned = self.jobs.get(id).map(|entry| entry.experiments.clone()).unwrap_or_default();
-            for experiment in concerned {
-                self.note_end(experiment, now);
-            }
-        }
-    }
-
-    /// Says so if nothing will happen to an experiment's jobs by itself any more.
-    fn note_end(&mut self, id: ExperimentId, now: Timestamp) {
-        let Some((record, counts)) = self.experiment(id).filter(|(_, counts)| counts.open() == 0) else { return };
-        let (name, jobs, done) = (record.experiment.name.clone(), counts.total(), counts.done());
-        self.event(EventKind::ExperimentFinished { experiment: id, name, jobs, done }, now);
-    }
-
-    /// Where a job stands in the queue if it does.
-    fn spot(&self, id: JobId) -> Option<Spot> {
-        let entry = self.jobs.get(id)?;
-        let record = &entry.record;
-        let recipe = self.recipe(record.recipe)?;
-        let wanted = |id: &&ExperimentId| self.experiments.get(id).is_some_and(|entry| !entry.record.cancelled);
-        let owner = entry.experiments.iter().find(wanted).or_else(|| entry.experiments.first());
-        let lane = LaneKey {
-            priority: Reverse(record.priority),
-            owner: owner.copied().unwrap_or_default(),
-            backbone: recipe.backbone,
-            alone: self.is_suspect(record),
-        };
-        let unblocks = Reverse(entry.dependents.len() as u32);
-        let shape = recipe.shape_of(record.spec.stage);
-        Some(Spot { lane, group: GroupKey { unblocks, place: recipe.place, shape } })
-    }
-
-    /// Takes a job out of the queue. Whatever its place there depends on may then change until [`Scheduler::enter_queue`].
-    fn leave_queue(&mut self, id: JobId) {
-        if self.job(id).is_some_and(|job| matches!(job.state, JobState::Queued { .. }))
-            && let Some(spot) = self.spot(id)
-        {
-            self.queue.remove(spot, id);
-        }
-    }
-
-    /// Lines a job up if it is queued and its back-off is over.
-    fn enter_queue(&mut self, id: JobId) {
-        if let Some(JobState::Queued { not_before }) = self.job(id).map(|job| &job.state)
-            && !self.alarms.contains(&(*not_before, Alarm::Ready(id)))
-            && let Some(spot) = self.spot(id)
-        {
-            self.queue.insert(spot, id);
-            self.faults_changed = true;
-        }
-    }
-
-    fn recipe(&self, id: RecipeId) -> Option<&RecipeEntry> {
-        self.recipes.get(usize::try_from(id.0.checked_sub(1)?).ok()?)
-    }
-
-    /// Whether a job has taken so many workers along that the next one should have nothing else to lose.
-    const fn is_suspect(&self, record: &JobRecord) -> bool {
-        record.losses >= self.policy.losses_until_alone
-    }
-}
-
-/// Notes when a job's lease ends, and who has it.
-fn hold(
-    alarms: &mut BTreeSet<(Timestamp, Alarm)>,
-    workers: &mut BTreeMap<WorkerId, WorkerEntry>,
-    id: JobId,
-    state: &JobState,
-) {
-    if let Some(lease) = state.lease() {
-        alarms.insert((lease.deadline, Alarm::Expire(id, lease.id)));
-        if let Some(holder) = workers.get_mut(&lease.worker) {
-            holder.held.insert(id);
-        }
     }
 }
 

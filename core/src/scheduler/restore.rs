@@ -2,9 +2,10 @@
 
 use super::jobs::JobEntry;
 use super::lease::FORGOTTEN_AFTER_MS;
+use super::transition::hold;
 use super::{
     Alarm, Counts, ExperimentEntry, JobRecord, JobState, Lease, NameId, Policy, RecipeEntry, Rows, Scheduler,
-    WorkerEntry, hold, identity,
+    WorkerEntry, identity,
 };
 use crate::id::JobId;
 use crate::job::outcome::Progress;

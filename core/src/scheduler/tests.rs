@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::experiment::{Experiment, Known, matrix};
-use crate::id::FencingToken;
+use crate::id::{FencingToken, Sequence};
 use crate::job::backbone::Architecture;
 use crate::job::basis::Finding;
 use crate::job::outcome::{Failure, FailureClass, Manifest, Outcome, Progress, Seconds, TestResult};
