@@ -11,9 +11,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
-use promptfield_core::job::earlier::Training;
+use promptfield_core::job::earlier::{self, Training};
 use promptfield_core::job::layout::{LOCK_FILE, MANIFEST_FILE, ORIGIN_FILE};
 use promptfield_core::job::outcome::{FileEntry, LeftOut, Manifest, Outcome};
+use promptfield_core::job::spec::JobSpec;
 use promptfield_core::job::unfinished::Origin;
 
 use crate::file::{digest, replace, sync};
@@ -118,7 +119,15 @@ fn take(output: &Path, today: &Today) -> io::Result<Opened> {
         };
         // Only now can nobody else complete the folder, so only now is it known to be incomplete.
         let left = leftovers(&partial)?;
-        let found = if today.afresh { Found::Other("it is computed again".to_owned()) } else { look(output, today) };
+        let mut found =
+            if today.afresh { Found::Other("it is computed again".to_owned()) } else { look(output, today) };
+        if matches!(found, Found::Nothing)
+            && let Some(earlier) = earlier_name(output, &today.origin.spec)
+            && matches!(look(&earlier, today), Found::Whole(_))
+        {
+            fs_err::rename(&earlier, output)?;
+            found = look(output, today);
+        }
         if let Found::Whole(outcome) = found {
             if left.is_empty() {
                 fs_err::remove_file(partial.join(LOCK_FILE))?;
@@ -157,6 +166,13 @@ fn take(output: &Path, today: &Today) -> io::Result<Opened> {
             None => Opened::Partial(folder),
         });
     }
+}
+
+/// Where an earlier version had the folder of a job, if that was under another name of its configuration.
+fn earlier_name(output: &Path, spec: &JobSpec) -> Option<PathBuf> {
+    let (config, folder) = (earlier::config(spec), output.parent()?);
+    let is_other = config != spec.config && folder.file_name()? == spec.config.as_str();
+    is_other.then(|| folder.with_file_name(config).join(output.file_name().unwrap_or_default()))
 }
 
 fn adopted(manifest: Manifest) -> Outcome {
@@ -244,10 +260,13 @@ impl WorkFolder {
 
 #[cfg(test)]
 mod tests {
+    use promptfield_core::method::Methods;
+    use promptfield_core::method::value::Values;
+
     use super::*;
     use promptfield_core::job::backbone::Architecture;
     use promptfield_core::job::outcome::{Seconds, TestResult};
-    use promptfield_core::job::spec::JobSpec;
+    use promptfield_core::job::spec::config_tag;
     use promptfield_core::time::Timestamp;
 
     const SPLIT: &str = "5555555555555555555555555555555555555555555555555555555555555555";
@@ -462,6 +481,69 @@ mod tests {
         });
         let manifest = adopt(&output, &origin(1)).unwrap().manifest.unwrap();
         assert_eq!((manifest.format, manifest.test_sha256), (1, Some(TEST.to_owned())));
+    }
+
+    /// What a version before 0.4 made counts: its training, and its test beside that training.
+    #[test]
+    fn folders_of_an_earlier_version_are_adopted() {
+        let coop = Methods::built_in().known("method", "coop").unwrap();
+        let preset = coop.resolve("base_to_new".parse().unwrap(), "icons", "clip-mini", &Values::default()).unwrap();
+        let of = |stage: &str, trained_by| {
+            let Origin { spec, .. } = origin(1);
+            let (method, stage) = (coop.key(), stage.parse().unwrap());
+            let (hyper, options) = (preset.hyper.clone(), preset.options.clone());
+            Origin { spec: JobSpec { method, stage, hyper, options, trained_by, ..spec }, ..origin(1) }
+        };
+        let training = of("train", None);
+        let test = of("test", Some(training.spec.hash()));
+        let root = tempfile::tempdir().unwrap();
+        let earlier = |origin: &Origin, trained_by| {
+            let document = earlier::document(&origin.spec, trained_by);
+            (earlier::identity(&document), document)
+        };
+        let (trained_by, trained) = earlier(&training, None);
+        let (tested_by, tested) = earlier(&test, Some(trained_by));
+        assert!(trained_by != training.spec.hash() && tested_by != test.spec.hash());
+        let folder = |name: &str| root.path().join(name);
+        for (name, origin, hash, document) in
+            [("training", &training, trained_by, trained), ("test", &test, tested_by, tested)]
+        {
+            complete(work(&folder(name), origin), origin);
+            rewrite(&folder(name), |manifest| {
+                (manifest["spec"], manifest["spec_hash"]) = (document, serde_json::json!(hash));
+            });
+        }
+        let manifest = adopt(&folder("training"), &training).unwrap().manifest.unwrap();
+        assert_eq!((&manifest.spec, manifest.spec_hash), (&training.spec, training.spec.hash()));
+        // A test counts if its training is the one that it names.
+        let beside = |place: Option<&Path>| {
+            let training = place.and_then(crate::earlier_training);
+            find_complete(&folder("test"), &Today { training, ..now(&test, false, Foreign::Alone) })
+        };
+        let manifest = beside(Some(&folder("training"))).unwrap().manifest.unwrap();
+        assert_eq!((&manifest.spec, manifest.spec_hash), (&test.spec, test.spec.hash()));
+        assert!(beside(None).is_none());
+        // One with values of its own lay under another name, and is given the present one.
+        let mut swept = training.clone();
+        swept.spec.hyper.0.insert("lr".to_owned(), 0.5.into());
+        swept.spec.config =
+            format!("clip_mini-{}", config_tag(&serde_json::json!([swept.spec.hyper, "fp32"]).to_string()));
+        let output = root.path().join(&swept.spec.config).join("seed1");
+        complete(work(&output, &swept), &swept);
+        let document = earlier::document(&swept.spec, None);
+        rewrite(&output, |manifest| {
+            manifest["spec_hash"] = serde_json::json!(earlier::identity(&document));
+            manifest["spec"] = document;
+        });
+        let had = root.path().join(earlier::config(&swept.spec)).join("seed1");
+        fs_err::create_dir(had.parent().unwrap()).unwrap();
+        fs_err::rename(&output, &had).unwrap();
+        let Opened::Complete(outcome) = open(&output, &swept).unwrap() else { panic!("not adopted") };
+        assert_eq!(outcome.manifest.unwrap().spec_hash, swept.spec.hash());
+        assert!(output.is_dir() && !had.exists() && !partial::of(&output).exists());
+        // One that contradicts itself doesn't count.
+        rewrite(&folder("training"), |manifest| manifest["spec_hash"] = serde_json::json!(tested_by));
+        assert!(adopt(&folder("training"), &training).is_none());
     }
 
     /// What is done to a complete folder, and what is then said of it.

@@ -183,7 +183,7 @@ impl RecipeHasher {
 }
 
 /// What tells a configuration's name from the preset's: eight digits of the SHA-256 of its values as JSON.
-pub(crate) fn config_tag(values: &str) -> String {
+pub fn config_tag(values: &str) -> String {
     hex(&Sha256::digest(values)[..4])
 }
 

@@ -238,6 +238,30 @@ mod tests {
         assert_eq!(spec.template, "a photo of a {}.");
     }
 
+    /// The document that other people's scripts write: every key of it, under these names.
+    #[test]
+    fn a_job_with_every_value_is_read_word_for_word() {
+        let text = r#"{"method": "alignednorm", "protocol": "base_to_new", "stage": "train", "dataset": "caltech101", "shots": 16,
+            "seed": 1, "config": "vit_b16", "weights": "w", "data_root": "d", "output": "o", "checkpoint": null, "device": "cuda:0",
+            "precision": "amp_bf16", "overrides": {"epochs": 10, "lr": 0.001, "train_batch": 4, "test_batch": 128, "alpha": 0.7,
+            "beta": 0.9, "reg_weight": 1.0, "final_norm": 0.1, "seq_norm": 0.1, "rep_layers": [6, 7, 8, 9, 10, 11, 12],
+            "rep_dim": 512, "n_rep_tokens": 5, "proj_lora_dim": 64, "res_lora_dim": 4, "eval": {"every_epochs": 0}}}"#;
+        let job = TrainerJob::parse(text).unwrap();
+        let catalogue = crate::experiment::dataset::Catalogue::built_in();
+        let spec = job.spec(catalogue.get("caltech101").unwrap(), None).unwrap();
+        let document: serde_json::Value = serde_json::from_str(text).unwrap();
+        for (name, value) in document["overrides"].as_object().unwrap() {
+            assert_eq!(spec.hyper.get(name).or(spec.options.get(name)), Some(value), "{name}");
+        }
+        // What the document doesn't name is the preset's.
+        assert_eq!((spec.hyper.count("warmup_epochs"), spec.hyper.number("weight_decay")), (Some(1), Some(5e-4)));
+        assert_eq!((spec.config.as_str(), spec.shots, spec.seed), ("vit_b16", 16, 1));
+        // Other methods take the same document, and leave what they haven't.
+        let mmrl = TrainerJob::parse(&text.replace("alignednorm", "mmrl")).unwrap();
+        let spec = mmrl.spec(catalogue.get("caltech101").unwrap(), None).unwrap();
+        assert_eq!((spec.hyper.number("alpha"), spec.hyper.get("beta")), (Some(0.7), None));
+    }
+
     #[test]
     fn a_specification_comes_back_from_its_job() {
         let job = TrainerJob::parse(JOB).unwrap();

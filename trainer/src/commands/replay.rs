@@ -174,3 +174,30 @@ fn terms(loss: &TrainingLoss) -> Tensor {
     let values: Vec<f32> = TERMS.iter().map(|name| term(name) as f32).chain([0.0]).collect();
     Tensor::from_slice(&values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The document that other people's scripts write.
+    #[test]
+    fn a_replay_with_every_value_is_read_word_for_word() {
+        let text = r#"{"method": "mmrlpp", "classnames": ["llama", "stop_sign"], "template": "a photo of a {}.", "lr": 0.001,
+            "weight_decay": 0.0005, "overrides": {"epochs": 10, "lr": 0.001, "train_batch": 4, "test_batch": 128, "alpha": 0.7,
+            "beta": 0.9, "reg_weight": 1.0, "final_norm": 0.1, "seq_norm": 0.1, "rep_layers": [3, 4], "rep_dim": 512,
+            "n_rep_tokens": 5, "proj_lora_dim": 64, "res_lora_dim": 4, "eval": {"every_epochs": 0}}}"#;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("job.json");
+        fs_err::write(&path, text).unwrap();
+        let job = ReplayJob::read(&path).unwrap();
+        let hyper = job.hyper().unwrap();
+        assert_eq!((job.lr, job.weight_decay, job.classes().names.len()), (0.001, 0.0005, 2));
+        assert_eq!(
+            (hyper.number("beta"), hyper.count("n_rep_tokens"), hyper.get("final_norm")),
+            (Some(0.9), Some(5), None)
+        );
+        fs_err::write(&path, text.replace("rep_dim", "rep_dims")).unwrap();
+        let error = format!("{:#}", ReplayJob::read(&path).err().unwrap());
+        assert!(error.contains("did you mean `rep_dim`?"), "{error}");
+    }
+}
