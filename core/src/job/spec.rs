@@ -45,13 +45,15 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
-    /// The job's identity: SHA-256 of the specification as JSON with sorted keys.
+    /// The job's identity: SHA-256 of the specification as JSON with sorted keys, whole numbers without a point: a program that reads
+    /// and writes the specification may make `1` of `1.0`.
     pub fn hash(&self) -> SpecHash {
         let mut value = serde_json::json!(self);
         if let Some(fields) = value.as_object_mut() {
             fields.remove("config");
             fields.remove("options");
         }
+        plain_numbers(&mut value["hyper"]);
         SpecHash(Sha256::digest(value.to_string()).into())
     }
 
@@ -165,6 +167,7 @@ impl RecipeHasher {
             fields.remove("options");
             template = fields.remove("template").unwrap_or_default().to_string();
         }
+        plain_numbers(&mut value["hyper"]);
         // The keys are sorted, and those of the recipe but for `template` come before those of a job.
         let text = value.to_string();
         let shared = Sha256::new().chain_update(text.strip_suffix('}').unwrap_or(&text));
@@ -186,6 +189,24 @@ impl RecipeHasher {
 pub fn config_tag(values: &str) -> String {
     hex(&Sha256::digest(values)[..4])
 }
+
+/// Writes whole numbers without a point, and zero without a sign.
+fn plain_numbers(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Number(number) => {
+            let whole = number.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < EXACT);
+            if let Some(whole) = whole {
+                *number = (whole as i64).into();
+            }
+        }
+        serde_json::Value::Array(entries) => entries.iter_mut().for_each(plain_numbers),
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(plain_numbers),
+        _ => {}
+    }
+}
+
+/// Whole numbers below this are exact as a 64-bit float.
+const EXACT: f64 = (1_u64 << 53) as f64;
 
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
@@ -277,4 +298,27 @@ fn bytes_of(text: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     }
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::{Experiment, Known, matrix};
+
+    #[test]
+    fn a_specification_that_another_program_wrote_again_is_the_same() {
+        let text = "name = \"x\"\nprotocol = \"base_to_new\"\nbackbone = \"ViT-B/16\"\nmethods = [\"alignednorm\"]\n\
+             datasets = [\"dtd\"]\nseeds = [1]\n[overrides]\nreg_weight = 1.0\nfinal_norm = 0.0";
+        let known = Known::built_in();
+        let jobs = matrix::expand(&Experiment::from_toml(text, &known).unwrap(), &known).unwrap();
+        let spec = jobs[0].spec.to_spec();
+        let written = serde_json::json!(spec).to_string();
+        assert!(written.contains("\"reg_weight\":1.0") && written.contains("\"final_norm\":0.0"), "{written}");
+        for (whole, zero) in [("1", "0"), ("1e0", "-0.0"), ("1.00", "-0")] {
+            let again = written.replace("\"reg_weight\":1.0", &format!("\"reg_weight\":{whole}"));
+            let again = again.replace("\"final_norm\":0.0", &format!("\"final_norm\":{zero}"));
+            let read: JobSpec = serde_json::from_str(&again).unwrap();
+            assert_eq!((read.hash(), jobs[0].hash), (spec.hash(), spec.hash()), "{whole}, {zero}");
+        }
+    }
 }
