@@ -123,10 +123,10 @@ fn take(output: &Path, today: &Today) -> io::Result<Opened> {
             if today.afresh { Found::Other("it is computed again".to_owned()) } else { look(output, today) };
         if matches!(found, Found::Nothing)
             && let Some(earlier) = earlier_name(output, &today.origin.spec)
-            && matches!(look(&earlier, today), Found::Whole(_))
+            && let whole @ Found::Whole(_) = look(&earlier, today)
         {
             fs_err::rename(&earlier, output)?;
-            found = look(output, today);
+            found = whole;
         }
         if let Found::Whole(outcome) = found {
             if left.is_empty() {

@@ -40,6 +40,9 @@ pub struct Declaration {
     /// The results of papers.
     #[serde(default)]
     pub published: Vec<Published>,
+    /// Computed when it's read: every look for a job compares it.
+    #[serde(skip)]
+    sha256: [u8; 32],
 }
 
 fn checkpoint_folder() -> String {
@@ -118,6 +121,7 @@ impl Declaration {
             }
         }
         declaration.presets = presets;
+        declaration.sha256 = declaration.digest();
         refusals.finish(declaration)
     }
 
@@ -184,7 +188,11 @@ impl Declaration {
 
     /// SHA-256 of what jobs rest on: the key, the folders, what it learns and sees, and its values but for their meaning in words.
     /// Neither labels, nor presets, nor published results.
-    pub fn sha256(&self) -> [u8; 32] {
+    pub const fn sha256(&self) -> [u8; 32] {
+        self.sha256
+    }
+
+    fn digest(&self) -> [u8; 32] {
         let values = self.values.iter().map(|(name, value)| {
             let unworded = ValueDeclaration { help: String::new(), ..value.clone() };
             (name, unworded)
