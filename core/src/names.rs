@@ -68,6 +68,13 @@ named! {
     }
 }
 
+impl Default for Precision {
+    /// What is computed where nothing is said.
+    fn default() -> Self {
+        Self::Fp32
+    }
+}
+
 /// Checks a name that becomes one segment of an output path: letters, digits, `-`, `_`, `.`, not starting with a dot.
 pub fn path_segment(field: &str, name: &str) -> Result<(), InvalidInput> {
     let fine = !name.is_empty()

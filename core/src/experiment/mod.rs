@@ -45,7 +45,7 @@ pub struct Experiment {
     /// The backbone's name.
     pub backbone: String,
     /// The arithmetic.
-    #[serde(default = "fp32")]
+    #[serde(default)]
     #[schema(required = true)]
     pub precision: Precision,
     /// Jobs of greater priority run first.
@@ -93,10 +93,6 @@ impl<'de> Deserialize<'de> for OverrideTable {
         }
         Ok(table)
     }
-}
-
-const fn fp32() -> Precision {
-    Precision::Fp32
 }
 
 impl utoipa::PartialSchema for OverrideTable {
@@ -284,7 +280,7 @@ impl Experiment {
             refusals.add(InvalidInput::new(format!("labels[{i}]"), label, LABEL));
         }
         let precision = match &document.precision {
-            None => Some(Precision::Fp32),
+            None => Some(Precision::default()),
             Some(value) => refusals.keep(named::<Precision>(value, "precision")),
         };
         let overrides = refusals.keep(override_table(document.overrides, &methods, known)).unwrap_or_default();

@@ -79,6 +79,18 @@ pub enum ValueType {
     Table,
 }
 
+impl ValueType {
+    const fn json_type(self) -> &'static str {
+        match self {
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+            Self::Choice => "string",
+            Self::Table => "object",
+        }
+    }
+}
+
 /// Of which jobs a value decides how much memory they take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -287,32 +299,21 @@ impl ValueDeclaration {
         }
         let bound = |number: Option<f64>| number.map(|number| json!(number));
         let fields = |(name, field): (&String, &Self)| (name.clone(), json!(field.schema()));
-        let (kind, more) = match self.kind {
-            ValueType::Integer => ("integer", None),
-            ValueType::Number => ("number", None),
-            ValueType::Boolean => ("boolean", None),
-            ValueType::Choice => ("string", Some(("enum", json!(self.choices)))),
-            ValueType::Table => {
-                ("object", Some(("properties", Value::Object(self.fields.iter().map(fields).collect()))))
-            }
+        let more = match self.kind {
+            ValueType::Choice => Some(("enum", json!(self.choices))),
+            ValueType::Table => Some(("properties", Value::Object(self.fields.iter().map(fields).collect()))),
+            ValueType::Integer | ValueType::Number | ValueType::Boolean => None,
         };
         let bounds =
             [("minimum", bound(self.min)), ("maximum", bound(self.max)), ("exclusiveMaximum", bound(self.below))];
         let bounds = bounds.into_iter().filter_map(|(name, bound)| Some((name, bound?)));
-        let all = [("type", json!(kind))].into_iter().chain(more).chain(bounds);
+        let all = [("type", json!(self.kind.json_type()))].into_iter().chain(more).chain(bounds);
         all.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// Its type in the words of JSON Schema: `integer`, `array`.
-    pub fn json_type(&self) -> &'static str {
-        match self.kind {
-            _ if self.list => "array",
-            ValueType::Integer => "integer",
-            ValueType::Number => "number",
-            ValueType::Boolean => "boolean",
-            ValueType::Choice => "string",
-            ValueType::Table => "object",
-        }
+    pub const fn json_type(&self) -> &'static str {
+        if self.list { "array" } else { self.kind.json_type() }
     }
 }
 

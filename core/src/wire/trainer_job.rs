@@ -44,7 +44,7 @@ pub struct TrainerJob {
     /// `cpu` or `cuda:N`.
     pub device: String,
     /// The arithmetic.
-    #[serde(default = "fp32")]
+    #[serde(default)]
     pub precision: Precision,
     /// Of a job written by hand: values that replace the preset's.
     #[serde(default, skip_serializing_if = "Values::is_empty")]
@@ -76,10 +76,6 @@ pub struct TrainerJob {
     /// Whether a complete folder is to be put aside instead of adopted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub afresh: bool,
-}
-
-const fn fp32() -> Precision {
-    Precision::Fp32
 }
 
 /// This machine's places for one job.

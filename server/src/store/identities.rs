@@ -70,7 +70,7 @@ const MERGE: [&str; 11] = [
      SELECT job.id, 'queued', coalesce(job_state.priority, job.priority), 0, 0, 0 \
      FROM job LEFT JOIN job_state ON job_state.job_id = job.id \
      WHERE job.needs = ?2 AND coalesce(job_state.state, iif(job.ready_at IS NULL, 'blocked', 'queued')) = 'blocked' \
-     AND ?1 <> ?2 AND EXISTS (SELECT 1 FROM result WHERE result.job_id = ?2)",
+     AND EXISTS (SELECT 1 FROM result WHERE result.job_id = ?2)",
 ];
 
 #[derive(sqlx::FromRow)]
